@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// dockerConfig is docker's config.json; what we do not know in it stays.
+type dockerConfig struct {
+	path    string
+	fields  map[string]json.RawMessage
+	auths   map[string]json.RawMessage
+	changed bool
+}
+
+// hubKey is what the docker client calls Docker Hub.
+const hubKey = "https://index.docker.io/v1/"
+
+func openDockerConfig(getenv func(string) string) (*dockerConfig, error) {
+	dir := getenv("DOCKER_CONFIG")
+	if dir == "" {
+		dir = filepath.Join(getenv("HOME"), ".docker")
+	}
+	c := &dockerConfig{path: filepath.Join(dir, "config.json"), fields: map[string]json.RawMessage{}, auths: map[string]json.RawMessage{}}
+	data, err := os.ReadFile(c.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.TrimSpace(data)) == 0 {
+		return c, nil
+	}
+	if err != nil {
+		return nil, &plan.Error{What: "cannot read " + c.path, Why: err.Error()}
+	}
+	if err := json.Unmarshal(data, &c.fields); err != nil {
+		return nil, &plan.Error{What: c.path + " is not JSON", Why: err.Error(), Fix: "mend it, or move it away"}
+	}
+	if raw, ok := c.fields["auths"]; ok {
+		if err := json.Unmarshal(raw, &c.auths); err != nil {
+			return nil, &plan.Error{What: c.path + ": auths is not a JSON object", Why: err.Error(), Fix: "mend it, or move it away"}
+		}
+	}
+	return c, nil
+}
+
+// helper names the credential store that is configured for a host, "" for none.
+func (c *dockerConfig) helper(key string) string {
+	var perHost map[string]string
+	_ = json.Unmarshal(c.fields["credHelpers"], &perHost)
+	if h := perHost[key]; h != "" {
+		return h
+	}
+	var all string
+	_ = json.Unmarshal(c.fields["credsStore"], &all)
+	return all
+}
+
+// store keeps one account: in the configured credential store, else in the
+// file, as docker login does.
+func (c *dockerConfig) store(ctx context.Context, host, user string, password plan.Secret) error {
+	key := host
+	if host == plan.DockerHub {
+		key = hubKey
+	}
+	c.changed = true
+	if h := c.helper(key); h != "" {
+		// The file lists the host, and the store has the secret.
+		c.auths[key] = json.RawMessage("{}")
+		return storeWithHelper(ctx, h, key, user, password)
+	}
+	entry, err := json.Marshal(map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(user + ":" + password.Reveal()))})
+	c.auths[key] = entry
+	return err
+}
+
+// storeWithHelper speaks docker's credential helper protocol: the secret goes
+// by standard input.
+// https://github.com/docker/docker-credential-helpers
+func storeWithHelper(ctx context.Context, helper, key, user string, password plan.Secret) error {
+	if helper == "ecr-login" {
+		return nil // it asks ECR by itself, and stores nothing
+	}
+	name := "docker-credential-" + helper
+	in, err := json.Marshal(map[string]string{"ServerURL": key, "Username": user, "Secret": password.Reveal()})
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, name, "store")
+	cmd.Stdin = bytes.NewReader(in)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		why := strings.TrimSpace(string(out))
+		if why == "" {
+			why = err.Error()
+		}
+		return &plan.Error{What: fmt.Sprintf("the credential store %s did not take the account for %s", name, key), Why: why, Fix: "install it, or take credsStore out of docker's config.json"}
+	}
+	return nil
+}
+
+// save writes the file in one step, for its owner alone.
+func (c *dockerConfig) save() error {
+	if !c.changed {
+		return nil
+	}
+	raw, err := json.Marshal(c.auths)
+	if err != nil {
+		return err
+	}
+	c.fields["auths"] = raw
+	data, err := json.MarshalIndent(c.fields, "", "\t")
+	if err != nil {
+		return err
+	}
+	path := c.path
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target // a linked file stays a link
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return &plan.Error{What: "cannot write " + c.path, Why: err.Error()}
+	}
+	f, err := os.CreateTemp(dir, ".config.json-*") // mode 0600
+	if err != nil {
+		return &plan.Error{What: "cannot write " + c.path, Why: err.Error()}
+	}
+	_, err = f.Write(append(data, '\n'))
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return &plan.Error{What: "cannot write " + c.path, Why: err.Error()}
+	}
+	return nil
+}

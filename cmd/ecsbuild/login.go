@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ecsbuild/ecsbuild/internal/diagnose"
+	"github.com/ecsbuild/ecsbuild/internal/pipeline"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+)
+
+type loginCmd struct {
+	source
+}
+
+// Run writes docker's configuration: the one command that does.
+func (c *loginCmd) Run(a *app) error {
+	p, err := c.load(a, "")
+	if err != nil {
+		return err
+	}
+	anonymous := &pipeline.Anonymous{}
+	src := pipeline.Source{
+		Plan: p, Agent: "ecsbuild/" + versionText(), Anonymous: anonymous,
+		AWS:  func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, p.Region) },
+		Note: func(text string) { fmt.Fprintln(a.stderr, "ecsbuild: "+text) },
+	}
+	fail := func(err error) error {
+		return &failure{err: err, facts: diagnose.Facts{Region: p.Region, Account: p.Account}}
+	}
+	creds, err := src.FromAWS(a.ctx)
+	if err != nil {
+		return fail(err)
+	}
+	cfg, err := openDockerConfig(a.getenv)
+	if err != nil {
+		return err
+	}
+	hosts := []string{creds.Registry.Host.Name}
+	for _, l := range p.Logins {
+		hosts = append(hosts, l.Host)
+	}
+	var done []string
+	for _, host := range hosts {
+		user, password, ok := creds.Login(a.ctx, host)
+		if !ok {
+			continue
+		}
+		if err := cfg.store(a.ctx, host, user, password); err != nil {
+			return err
+		}
+		done = append(done, host)
+	}
+	if err := cfg.save(); err != nil {
+		return err
+	}
+	for _, host := range done {
+		fmt.Fprintln(a.stdout, host)
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+// Command ecsbuild builds and pushes the container images of an ECS service,
+// and writes the definitions that CodePipeline deploys.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/term"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// cli is the command line; its tags are the help text.
+type cli struct {
+	Run     runCmd     `cmd:"" help:"Build, push and write the definitions (what a buildspec calls)."`
+	Plan    planCmd    `cmd:"" help:"Show what run would do. Asks neither Docker nor AWS."`
+	Login   loginCmd   `cmd:"" help:"Log the docker client in to ECR and to the configured registries, for other tools."`
+	Serve   serveCmd   `cmd:"" help:"Serve the images that run --local kept, so that docker can pull them."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+const description = `Build, push and deploy container images to Amazon ECS, from the environment of a CodeBuild project or from ecsbuild.yml.
+
+  ecsbuild run             in a buildspec: build all images at once, push them, write imagedefinitions.json
+  ecsbuild run --dry-run   on a laptop: build and tag, push nothing, no AWS credentials needed
+  ecsbuild run --local     the whole job against a registry on this machine`
+
+// app is what every command works with.
+type app struct {
+	ctx            context.Context
+	stdout, stderr io.Writer
+	getenv         func(string) string
+	environ        []string
+}
+
+// source are the flags that say where the configuration is.
+type source struct {
+	File      string   `short:"f" placeholder:"FILE" help:"Configuration file (default: ecsbuild.yml, then ecsbuild.yaml, else the environment alone)."`
+	Directory string   `short:"C" placeholder:"DIR" help:"Folder of the sources (default: the working directory)."`
+	Only      []string `placeholder:"NAME" help:"Only the images of these containers."`
+}
+
+func (s source) load(a *app, output string) (*plan.Plan, error) {
+	return plan.Load(plan.Options{
+		Directory: s.Directory, File: s.File, Only: s.Only, Output: output, Environ: a.environ,
+		Commit: func() string { return gitCommit(a.ctx, s.Directory) },
+	})
+}
+
+// gitCommit is the commit of the checkout, "" where there is none.
+func gitCommit(ctx context.Context, dir string) string {
+	cmd := exec.CommandContext(ctx, "git", "rev-parse", "HEAD")
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// interrupted is the cause of a context that a signal ended.
+type interrupted struct{ signal syscall.Signal }
+
+func (i interrupted) Error() string { return "stopped by " + i.signal.String() }
+
+func run(args []string, stdout, stderr io.Writer) (code int) {
+	quietLibraries()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	stop := handleSignals(cancel)
+	defer stop()
+
+	a := &app{ctx: ctx, stdout: stdout, stderr: stderr, getenv: os.Getenv, environ: os.Environ()}
+	var c cli
+	exited := -1
+	parser, err := kong.New(&c, kong.Name("ecsbuild"), kong.Description(description), kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { exited = code }), kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		panic(err) // the struct above is wrong, and every test says so
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	kctx, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited // --help
+	}
+	if err != nil {
+		return usage(stderr, err)
+	}
+	err = kctx.Run(a)
+	var i interrupted
+	switch {
+	case errors.As(context.Cause(ctx), &i):
+		fmt.Fprintf(stderr, "ecsbuild: %v; no tag has moved\n", i)
+		return 128 + int(i.signal)
+	case err == nil:
+		return 0
+	}
+	return report(stderr, err)
+}
+
+// handleSignals cancels on the first signal; a second one ends the process.
+func handleSignals(cancel context.CancelCauseFunc) (stop func()) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		s, ok := <-signals
+		if !ok {
+			return
+		}
+		sig, _ := s.(syscall.Signal)
+		cancel(interrupted{sig})
+		if _, ok := <-signals; ok {
+			os.Exit(128 + int(sig))
+		}
+	}()
+	return sync.OnceFunc(func() { signal.Stop(signals); close(signals) })
+}
+
+// quietLibraries keeps BuildKit's and containerd's own logs out of a run: what
+// they would say comes back as an error.
+func quietLibraries() { logrus.SetOutput(io.Discard) }
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// version is set by the release build.
+var version = ""
+
+type versionCmd struct{}
+
+func (versionCmd) Run(a *app) error {
+	_, err := fmt.Fprintln(a.stdout, "ecsbuild "+versionText())
+	return err
+}
+
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

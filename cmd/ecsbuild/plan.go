@@ -1,0 +1,88 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+type planCmd struct {
+	source
+	JSON   bool   `help:"Print the plan as JSON."`
+	Output string `placeholder:"FILE" help:"Name of the definitions file (default: imagedefinitions.json)."`
+}
+
+func (c *planCmd) Run(a *app) error {
+	p, err := c.load(a, c.Output)
+	if err != nil {
+		return err
+	}
+	for _, w := range p.Warnings {
+		fmt.Fprintln(a.stderr, "ecsbuild: warning: "+w)
+	}
+	if c.JSON {
+		enc := json.NewEncoder(a.stdout)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		return enc.Encode(p)
+	}
+	return describe(a.stdout, p)
+}
+
+// describe writes a plan for people.
+func describe(w io.Writer, p *plan.Plan) error {
+	var b strings.Builder
+	line := func(key, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "  %-12s %s\n", key, value)
+		}
+	}
+	rel := func(path string) string {
+		if r, err := filepath.Rel(p.Directory, path); err == nil && !strings.HasPrefix(r, "..") {
+			return r
+		}
+		return path
+	}
+	or := func(s, other string) string {
+		if s == "" {
+			return other
+		}
+		return s
+	}
+	fmt.Fprintln(&b, "registry")
+	line("account", or(p.Account, "the caller's own, as ECR names it"))
+	line("region", or(p.Region, "as the AWS configuration has it"))
+	for _, img := range p.Images {
+		fmt.Fprintf(&b, "image %s\n", strings.Join(img.Containers, ", "))
+		line("repository", img.Repository)
+		line("tags", strings.Join(img.Tags, ", "))
+		line("context", rel(img.Build.Context))
+		line("dockerfile", rel(img.Build.Dockerfile))
+		line("target", img.Build.Target)
+		line("platforms", strings.Join(img.Build.Platforms, ", "))
+		for id, s := range img.Build.Secrets {
+			line("secret "+id, s.String())
+		}
+	}
+	for _, d := range p.Definitions {
+		fmt.Fprintf(&b, "definitions %s\n", rel(d.File))
+		line("containers", strings.Join(d.Containers, ", "))
+		if d.Format != plan.ImageDefinitions {
+			line("format", d.Format)
+		}
+		if d.Service != nil {
+			line("service", d.Service.Cluster+"/"+d.Service.Name)
+		}
+	}
+	for _, l := range p.Logins {
+		fmt.Fprintf(&b, "account for %s\n", l.Host)
+		line("username", l.Username.String())
+		line("password", l.Password.String())
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/ecsbuild/ecsbuild/internal/diagnose"
+)
+
+// The voice of an error, here and nowhere else:
+//
+//	ecsbuild: what failed, lower case and without a full stop
+//	  why: in plain words
+//	  > 12  RUN the lines to look at
+//	  do: what to do
+//	      the line to paste
+//
+// Warnings say "warning:" first. Results go to standard output; everything
+// that is said here goes to standard error.
+
+// failure is an error whose facts the run has gathered.
+type failure struct {
+	err   error
+	facts diagnose.Facts
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// report prints an error and gives the exit code.
+func report(w io.Writer, err error) int {
+	var f *failure
+	facts := diagnose.Facts{}
+	if errors.As(err, &f) {
+		facts = f.facts
+	}
+	code := 0
+	for _, found := range diagnose.Explain(err, facts) {
+		code = max(code, found.Exit)
+		print(w, found)
+	}
+	return code
+}
+
+func print(w io.Writer, f diagnose.Finding) {
+	fmt.Fprintf(w, "ecsbuild: %s\n", f.What)
+	if f.Why != "" {
+		fmt.Fprintf(w, "  why: %s\n", strings.ReplaceAll(strings.TrimSpace(f.Why), "\n", "\n       "))
+	}
+	for _, l := range f.Detail {
+		fmt.Fprintf(w, "  %s\n", l)
+	}
+	for i, l := range f.Do {
+		label := "    "
+		if i == 0 {
+			label = "do: "
+		}
+		fmt.Fprintf(w, "  %s%s\n", label, l)
+	}
+}
+
+// usage prints what the command line did not understand.
+func usage(w io.Writer, err error) int {
+	fmt.Fprintf(w, "ecsbuild: %v\n", err)
+	var p *kong.ParseError
+	if errors.As(err, &p) && p.Context != nil && p.Context.Selected() != nil {
+		fmt.Fprintf(w, "  do: ecsbuild %s --help\n", p.Context.Selected().Name)
+	} else {
+		fmt.Fprintln(w, "  do: ecsbuild --help")
+	}
+	return diagnose.ExitConfig
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/ecsbuild/ecsbuild/internal/diagnose"
+	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/pipeline"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+)
+
+type runCmd struct {
+	source
+	Jobs     int    `placeholder:"N" help:"Build at most N images at once (default: all)."`
+	Output   string `placeholder:"FILE" help:"Name of the definitions file (default: imagedefinitions.json)."`
+	Pin      string `enum:"tag,digest" default:"tag" help:"Have the definitions name images by tag or by digest."`
+	Progress string `enum:"auto,tty,plain,quiet,json" default:"auto" help:"How to show progress: auto, tty, plain, quiet or json."`
+	DryRun   bool   `xor:"mode" help:"Build and tag with the local engine; push nothing, print the definitions."`
+	Local    bool   `xor:"mode" help:"Push to a registry on this machine, kept under .ecsbuild; needs no AWS."`
+}
+
+func (c *runCmd) Run(a *app) error {
+	p, err := c.load(a, c.Output)
+	if err != nil {
+		return err
+	}
+	if c.Jobs < 0 {
+		return &plan.Error{What: fmt.Sprintf("--jobs %d: at least one image must be built at a time", c.Jobs)}
+	}
+	var names []string
+	for _, img := range p.Images {
+		names = append(names, img.Name())
+	}
+	display, err := progress.New(progress.Mode(c.Progress), a.stderr, isTerminal(a.stderr), names)
+	if err != nil {
+		return &plan.Error{What: err.Error(), Fix: "use --progress plain"}
+	}
+	defer display.Close()
+	for _, w := range p.Warnings {
+		display.Note("", "warning: "+w)
+	}
+
+	var sent atomic.Int64
+	anonymous := &pipeline.Anonymous{}
+	src := pipeline.Source{
+		Plan: p, Agent: "ecsbuild/" + versionText(), Anonymous: anonymous,
+		AWS:  func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, p.Region) },
+		Note: func(text string) { display.Note("", text) },
+		Sent: func(n int64) { sent.Add(n) },
+	}
+	run := execution{app: a, cmd: c, plan: p, display: display, source: src}
+	switch {
+	case c.DryRun:
+		err = run.dry()
+	case c.Local:
+		err = run.local()
+	default:
+		err = run.aws()
+	}
+	if err == nil && !c.DryRun {
+		display.Note("", fmt.Sprintf("pushed %d of %d images, %s sent", len(p.Images), len(p.Images), progress.Bytes(sent.Load())))
+	}
+	display.Close() // what it still has to draw comes before an error
+	if err != nil {
+		return &failure{err: err, facts: diagnose.Facts{Region: p.Region, Account: p.Account, CodeBuild: a.getenv("CODEBUILD_BUILD_ID") != "", Anonymous: anonymous.Why()}}
+	}
+	return nil
+}
+
+// execution is one run of the command.
+type execution struct {
+	app     *app
+	cmd     *runCmd
+	plan    *plan.Plan
+	display *progress.Display
+	source  pipeline.Source
+}
+
+func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
+	ep, err := engine.FindEndpoint(r.app.getenv)
+	if err != nil {
+		return nil, err
+	}
+	e, err := engine.Connect(ctx, ep)
+	if err != nil {
+		return nil, err
+	}
+	r.display.Note("", "building with "+e.String())
+	return e, nil
+}
+
+func (r *execution) deps(creds func(context.Context) (*pipeline.Credentials, error)) pipeline.Deps {
+	return pipeline.Deps{Credentials: creds, Engine: r.connect, Progress: r.display}
+}
+
+func (r *execution) options() pipeline.Options {
+	return pipeline.Options{Jobs: r.cmd.Jobs, Pin: r.cmd.Pin == "digest"}
+}
+
+// aws is the real thing.
+func (r *execution) aws() error {
+	deps := r.deps(r.source.FromAWS)
+	for _, d := range r.plan.Definitions {
+		if d.Service != nil {
+			deps.CheckServices = func(ctx context.Context) error { return diagnose.CheckServices(ctx, r.source.AWS, r.plan) }
+		}
+	}
+	pushed, err := pipeline.Run(r.app.ctx, r.plan, deps, r.options())
+	if err != nil {
+		return err
+	}
+	return r.results(pushed)
+}
+
+// local does the same against a registry on loopback.
+func (r *execution) local() error {
+	host, stop, err := registry.NewLocal(localFolder(r.plan.Directory)).Serve(r.app.ctx)
+	if err != nil {
+		return fmt.Errorf("the local registry cannot start: %w", err)
+	}
+	defer stop()
+	creds := func(ctx context.Context) (*pipeline.Credentials, error) { return r.source.WithoutAWS(ctx, host) }
+	pushed, err := pipeline.Run(r.app.ctx, r.plan, r.deps(creds), r.options())
+	if err != nil {
+		return err
+	}
+	r.display.Note("", "the images are kept in "+localFolder(r.plan.Directory)+"; ecsbuild serve lets docker pull them")
+	return r.results(pushed)
+}
+
+func localFolder(dir string) string { return filepath.Join(dir, ".ecsbuild") }
+
+// results prints one line an image: NAME, a tab, REPOSITORY:TAG@DIGEST.
+func (r *execution) results(pushed []pipeline.Pushed) error {
+	for _, p := range pushed {
+		if _, err := fmt.Fprintf(r.app.stdout, "%s\t%s@%s\n", p.Image.Name(), p.URI(false), p.Built.Root().Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dry builds and tags with the local engine, and prints what would be written.
+func (r *execution) dry() error {
+	host := registry.Presumed(r.plan.Account, r.plan.Region)
+	if host.Name == "" {
+		r.display.Note("", "account or region is unknown here, so images are named without their registry")
+	}
+	if r.cmd.Pin == "digest" {
+		return &plan.Error{What: "--pin digest cannot go with --dry-run", Why: "an image has no digest before it is in a registry", Fix: "leave one of them out, or use --local"}
+	}
+	deps := r.deps(func(ctx context.Context) (*pipeline.Credentials, error) { return r.source.WithoutAWS(ctx, host) })
+	contents, err := pipeline.DryRun(r.app.ctx, r.plan, deps, r.options())
+	if err != nil {
+		return err
+	}
+	for _, data := range contents {
+		if _, err := r.app.stdout.Write(data); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+)
+
+type serveCmd struct {
+	Directory string `short:"C" placeholder:"DIR" help:"Folder of the sources (default: the working directory)."`
+}
+
+// Run serves until it is interrupted, which is how it is meant to end.
+func (c *serveCmd) Run(a *app) error {
+	dir, err := filepath.Abs(c.Directory)
+	if err != nil {
+		return &plan.Error{What: err.Error()}
+	}
+	host, stop, err := registry.NewLocal(localFolder(dir)).Serve(a.ctx)
+	if err != nil {
+		return fmt.Errorf("the local registry cannot start: %w", err)
+	}
+	defer stop()
+	fmt.Fprintln(a.stdout, host.Name)
+	fmt.Fprintf(a.stderr, "ecsbuild: serving %s until interrupted\n", localFolder(dir))
+	<-a.ctx.Done()
+	return nil
+}

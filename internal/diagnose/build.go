@@ -1,0 +1,81 @@
+package diagnose
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/engine"
+)
+
+// build explains a failed build. BuildKit gives a type for a RUN that exits
+// and for the place in the Dockerfile; pulls are known by their words alone.
+func (f Facts) build(e *engine.BuildError) Finding {
+	msg := e.Message()
+	found := Finding{What: e.Image + ": the build failed", Why: msg, Exit: ExitBuild}
+	if e.Step != "" {
+		found.What = fmt.Sprintf("%s: %s failed", e.Image, e.Step)
+	}
+	switch {
+	case pullLimit(msg):
+		found.What = e.Image + ": Docker Hub's pull limit is reached"
+		found.Exit = ExitPermission
+		if f.Anonymous != "" {
+			found.Why = "the pull was anonymous: " + f.Anonymous
+			found.Do = append(found.Do, "one of:",
+				"- give an account: put its name and an access token into the SSM parameters DOCKER_HUB_ID and DOCKER_HUB_PASSWORD, or set DOCKER_USER and DOCKER_PASSWORD")
+		} else {
+			found.Why = "the limit is that of the configured Docker Hub account"
+			found.Do = append(found.Do, "one of:", "- use an account with a higher limit")
+		}
+		found.Do = append(found.Do,
+			"- take the base image from public.ecr.aws/docker/library, which has the official images",
+			"- let ECR keep copies of Docker Hub's images with a pull-through cache rule")
+	case strings.Contains(msg, "pull access denied") || strings.Contains(msg, "insufficient_scope") || strings.Contains(msg, "401 Unauthorized") || strings.Contains(msg, "incorrect username or password"):
+		found.What = e.Image + ": a base image is not to be had"
+		found.Do = []string{"check its name; if it is private, give an account for its registry under docker_hub or registries"}
+		if f.Anonymous != "" {
+			found.Do = append(found.Do, "Docker Hub was asked anonymously: "+f.Anonymous)
+		}
+		found.Exit = ExitPermission
+	case strings.Contains(msg, "no such host") || strings.Contains(msg, "i/o timeout") || strings.Contains(msg, "connection refused"):
+		if e.ExitCode == 0 {
+			found.What = e.Image + ": the engine could not reach a base image's registry"
+			found.Do, found.Exit = []string{"check the image's name and the engine's way out"}, ExitUnreachable
+		}
+	case strings.Contains(msg, "target stage"):
+		found.Do = []string{"set target (or BUILD_TARGET) to a stage of " + f.base(e)}
+	case e.ExitCode == 137:
+		found.Do = []string{"exit code 137 is a kill, most often for want of memory: take a larger compute type"}
+	}
+	if e.ExitCode != 0 {
+		found.Why = fmt.Sprintf("the command ended with exit code %d", e.ExitCode)
+	}
+	found.Detail = excerpt(e)
+	return found
+}
+
+func (f Facts) base(e *engine.BuildError) string { return filepath.Base(e.Dockerfile) }
+
+// pullLimit knows both wordings of Docker Hub's refusal.
+func pullLimit(msg string) bool {
+	return strings.Contains(msg, "toomanyrequests") || strings.Contains(msg, "pull rate limit") || strings.Contains(msg, "429 Too Many Requests")
+}
+
+// excerpt shows the Dockerfile around the step, and the end of its output.
+func excerpt(e *engine.BuildError) (out []string) {
+	for _, l := range e.Output {
+		out = append(out, "| "+l)
+	}
+	if len(e.Lines) > 0 {
+		out = append(out, filepath.Base(e.Dockerfile)+":")
+	}
+	for _, l := range e.Lines {
+		mark := "  "
+		if l.At {
+			mark = "> "
+		}
+		out = append(out, fmt.Sprintf("%s%3d  %s", mark, l.Number, l.Text))
+	}
+	return out
+}

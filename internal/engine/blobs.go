@@ -1,0 +1,215 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A Sink takes the blobs of one image as they appear. registry.Repository is
+// one.
+type Sink interface {
+	// Has asks whether a blob is there, and gives its size in bytes.
+	Has(ctx context.Context, d digest.Digest) (size int64, ok bool, err error)
+	// Claim makes the caller the one who sends a blob, unless it is there;
+	// release ends the claim.
+	Claim(ctx context.Context, d digest.Digest) (release func(), there bool, err error)
+	// Put sends a blob unless it is there, and tries again on its own.
+	Put(ctx context.Context, d digest.Digest, size int64, open func() (io.ReadCloser, error)) error
+	// Stream sends a body that can be read once; want may be "".
+	Stream(ctx context.Context, want digest.Digest, body io.Reader) (commit func(context.Context, digest.Digest) error, err error)
+}
+
+// maxKept bounds the blobs that are taken into memory, in bytes: manifests and
+// configs are below it (ECR takes manifests up to 4 MiB), larger layers pass
+// straight through.
+const maxKept = 4 << 20
+
+// blobStore is the content store that BuildKit exports an image to. It answers
+// "already exists" for what the registry has, so that it never leaves the
+// engine, sends layers on while they come in, and keeps manifests and configs.
+type blobStore struct {
+	sink Sink
+
+	mu   sync.Mutex
+	kept map[digest.Digest][]byte
+	err  error // the first failure of the sink, more telling than what BuildKit makes of it
+}
+
+func (s *blobStore) failed(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
+	return err
+}
+
+// Writer opens a blob for BuildKit to write.
+func (s *blobStore) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
+	var o content.WriterOpts
+	for _, opt := range opts {
+		if err := opt(&o); err != nil {
+			return nil, err
+		}
+	}
+	w := &blobWriter{store: s, ref: o.Ref, desc: o.Desc, started: time.Now()}
+	if o.Desc.Digest == "" || o.Desc.Size <= maxKept {
+		return w, nil
+	}
+	release, there, err := s.sink.Claim(ctx, o.Desc.Digest)
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	if there {
+		return nil, fmt.Errorf("%s is in the registry: %w", o.Desc.Digest, errdefs.ErrAlreadyExists)
+	}
+	w.stream(ctx, release)
+	return w, nil
+}
+
+type blobWriter struct {
+	store   *blobStore
+	ref     string
+	desc    ocispec.Descriptor
+	offset  int64
+	started time.Time
+
+	buf bytes.Buffer // a small blob
+
+	pipe    *io.PipeWriter // a large one
+	release func()
+	result  chan streamed
+}
+
+type streamed struct {
+	commit func(context.Context, digest.Digest) error
+	err    error
+}
+
+// stream starts the upload that the writes feed.
+func (w *blobWriter) stream(ctx context.Context, release func()) {
+	r, pipe := io.Pipe()
+	w.pipe, w.release, w.result = pipe, release, make(chan streamed, 1)
+	go func() {
+		commit, err := w.store.sink.Stream(ctx, w.desc.Digest, r)
+		_ = r.CloseWithError(err) // a write that still waits learns of it
+		w.result <- streamed{commit, err}
+	}()
+}
+
+func (w *blobWriter) Write(p []byte) (int, error) {
+	if w.pipe == nil {
+		if w.buf.Len()+len(p) > maxKept {
+			return 0, fmt.Errorf("blob %s is larger than it was announced", w.desc.Digest)
+		}
+		w.offset += int64(len(p))
+		return w.buf.Write(p)
+	}
+	n, err := w.pipe.Write(p)
+	w.offset += int64(n)
+	return n, err
+}
+
+// Commit ends the blob; only then does the registry have it.
+func (w *blobWriter) Commit(ctx context.Context, size int64, expected digest.Digest, _ ...content.Opt) error {
+	if expected == "" {
+		expected = w.desc.Digest
+	}
+	if w.pipe == nil {
+		data := w.buf.Bytes()
+		if got := digest.FromBytes(data); got != expected {
+			return fmt.Errorf("blob %s arrived as %s: %w", expected, got, errdefs.ErrFailedPrecondition)
+		}
+		if bytes.HasPrefix(data, []byte("{")) { // a manifest or config: a layer is never JSON
+			w.store.mu.Lock()
+			w.store.kept[expected] = data
+			w.store.mu.Unlock()
+			return nil
+		}
+		err := w.store.sink.Put(ctx, expected, int64(len(data)), func() (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(data)), nil
+		})
+		if err != nil {
+			return w.store.failed(err)
+		}
+		return nil
+	}
+	_ = w.pipe.Close()
+	res := <-w.result
+	w.result <- streamed{err: res.err} // for Close
+	if res.err == nil {
+		res.err = res.commit(ctx, expected)
+	}
+	w.done()
+	if res.err != nil {
+		return w.store.failed(res.err)
+	}
+	return nil
+}
+
+func (w *blobWriter) done() {
+	if w.release != nil {
+		w.release()
+		w.release = nil
+	}
+}
+
+// Close gives up what was not committed; the registry forgets an upload that
+// nobody completes.
+func (w *blobWriter) Close() error {
+	if w.pipe == nil {
+		return nil
+	}
+	_ = w.pipe.CloseWithError(context.Canceled)
+	res := <-w.result
+	w.result <- streamed{err: res.err}
+	if res.err != nil && res.err != context.Canceled {
+		_ = w.store.failed(res.err)
+	}
+	w.done()
+	return nil
+}
+
+func (w *blobWriter) Digest() digest.Digest { return w.desc.Digest }
+
+func (w *blobWriter) Status() (content.Status, error) {
+	return content.Status{Ref: w.ref, Offset: w.offset, Total: w.desc.Size, Expected: w.desc.Digest, StartedAt: w.started, UpdatedAt: w.started}, nil
+}
+
+// Truncate is asked for before a second try, which begins with a new writer.
+func (w *blobWriter) Truncate(size int64) error {
+	if size != w.offset {
+		return fmt.Errorf("a blob on its way cannot be cut to %d bytes: %w", size, errdefs.ErrUnavailable)
+	}
+	return nil
+}
+
+// The rest of content.Store: an export only writes.
+
+func (s *blobStore) Info(_ context.Context, d digest.Digest) (content.Info, error) {
+	return content.Info{}, fmt.Errorf("%s: %w", d, errdefs.ErrNotFound)
+}
+func (s *blobStore) ReaderAt(_ context.Context, d ocispec.Descriptor) (content.ReaderAt, error) {
+	return nil, fmt.Errorf("%s: %w", d.Digest, errdefs.ErrNotFound)
+}
+func (s *blobStore) Status(_ context.Context, ref string) (content.Status, error) {
+	return content.Status{}, fmt.Errorf("%s: %w", ref, errdefs.ErrNotFound)
+}
+func (s *blobStore) Update(context.Context, content.Info, ...string) (content.Info, error) {
+	return content.Info{}, errdefs.ErrNotImplemented
+}
+func (s *blobStore) Walk(context.Context, content.WalkFunc, ...string) error { return nil }
+func (s *blobStore) Delete(context.Context, digest.Digest) error             { return nil }
+func (s *blobStore) ListStatuses(context.Context, ...string) ([]content.Status, error) {
+	return nil, nil
+}
+func (s *blobStore) Abort(context.Context, string) error { return nil }

@@ -1,0 +1,172 @@
+// Package engine builds images through BuildKit, in a Docker engine or alone,
+// and hands what was built to a Sink while it appears. It knows nothing of AWS.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/moby/moby/client"
+)
+
+// An Engine is a connected Docker engine or buildkitd.
+type Engine struct {
+	Endpoint Endpoint
+	Version  string // "28.5.2", "buildkitd v0.34.2"
+	Store    Store
+
+	docker *client.Client // nil for a buildkitd
+	bk     *bkclient.Client
+
+	doorOnce sync.Once
+	door     *Door
+	doorErr  error
+}
+
+// Store is where an engine keeps images, and so which way they leave it.
+type Store string
+
+const (
+	Classic    Store = "classic"    // graph drivers: BuildKit exports into the engine alone
+	Containerd Store = "containerd" // BuildKit hands out blobs
+	BuildKitd  Store = "buildkitd"  // the same, without a Docker engine around it
+)
+
+// UnreachableError says that no engine answered.
+type UnreachableError struct {
+	Endpoint Endpoint
+	Err      error
+}
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("cannot reach %s: %v", e.Endpoint, e.Err)
+}
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// Connect asks the engine who it is. Its error is an *UnreachableError.
+func Connect(ctx context.Context, ep Endpoint) (*Engine, error) {
+	e := &Engine{Endpoint: ep}
+	if err := e.connect(ctx); err != nil {
+		e.Close()
+		var u *UnreachableError
+		if errors.As(err, &u) {
+			return nil, err
+		}
+		return nil, &UnreachableError{Endpoint: ep, Err: err}
+	}
+	return e, nil
+}
+
+func (e *Engine) connect(ctx context.Context) (err error) {
+	if e.Endpoint.BuildKit != "" {
+		e.Store = BuildKitd
+		if e.bk, err = bkclient.New(ctx, e.Endpoint.BuildKit); err != nil {
+			return err
+		}
+		info, err := e.bk.Info(ctx)
+		if err != nil {
+			return err
+		}
+		e.Version = "buildkitd " + info.BuildkitVersion.Version
+		return nil
+	}
+	opts, err := e.Endpoint.options()
+	if err != nil {
+		return err
+	}
+	if e.docker, err = client.New(opts...); err != nil {
+		return err
+	}
+	if _, err = e.docker.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
+		return err
+	}
+	if e.bk, err = buildkitInside(ctx, e.docker); err != nil {
+		return err
+	}
+	return e.detect(ctx)
+}
+
+// buildkitInside connects to the BuildKit of a Docker engine. API 1.53
+// deprecates these two endpoints for gRPC on the socket itself: this is the
+// one place to change then.
+func buildkitInside(ctx context.Context, docker *client.Client) (*bkclient.Client, error) {
+	return bkclient.New(ctx, "",
+		bkclient.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return docker.DialHijack(ctx, "/grpc", "h2c", nil)
+		}),
+		bkclient.WithSessionDialer(func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error) {
+			return docker.DialHijack(ctx, "/session", proto, meta)
+		}))
+}
+
+// detect finds the image store. /info of an old engine may not decode; its
+// BuildKit worker then tells by the snapshotter that it names.
+func (e *Engine) detect(ctx context.Context) error {
+	e.Store = Classic
+	info, err := e.docker.Info(ctx, client.InfoOptions{})
+	if err == nil {
+		e.Version = info.Info.ServerVersion
+		for _, kv := range info.Info.DriverStatus {
+			if kv[0] == "driver-type" && kv[1] == "io.containerd.snapshotter.v1" {
+				e.Store = Containerd
+			}
+		}
+		return nil
+	}
+	v, err := e.docker.ServerVersion(ctx, client.ServerVersionOptions{})
+	if err != nil {
+		return err
+	}
+	e.Version = v.Version
+	workers, err := e.bk.ListWorkers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, w := range workers {
+		if w.Labels["org.mobyproject.buildkit.worker.snapshotter"] != "" {
+			e.Store = Containerd
+		}
+	}
+	return nil
+}
+
+// Close ends the connections and the door.
+func (e *Engine) Close() {
+	if e.door != nil {
+		e.door.Close()
+	}
+	if e.bk != nil {
+		_ = e.bk.Close()
+	}
+	if e.docker != nil {
+		_ = e.docker.Close()
+	}
+}
+
+// String names the engine for messages: "Docker engine 20.10.24 (classic store)".
+func (e *Engine) String() string {
+	if e.Store == BuildKitd {
+		return e.Version
+	}
+	return fmt.Sprintf("Docker engine %s (%s store)", e.Version, e.Store)
+}
+
+// before says whether the engine is older than a version such as 23.0.
+func (e *Engine) before(major, minor int) bool {
+	parts := strings.SplitN(strings.TrimPrefix(e.Version, "v"), ".", 3)
+	if e.Store == BuildKitd || len(parts) < 2 {
+		return false
+	}
+	a, err1 := strconv.Atoi(parts[0])
+	b, err2 := strconv.Atoi(parts[1])
+	if err1 != nil || err2 != nil {
+		return false // a development build is taken for a new one
+	}
+	return a < major || a == major && b < minor
+}

@@ -1,0 +1,130 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"sync"
+
+	bkclient "github.com/moby/buildkit/client"
+	gateway "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// A BuildError is a build that failed: where in the Dockerfile, at which step,
+// and what the step said last.
+type BuildError struct {
+	Image      string
+	Dockerfile string
+	Step       string // "[2/4] RUN composer install", "" where none is known
+	ExitCode   uint32 // of a RUN, 0 for other failures
+	Lines      []Line // of the Dockerfile, around the step
+	Output     []string
+	Err        error
+}
+
+// A Line of a Dockerfile; At marks the ones that failed.
+type Line struct {
+	Number int
+	Text   string
+	At     bool
+}
+
+func (e *BuildError) Error() string { return e.Image + ": " + e.Message() }
+func (e *BuildError) Unwrap() error { return e.Err }
+
+// Message is BuildKit's sentence without the prefixes that it gathers on the way.
+func (e *BuildError) Message() string {
+	msg := e.Err.Error()
+	for {
+		cut := msg
+		for _, p := range []string{"failed to solve: ", "rpc error: code = Unknown desc = ", "failed to solve with frontend dockerfile.v0: "} {
+			cut = strings.TrimPrefix(cut, p)
+		}
+		if cut == msg {
+			return msg
+		}
+		msg = cut
+	}
+}
+
+func newBuildError(img plan.Image, err error, log *stepLog) *BuildError {
+	e := &BuildError{Image: img.Name(), Dockerfile: img.Build.Dockerfile, Err: err}
+	var v *errdefs.VertexError
+	if errors.As(err, &v) {
+		e.Step, e.Output = log.of(digest.Digest(v.Digest))
+	} else {
+		e.Step, e.Output = log.lastFailed()
+	}
+	var exit *gateway.ExitError
+	if errors.As(err, &exit) {
+		e.ExitCode = exit.ExitCode
+	}
+	for _, src := range errdefs.Sources(err) {
+		if src.Info == nil || len(src.Ranges) == 0 {
+			continue
+		}
+		e.Lines = excerpt(string(src.Info.Data), int(src.Ranges[0].Start.Line), int(src.Ranges[len(src.Ranges)-1].End.Line))
+		break
+	}
+	return e
+}
+
+// excerpt takes the marked lines and two around them.
+func excerpt(text string, from, to int) (out []Line) {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	to = max(from, to)
+	for n := max(1, from-2); n <= min(len(lines), to+2); n++ {
+		out = append(out, Line{Number: n, Text: lines[n-1], At: n >= from && n <= to})
+	}
+	return out
+}
+
+// keepLines is how much of each step's output is kept for an error.
+const keepLines = 25
+
+// stepLog keeps the end of each step's output, for the one that fails.
+type stepLog struct {
+	mu     sync.Mutex
+	names  map[digest.Digest]string
+	output map[digest.Digest][]string
+	failed digest.Digest
+}
+
+func newStepLog() *stepLog {
+	return &stepLog{names: map[digest.Digest]string{}, output: map[digest.Digest][]string{}}
+}
+
+func (l *stepLog) add(s *bkclient.SolveStatus) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, v := range s.Vertexes {
+		l.names[v.Digest] = v.Name
+		if v.Error != "" && !strings.Contains(v.Error, "context canceled") {
+			l.failed = v.Digest
+		}
+	}
+	for _, entry := range s.Logs {
+		lines := l.output[entry.Vertex]
+		for _, line := range bytes.Split(bytes.TrimRight(entry.Data, "\n"), []byte("\n")) {
+			lines = append(lines, strings.TrimRight(string(line), "\r"))
+		}
+		l.output[entry.Vertex] = lines[max(0, len(lines)-keepLines):]
+	}
+}
+
+func (l *stepLog) of(d digest.Digest) (step string, output []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.names[d], l.output[d]
+}
+
+func (l *stepLog) lastFailed() (step string, output []string) {
+	l.mu.Lock()
+	d := l.failed
+	l.mu.Unlock()
+	return l.of(d)
+}

@@ -1,0 +1,177 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+)
+
+// Anonymous remembers why Docker Hub is asked without an account, for the
+// diagnosis of a pull that is then refused. Empty: there is an account.
+type Anonymous struct {
+	mu  sync.Mutex
+	why string
+}
+
+// Why gives the reason, or "".
+func (a *Anonymous) Why() string { a.mu.Lock(); defer a.mu.Unlock(); return a.why }
+
+func (a *Anonymous) set(why string) { a.mu.Lock(); a.why = why; a.mu.Unlock() }
+
+// Source is where credentials come from.
+type Source struct {
+	Plan      *plan.Plan
+	AWS       func(ctx context.Context) (*registry.AWS, error)
+	Agent     string // User-Agent of requests to the registry
+	Note      func(text string)
+	Sent      func(bytes int64)
+	Anonymous *Anonymous
+}
+
+// FromAWS asks ECR for its token and the stores for every parameter and
+// secret of the plan, side by side.
+func (s Source) FromAWS(ctx context.Context) (*Credentials, error) {
+	aws, err := s.AWS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var token registry.Token
+	var asked, assumed registry.Values
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) { token, err = aws.Token(gctx, false); return err })
+	g.Go(func() (err error) { asked, err = aws.Fetch(gctx, s.sources(false)); return err })
+	g.Go(func() error {
+		var err error
+		if assumed, err = aws.Fetch(gctx, s.sources(true)); err != nil {
+			s.anonymous(err)
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	authorize := func(ctx context.Context, force bool) (string, string, error) {
+		t, err := aws.Token(ctx, force)
+		return t.Username, t.Password.Reveal(), err
+	}
+	c := s.credentials(asked, assumed)
+	c.Registry = registry.NewClient(token.Host.ForAccount(s.Plan.Account), authorize, s.Agent, s.Sent)
+	other := c.Login
+	c.Login = func(ctx context.Context, host string) (string, plan.Secret, bool) {
+		if host == token.Host.Name || host == c.Registry.Host.Name || registry.IsECR(host, aws.Config.Region) {
+			t, err := aws.Token(ctx, false)
+			return t.Username, t.Password, err == nil
+		}
+		return other(ctx, host)
+	}
+	return c, nil
+}
+
+// WithoutAWS serves --dry-run and --local: AWS is asked only where the plan
+// names a parameter or secret, and what cannot be had is a warning.
+func (s Source) WithoutAWS(ctx context.Context, host registry.Host) (*Credentials, error) {
+	var asked registry.Values
+	if sources := s.sources(false); len(sources) > 0 {
+		aws, err := s.AWS(ctx)
+		if err == nil {
+			asked, err = aws.Fetch(ctx, sources)
+		}
+		if err != nil {
+			s.Note("warning: this run goes on without " + sourceNames(sources) + ": " + err.Error())
+		}
+	}
+	if len(s.sources(true)) > 0 {
+		s.Anonymous.set("this run asked AWS for nothing, and DOCKER_USER and DOCKER_PASSWORD are not set")
+	}
+	c := s.credentials(asked, nil)
+	c.Registry = registry.NewClient(host, nil, s.Agent, s.Sent)
+	return c, nil
+}
+
+// sources lists what AWS must be asked for: what the plan names, or what
+// everybody's setup has and this one may not.
+func (s Source) sources(assumed bool) (out []plan.Source) {
+	add := func(src plan.Source) {
+		if src.Kind == plan.FromSSM || src.Kind == plan.FromSecretsManager {
+			out = append(out, src)
+		}
+	}
+	for _, l := range s.Plan.Logins {
+		if l.Assumed == assumed {
+			add(l.Username)
+			add(l.Password)
+		}
+	}
+	if !assumed {
+		for _, img := range s.Plan.Images {
+			for _, src := range img.Build.Secrets {
+				add(src)
+			}
+		}
+	}
+	return out
+}
+
+func sourceNames(sources []plan.Source) string {
+	var names []string
+	for _, s := range sources {
+		names = append(names, s.String())
+	}
+	return strings.Join(names, ", ")
+}
+
+// anonymous says in one line that Docker Hub will be asked without an account.
+func (s Source) anonymous(err error) {
+	why := err.Error()
+	var missing *registry.MissingError
+	var refused *registry.AWSError
+	switch {
+	case errors.As(err, &missing):
+		why = fmt.Sprintf("the parameters %s do not exist in %s", strings.Join(missing.Names, " and "), missing.Region)
+	case errors.As(err, &refused) && refused.Code() != "":
+		why = fmt.Sprintf("%s was refused for DOCKER_HUB_ID and DOCKER_HUB_PASSWORD", refused.Action)
+	}
+	s.Anonymous.set(why)
+	s.Note("warning: base images are pulled from Docker Hub anonymously: " + why)
+}
+
+func (s Source) credentials(asked, assumed registry.Values) *Credentials {
+	type account struct {
+		user     string
+		password plan.Secret
+	}
+	accounts := map[string]account{}
+	for _, l := range s.Plan.Logins {
+		values := asked
+		if l.Assumed {
+			values = assumed
+		}
+		user, ok1 := values.Of(l.Username)
+		password, ok2 := values.Of(l.Password)
+		if ok1 && ok2 {
+			accounts[l.Host] = account{user.Reveal(), password}
+		}
+	}
+	return &Credentials{
+		Login: func(_ context.Context, host string) (string, plan.Secret, bool) {
+			a, ok := accounts[plan.CanonicalHost(host)]
+			return a.user, a.password, ok
+		},
+		Secrets: func(img plan.Image) map[string]plan.Secret {
+			out := map[string]plan.Secret{}
+			for id, src := range img.Build.Secrets {
+				if v, ok := asked.Of(src); ok {
+					out[id] = v
+				}
+			}
+			return out
+		},
+	}
+}

@@ -1,0 +1,56 @@
+package pipeline
+
+import (
+	"context"
+
+	bkclient "github.com/moby/buildkit/client"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// DryRun builds every image, tags it in the engine, and gives the content of
+// each definitions file that a run would write. It writes none.
+func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, error) {
+	creds, eng, err := prepare(ctx, d)
+	if eng != nil {
+		defer eng.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	pushed := make([]Pushed, len(p.Images))
+	for i, img := range p.Images {
+		pushed[i] = Pushed{Image: img, Host: creds.Registry.Host.Name}
+	}
+	if err := checkSize(p, pushed, o.Pin); err != nil {
+		return nil, err
+	}
+	contexts := eng.NewContexts(p.Images)
+	defer contexts.Close()
+	g, gctx := errgroup.WithContext(ctx)
+	if o.Jobs > 0 {
+		g.SetLimit(o.Jobs)
+	}
+	for _, img := range p.Images {
+		g.Go(func() error {
+			return wrap(img, eng.BuildLocal(gctx, request(d, creds, contexts, img)))
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return Definitions(p, pushed, false)
+}
+
+// request is what the engine needs to build one image.
+func request(d Deps, creds *Credentials, contexts *engine.Contexts, img plan.Image) engine.Request {
+	name := img.Name()
+	return engine.Request{
+		Image: img, Login: creds.Login, Secrets: creds.Secrets(img), Contexts: contexts,
+		Names:  imageNames(creds.Registry.Host.Name, img),
+		Status: func(s *bkclient.SolveStatus) { d.Progress.Status(name, s) },
+		Note:   func(text string) { d.Progress.Note(name, text) },
+	}
+}

@@ -1,0 +1,299 @@
+// Package pipeline carries a Plan through: credentials and engine side by
+// side, all builds at once, layers on their way as they appear, and, only when
+// every image is whole, the tags and then the definitions.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	bkclient "github.com/moby/buildkit/client"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/imagedef"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+)
+
+// Deps is what a run needs from outside.
+type Deps struct {
+	// Credentials fetches what the plan names; it is called once.
+	Credentials func(ctx context.Context) (*Credentials, error)
+	// Engine connects to an engine; the run closes it.
+	Engine func(ctx context.Context) (Engine, error)
+	// CheckServices holds the definitions against live services, for a plan
+	// that names some.
+	CheckServices func(ctx context.Context) error
+	Progress      Progress
+}
+
+// Credentials are the answers of the parameter stores and of ECR.
+type Credentials struct {
+	Registry *registry.Client
+	Login    engine.Login
+	Secrets  func(plan.Image) map[string]plan.Secret
+}
+
+// Engine builds images; *engine.Engine is one.
+type Engine interface {
+	Build(ctx context.Context, r engine.Request, sink engine.Sink) (*engine.Built, error)
+	BuildLocal(ctx context.Context, r engine.Request) error
+	NewContexts(images []plan.Image) *engine.Contexts
+	Close()
+}
+
+// Progress hears what happens.
+type Progress interface {
+	Note(image, text string)
+	Status(image string, s *bkclient.SolveStatus)
+}
+
+// Options of a run.
+type Options struct {
+	Jobs int  // how many images at once, 0 for all
+	Pin  bool // definitions name digests and not tags
+}
+
+// Pushed is an image in the registry.
+type Pushed struct {
+	Image plan.Image
+	Host  string
+	Built *engine.Built
+}
+
+// URI is what a task definition writes: by tag, or by digest.
+func (p Pushed) URI(pin bool) string {
+	if pin {
+		return fmt.Sprintf("%s/%s@%s", p.Host, p.Image.Repository, p.Built.Root().Digest)
+	}
+	return imageNames(p.Host, p.Image)[0]
+}
+
+// ImageError says which image an error belongs to.
+type ImageError struct {
+	Image plan.Image
+	Err   error
+}
+
+func (e *ImageError) Error() string { return e.Image.Name() + ": " + e.Err.Error() }
+func (e *ImageError) Unwrap() error { return e.Err }
+
+// DefinitionsError is a definitions file that could not be written or removed.
+type DefinitionsError struct {
+	File string
+	Err  error
+}
+
+func (e *DefinitionsError) Error() string { return e.File + ": " + e.Err.Error() }
+func (e *DefinitionsError) Unwrap() error { return e.Err }
+
+// TagsError is a tag that was refused after others of the run had moved.
+type TagsError struct {
+	Moved []string // "repository:tag"
+	Err   error
+}
+
+func (e *TagsError) Error() string { return e.Err.Error() }
+func (e *TagsError) Unwrap() error { return e.Err }
+
+// Run does the whole job. The first failure stops what still runs and is the
+// error that comes back; no tag has moved then and no definitions file lies
+// there, unless the error is a *TagsError.
+func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error) {
+	if err := removeOld(p); err != nil {
+		return nil, err
+	}
+	creds, eng, err := prepare(ctx, d)
+	if eng != nil {
+		defer eng.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	pushed := make([]Pushed, len(p.Images))
+	for i, img := range p.Images {
+		pushed[i] = Pushed{Image: img, Host: creds.Registry.Host.Name}
+	}
+	if err := checkSize(p, pushed, o.Pin); err != nil {
+		return nil, err
+	}
+	if err := build(ctx, p, d, o, creds, eng, pushed); err != nil {
+		return nil, err
+	}
+	if err := tag(ctx, creds.Registry, pushed); err != nil {
+		return nil, err
+	}
+	return pushed, writeDefinitions(p, pushed, o.Pin)
+}
+
+// removeOld takes the files of an earlier run away, so that a failed one
+// leaves none.
+func removeOld(p *plan.Plan) error {
+	for _, d := range p.Definitions {
+		if err := imagedef.Remove(d.File); err != nil {
+			return &DefinitionsError{File: d.File, Err: err}
+		}
+	}
+	return nil
+}
+
+// prepare asks for everything at once; nothing is built before all of it is there.
+func prepare(ctx context.Context, d Deps) (creds *Credentials, eng Engine, err error) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) { creds, err = d.Credentials(ctx); return err })
+	g.Go(func() (err error) {
+		e, err := d.Engine(ctx)
+		if err == nil {
+			eng = e
+		}
+		return err
+	})
+	if d.CheckServices != nil {
+		g.Go(func() error { return d.CheckServices(ctx) })
+	}
+	return creds, eng, g.Wait()
+}
+
+// build runs all builds at once. Their layers are in the registry when it
+// returns, and no manifest.
+func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credentials, eng Engine, pushed []Pushed) error {
+	contexts := eng.NewContexts(p.Images)
+	defer contexts.Close()
+	g, ctx := errgroup.WithContext(ctx)
+	if o.Jobs > 0 {
+		g.SetLimit(o.Jobs)
+	}
+	for i, img := range p.Images {
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			built, err := eng.Build(ctx, request(d, creds, contexts, img), creds.Registry.Repository(img.Repository))
+			if err != nil {
+				return &ImageError{Image: img, Err: err}
+			}
+			pushed[i].Built = built
+			d.Progress.Note(img.Name(), "built, and its layers are in "+img.Repository)
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func imageNames(host string, img plan.Image) (names []string) {
+	for _, t := range img.Tags {
+		name := img.Repository + ":" + t
+		if host != "" {
+			name = host + "/" + name
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+// tag moves the tags, now that every image is whole. Manifests that an index
+// names go first, by digest.
+func tag(ctx context.Context, c *registry.Client, pushed []Pushed) error {
+	g, gctx := errgroup.WithContext(ctx)
+	for _, p := range pushed {
+		for _, m := range p.Built.Manifests[:len(p.Built.Manifests)-1] {
+			g.Go(func() error {
+				return wrap(p.Image, c.Repository(p.Image.Repository).PutManifest(gctx, m.Digest.String(), m.MediaType, m.Data))
+			})
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	moved := make(chan string, len(pushed)*64)
+	g, gctx = errgroup.WithContext(ctx)
+	for _, p := range pushed {
+		for _, t := range p.Image.Tags {
+			g.Go(func() error {
+				m := p.Built.Root()
+				err := c.Repository(p.Image.Repository).PutManifest(gctx, t, m.MediaType, m.Data)
+				if err == nil {
+					moved <- p.Image.Repository + ":" + t
+				}
+				return wrap(p.Image, err)
+			})
+		}
+	}
+	err := g.Wait()
+	if close(moved); err == nil || len(moved) == 0 {
+		return err
+	}
+	e := &TagsError{Err: err}
+	for t := range moved {
+		e.Moved = append(e.Moved, t)
+	}
+	return e
+}
+
+func wrap(img plan.Image, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &ImageError{Image: img, Err: err}
+}
+
+// Definitions gives the content of each file of the plan. An image-detail file
+// always names the digest, as blue/green deployments want it.
+func Definitions(p *plan.Plan, pushed []Pushed, pin bool) ([][]byte, error) {
+	by := map[string]Pushed{}
+	for _, img := range pushed {
+		for _, c := range img.Image.Containers {
+			by[c] = img
+		}
+	}
+	var out [][]byte
+	for _, d := range p.Definitions {
+		var data []byte
+		var err error
+		if d.Format == plan.ImageDetail {
+			data, err = imagedef.EncodeDetail(by[d.Containers[0]].URI(true))
+		} else {
+			var defs []imagedef.Definition
+			for _, c := range d.Containers {
+				defs = append(defs, imagedef.Definition{Name: c, ImageURI: by[c].URI(pin)})
+			}
+			data, err = imagedef.Encode(defs)
+		}
+		if err != nil {
+			return nil, &DefinitionsError{File: d.File, Err: err}
+		}
+		out = append(out, data)
+	}
+	return out, nil
+}
+
+func writeDefinitions(p *plan.Plan, pushed []Pushed, pin bool) error {
+	contents, err := Definitions(p, pushed, pin)
+	if err != nil {
+		return err
+	}
+	for i, d := range p.Definitions {
+		if err := imagedef.Write(d.File, contents[i]); err != nil {
+			_ = removeOld(p) // all of them or none
+			return &DefinitionsError{File: d.File, Err: err}
+		}
+	}
+	return nil
+}
+
+// checkSize refuses a file that will be too large before anything is built.
+func checkSize(p *plan.Plan, pushed []Pushed, pin bool) error {
+	const digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+	trial := make([]Pushed, len(pushed))
+	for i, img := range pushed {
+		img.Built = &engine.Built{Manifests: []engine.Manifest{{Digest: digest}}}
+		trial[i] = img
+	}
+	var e *DefinitionsError
+	if _, err := Definitions(p, trial, pin); errors.As(err, &e) {
+		return &plan.Error{What: e.File + " is too large", Why: e.Err.Error()}
+	}
+	return nil
+}

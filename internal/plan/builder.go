@@ -1,0 +1,350 @@
+package plan
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// DockerHub is the name that a Plan calls Docker Hub by.
+const DockerHub = "docker.io"
+
+// variables is the environment as a map.
+type variables map[string]string
+
+func environment(environ []string) variables {
+	v := variables{}
+	for _, kv := range environ {
+		if key, value, ok := strings.Cut(kv, "="); ok {
+			v[key] = value
+		}
+	}
+	return v
+}
+
+func (v variables) lookup(key string) (string, bool) {
+	s, ok := v[key]
+	return s, ok
+}
+
+// first gives the first variable that is set and not empty, and its name.
+func (v variables) first(keys ...string) (value, key string) {
+	for _, k := range keys {
+		if v[k] != "" {
+			return v[k], k
+		}
+	}
+	return "", ""
+}
+
+// builder joins file and environment; what the file says wins.
+type builder struct {
+	plan   *Plan
+	config *config
+	env    variables
+	commit func() string
+}
+
+func (b *builder) registry() error {
+	b.plan.Region, b.plan.Account = b.config.region, b.config.account
+	if b.plan.Region == "" {
+		var from string
+		if b.plan.Region, from = b.env.first("AWS_REGION", "AWS_DEFAULT_REGION"); from != "" {
+			if e := checkRegion(b.plan.Region); e != nil {
+				e.Place = from
+				return e
+			}
+		}
+	}
+	if b.plan.Account == "" {
+		var from string
+		if b.plan.Account, from = b.env.first("AWS_ACCOUNT_ID"); from != "" {
+			if e := checkAccount(b.plan.Account); e != nil {
+				e.Place = from
+				return e
+			}
+		}
+	}
+	return nil
+}
+
+func (b *builder) images() error {
+	images := b.config.images
+	if len(images) == 0 {
+		var err error
+		if images, err = b.fromEnvironment(); err != nil {
+			return err
+		}
+	}
+	var fallback string
+	for _, img := range images {
+		if len(img.Tags) == 0 {
+			if fallback == "" {
+				var err error
+				if fallback, err = b.tag(); err != nil {
+					return err
+				}
+			}
+			img.Tags = []string{fallback}
+		}
+		b.resolvePaths(&img)
+		b.plan.Images = append(b.plan.Images, img.Image)
+	}
+	return b.checkImages(images)
+}
+
+// tag is for images that name none: the file's, IMAGE_TAG, or the commit.
+func (b *builder) tag() (string, error) {
+	if b.config.tag != "" {
+		return b.config.tag, nil
+	}
+	if t, _ := b.env.first("IMAGE_TAG"); t != "" {
+		if e := checkTag(t); e != nil {
+			e.Place = "IMAGE_TAG"
+			return "", e
+		}
+		return t, nil
+	}
+	commits := []string{b.env["CODEBUILD_RESOLVED_SOURCE_VERSION"], b.env["GITHUB_SHA"]}
+	for _, c := range commits {
+		if commitPattern.MatchString(c) { // an S3 source has a version ID there
+			return c[:12], nil
+		}
+	}
+	if b.commit != nil {
+		if c := b.commit(); commitPattern.MatchString(c) {
+			return c[:12], nil
+		}
+	}
+	return "", &Error{What: "there is no tag for the images", Why: "IMAGE_TAG is not set and no commit was found", Fix: "set IMAGE_TAG, as in IMAGE_TAG=latest"}
+}
+
+var numbered = regexp.MustCompile(`^(IMAGE_REPO_NAME|CONTAINER_NAME)(?:_([0-9]+))?$`)
+
+// fromEnvironment reads IMAGE_REPO_NAME and CONTAINER_NAME, alone or numbered.
+func (b *builder) fromEnvironment() ([]imageConfig, error) {
+	suffixes := map[string]int{}
+	for key, value := range b.env {
+		if m := numbered.FindStringSubmatch(key); m != nil && value != "" {
+			suffix, n := "", -1
+			if m[2] != "" {
+				suffix = "_" + m[2]
+				var err error
+				if n, err = strconv.Atoi(m[2]); err != nil {
+					return nil, &Error{Place: key, What: "the number is too large"}
+				}
+			}
+			suffixes[suffix] = n
+		}
+	}
+	if len(suffixes) == 0 {
+		return nil, b.nothingConfigured()
+	}
+	order := sortedKeys(suffixes)
+	sort.SliceStable(order, func(i, j int) bool { return suffixes[order[i]] < suffixes[order[j]] })
+	var errs Errors
+	var images []imageConfig
+	for _, s := range order {
+		img := imageConfig{place: "IMAGE_REPO_NAME" + s}
+		repo, container := b.env["IMAGE_REPO_NAME"+s], b.env["CONTAINER_NAME"+s]
+		switch {
+		case repo == "":
+			errs = append(errs, &Error{Place: "CONTAINER_NAME" + s, What: fmt.Sprintf("IMAGE_REPO_NAME%s is missing", s), Fix: fmt.Sprintf("set it to the ECR repository of container %q", container)})
+			continue
+		case container == "":
+			errs = append(errs, &Error{Place: "IMAGE_REPO_NAME" + s, What: fmt.Sprintf("CONTAINER_NAME%s is missing", s), Fix: fmt.Sprintf("set it to the name in the task definition of the container that runs %q", repo)})
+			continue
+		}
+		for place, e := range map[string]*Error{"IMAGE_REPO_NAME" + s: checkRepository(repo), "CONTAINER_NAME" + s: checkContainer(container)} {
+			if e != nil {
+				e.Place = place
+				errs = append(errs, e)
+			}
+		}
+		img.Repository, img.Containers = repo, []string{container}
+		img.Build.Context = b.env["BUILD_CONTEXT"+s]
+		img.Build.Target = b.env["BUILD_TARGET"+s]
+		if df := b.env["DOCKERFILE"+s]; df != "" {
+			img.dockerfile = b.abs(df) // as docker build -f has it: from where the build runs
+		}
+		images = append(images, img)
+	}
+	return b.merge(images), errs.orNil()
+}
+
+func (b *builder) nothingConfigured() error {
+	e := &Error{What: "nothing says what to build", Fix: "set IMAGE_REPO_NAME (the ECR repository) and CONTAINER_NAME (the container in the task definition), or write an ecsbuild.yml"}
+	for key := range b.env {
+		for _, want := range []string{"IMAGE_REPO_NAME", "CONTAINER_NAME"} {
+			if key != want && distance(key, want) <= 2 {
+				e.Why = fmt.Sprintf("did you mean %s where the environment has %s?", want, key)
+			}
+		}
+	}
+	return e
+}
+
+// merge makes one image of several containers that run the same build.
+func (b *builder) merge(images []imageConfig) []imageConfig {
+	var out []imageConfig
+next:
+	for _, img := range images {
+		for i := range out {
+			o := &out[i]
+			if o.Repository == img.Repository && o.dockerfile == img.dockerfile && o.Build.Context == img.Build.Context && o.Build.Target == img.Build.Target {
+				o.Containers = append(o.Containers, img.Containers...)
+				continue next
+			}
+		}
+		out = append(out, img)
+	}
+	return out
+}
+
+func (b *builder) abs(path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(b.plan.Directory, path)
+}
+
+// resolvePaths gives the defaults and makes local paths absolute. In the file
+// a dockerfile is relative to its context, as in Compose.
+func (b *builder) resolvePaths(img *imageConfig) {
+	build := &img.Build
+	remote := Remote(build.Context)
+	if !remote {
+		build.Context = b.abs(build.Context)
+	}
+	switch df := img.dockerfile; {
+	case remote && df == "":
+		build.Dockerfile = "Dockerfile"
+	case remote:
+		build.Dockerfile = df
+	case df == "":
+		build.Dockerfile = filepath.Join(build.Context, "Dockerfile")
+	case filepath.IsAbs(df):
+		build.Dockerfile = df
+	default:
+		build.Dockerfile = filepath.Join(build.Context, df)
+	}
+	for name, dir := range build.AdditionalContexts {
+		if !Remote(dir) {
+			build.AdditionalContexts[name] = b.abs(dir)
+		}
+	}
+}
+
+// checkImages finds what two images cannot share.
+func (b *builder) checkImages(images []imageConfig) error {
+	var errs Errors
+	containers, refs := map[string]bool{}, map[string]string{}
+	for _, img := range images {
+		for _, c := range img.Containers {
+			if containers[c] {
+				errs = append(errs, &Error{Place: img.place, What: fmt.Sprintf("the container %s is there twice", c), Fix: "a definitions file names each container once"})
+			}
+			containers[c] = true
+		}
+	}
+	for _, img := range b.plan.Images {
+		for _, t := range img.Tags {
+			ref := img.Repository + ":" + t
+			if other, ok := refs[ref]; ok {
+				errs = append(errs, &Error{What: fmt.Sprintf("%s and %s would both be %s", other, img.Name(), ref), Fix: "give them different repositories or tags, or list both names under containers of one image"})
+			}
+			refs[ref] = img.Name()
+		}
+	}
+	return errs.orNil()
+}
+
+func (b *builder) definitions() error {
+	var all []string
+	for _, img := range b.plan.Images {
+		all = append(all, img.Containers...)
+	}
+	defs := b.config.definitions
+	if len(defs) == 0 {
+		defs = []definitionsConfig{{Definitions: Definitions{Format: ImageDefinitions}}}
+	}
+	var errs Errors
+	files := map[string]bool{}
+	for _, d := range defs {
+		if d.File == "" {
+			d.File = DefaultFile
+			if d.Format == ImageDetail {
+				d.File = "imageDetail.json"
+			}
+		}
+		d.File = b.abs(d.File)
+		if files[d.File] {
+			errs = append(errs, &Error{Place: d.place, What: "two definitions are written to " + filepath.Base(d.File), Fix: "give each a file of its own"})
+		}
+		files[d.File] = true
+		if len(d.Containers) == 0 {
+			d.Containers = all
+		}
+		for _, c := range d.Containers {
+			if !slices.Contains(all, c) {
+				errs = append(errs, &Error{Place: d.place, What: fmt.Sprintf("no image has the container %q", c), Fix: didYouMean(c, all) + "the containers are " + strings.Join(all, ", ")})
+			}
+		}
+		if d.Format == ImageDetail && len(d.Containers) != 1 {
+			errs = append(errs, &Error{Place: d.place, What: fmt.Sprintf("an image-detail file holds one image, not %d", len(d.Containers)), Fix: "name one container under containers"})
+		}
+		b.plan.Definitions = append(b.plan.Definitions, d.Definitions)
+	}
+	return errs.orNil()
+}
+
+// logins puts Docker Hub first: the file's account, else the environment's,
+// else the two parameters that the usual setup has.
+func (b *builder) logins() error {
+	hub := Login{Host: DockerHub}
+	user, pass := b.env["DOCKER_USER"], b.env["DOCKER_PASSWORD"]
+	switch c := b.config.hub; {
+	case c != nil:
+		hub.Username, hub.Password = c.username, c.password
+	case user != "" && pass != "":
+		hub.Username = Source{Kind: FromEnv, Name: "DOCKER_USER", Value: NewSecret(user)}
+		hub.Password = Source{Kind: FromEnv, Name: "DOCKER_PASSWORD", Value: NewSecret(pass)}
+	case user != "" || pass != "":
+		have, missing := "DOCKER_USER", "DOCKER_PASSWORD"
+		if user == "" {
+			have, missing = missing, have
+		}
+		return &Error{Place: have, What: missing + " is missing", Fix: "set both, or neither"}
+	default:
+		hub.Username = Source{Kind: FromSSM, Name: "DOCKER_HUB_ID"}
+		hub.Password = Source{Kind: FromSSM, Name: "DOCKER_HUB_PASSWORD"}
+		hub.Assumed = true
+	}
+	b.plan.Logins = []Login{hub}
+	seen := map[string]bool{}
+	for _, l := range b.config.logins {
+		host := CanonicalHost(l.host)
+		if host == DockerHub {
+			return &Error{Place: l.place, What: "Docker Hub's account stands under docker_hub", Fix: "move it there"}
+		}
+		if seen[host] {
+			return &Error{Place: l.place, What: "the registry " + host + " is there twice"}
+		}
+		seen[host] = true
+		b.plan.Logins = append(b.plan.Logins, Login{Host: host, Username: l.username, Password: l.password})
+	}
+	return nil
+}
+
+// CanonicalHost gives Docker Hub's several names one spelling.
+func CanonicalHost(host string) string {
+	switch host {
+	case "docker.io", "index.docker.io", "registry-1.docker.io", "https://index.docker.io/v1/", "registry.hub.docker.com":
+		return DockerHub
+	}
+	return host
+}

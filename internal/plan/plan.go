@@ -1,0 +1,261 @@
+// Package plan turns the environment and ecsbuild.yml into one resolved Plan.
+//
+// It is pure: no network, no Docker, no clock. Everything that can be checked
+// without them is checked here, and every later package only reads the result.
+package plan
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A Plan says what a run does: which images, to which registry, and which
+// definitions files it leaves.
+type Plan struct {
+	File        string        `json:"file,omitempty"` // the configuration file that was read, "" for the environment alone
+	Directory   string        `json:"directory"`      // where relative paths start and outputs go, absolute
+	Region      string        `json:"region"`
+	Account     string        `json:"account,omitempty"` // "" for the caller's own
+	Images      []Image       `json:"images"`
+	Definitions []Definitions `json:"definitions"`
+	Logins      []Login       `json:"registries,omitempty"` // Docker Hub first, when there is one
+	Warnings    []string      `json:"warnings,omitempty"`
+}
+
+// An Image is one build and the repository it goes to.
+type Image struct {
+	Containers []string `json:"containers"` // names in the ECS task definition, at least one
+	Repository string   `json:"repository"` // name in the registry, without host
+	Tags       []string `json:"tags"`       // the first one is deployed
+	Build      Build    `json:"build"`
+}
+
+// Name is how messages call the image: its first container.
+func (i Image) Name() string { return i.Containers[0] }
+
+// Build holds the keys of Compose's build section, resolved: paths are
+// absolute, sizes are bytes.
+type Build struct {
+	Context            string            `json:"context"`    // a folder, or a git or HTTP URL
+	Dockerfile         string            `json:"dockerfile"` // a file; relative to the context where that is a URL
+	Target             string            `json:"target,omitempty"`
+	Args               map[string]string `json:"args,omitempty"`
+	Labels             map[string]string `json:"labels,omitempty"`
+	Platforms          []string          `json:"platforms,omitempty"`
+	Secrets            map[string]Source `json:"secrets,omitempty"`
+	SSH                []string          `json:"ssh,omitempty"` // "default" or "id=socket-or-key"
+	CacheFrom          []string          `json:"cache_from,omitempty"`
+	CacheTo            []string          `json:"cache_to,omitempty"`
+	NoCache            bool              `json:"no_cache,omitempty"`
+	Pull               bool              `json:"pull,omitempty"`
+	Network            string            `json:"network,omitempty"`
+	ExtraHosts         []string          `json:"extra_hosts,omitempty"` // "host=ip"
+	ShmSize            int64             `json:"shm_size,omitempty"`    // bytes
+	AdditionalContexts map[string]string `json:"additional_contexts,omitempty"`
+}
+
+// Remote says whether a context is fetched by BuildKit and not sent by us.
+func Remote(context string) bool {
+	for _, p := range []string{"https://", "http://", "git@", "git://", "ssh://", "docker-image://"} {
+		if strings.HasPrefix(context, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// The two shapes of a definitions file.
+const (
+	ImageDefinitions = "image-definitions" // a list, for the ECS deploy action
+	ImageDetail      = "image-detail"      // one image, for blue/green deployments
+)
+
+// Definitions is one file for a deploy action.
+type Definitions struct {
+	File       string   `json:"file"` // absolute
+	Format     string   `json:"format"`
+	Containers []string `json:"containers"`
+	Service    *Service `json:"service,omitempty"`
+}
+
+// Service is a live ECS service whose task definition must know the containers.
+type Service struct {
+	Cluster string `json:"cluster"`
+	Name    string `json:"name"`
+}
+
+// A Login is an account at a registry that base images come from.
+type Login struct {
+	Host     string `json:"host"` // "docker.io" for Docker Hub
+	Username Source `json:"username"`
+	Password Source `json:"password"`
+	Assumed  bool   `json:"assumed,omitempty"` // nobody asked for it by name: missing parameters are a warning
+}
+
+// Options are what the command line adds to environment and file.
+type Options struct {
+	Directory string        // where to look and resolve paths; "" for the working directory
+	File      string        // "" for ecsbuild.yml, ecsbuild.yaml, or none
+	Only      []string      // container names to keep; empty keeps all
+	Output    string        // replaces the name of the one definitions file
+	Environ   []string      // "KEY=value", as os.Environ
+	Commit    func() string // the commit of the checkout, "" for none; asked only when nothing else gives a tag
+}
+
+// DefaultFile is the definitions file that the ECS deploy action looks for.
+const DefaultFile = "imagedefinitions.json"
+
+// Load resolves the plan. Its errors are of type *Error.
+func Load(o Options) (*Plan, error) {
+	dir, err := filepath.Abs(o.Directory)
+	if err != nil {
+		return nil, &Error{What: "cannot resolve the directory " + o.Directory, Why: err.Error()}
+	}
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return nil, &Error{What: fmt.Sprintf("there is no directory %s", dir), Fix: "name the folder of your sources with -C"}
+	}
+	env := environment(o.Environ)
+	p := &Plan{Directory: dir}
+	cfg := &config{}
+	if name, data, err := findFile(dir, o.File); err != nil {
+		return nil, err
+	} else if name != "" {
+		p.File = name
+		if cfg, err = parse(name, data, env.lookup); err != nil {
+			return nil, err
+		}
+		p.Warnings = append(p.Warnings, cfg.warnings...)
+	}
+	b := builder{plan: p, config: cfg, env: env, commit: o.Commit}
+	for _, step := range []func() error{b.registry, b.images, b.definitions, b.logins} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.output(o.Output); err != nil {
+		return nil, err
+	}
+	if err := p.only(o.Only); err != nil {
+		return nil, err
+	}
+	return p, p.checkFiles()
+}
+
+// output puts another file name in the place of the single definitions file.
+func (p *Plan) output(name string) error {
+	switch {
+	case name == "":
+	case len(p.Definitions) != 1:
+		return &Error{What: "--output names one file, but the configuration has several definitions", Fix: "leave --output out, or configure a single file under definitions"}
+	default:
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(p.Directory, name)
+		}
+		p.Definitions[0].File = name
+	}
+	return nil
+}
+
+// only keeps the images of the named containers, and of each definitions file
+// what is left of it.
+func (p *Plan) only(names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	keep := map[string]bool{}
+	var all []string
+	for _, n := range names {
+		keep[n] = true
+	}
+	var images []Image
+	kept := map[string]bool{}
+	for _, img := range p.Images {
+		all = append(all, img.Containers...)
+		for _, c := range img.Containers {
+			if keep[c] {
+				delete(keep, c)
+				kept[c] = true
+			}
+		}
+		for _, c := range img.Containers {
+			if kept[c] {
+				images = append(images, img)
+				break
+			}
+		}
+	}
+	for _, n := range names {
+		if keep[n] {
+			return &Error{What: fmt.Sprintf("--only %s: there is no such container", n), Fix: didYouMean(n, all) + "the containers are " + strings.Join(all, ", ")}
+		}
+	}
+	p.Images = images
+	var defs []Definitions
+	for _, d := range p.Definitions {
+		var cs []string
+		for _, c := range d.Containers {
+			if kept[c] {
+				cs = append(cs, c)
+			}
+		}
+		if d.Containers = cs; len(cs) > 0 {
+			defs = append(defs, d)
+		}
+	}
+	p.Definitions = defs
+	return nil
+}
+
+// checkFiles says what is missing on disk, all of it at once.
+func (p *Plan) checkFiles() error {
+	var errs Errors
+	for _, img := range p.Images {
+		errs = append(errs, img.Build.check(img.Name())...)
+	}
+	return errs.orNil()
+}
+
+func (b Build) check(name string) (errs Errors) {
+	folder := func(what, dir string) bool {
+		st, err := os.Stat(dir)
+		if err == nil && st.IsDir() {
+			return true
+		}
+		errs = append(errs, &Error{What: fmt.Sprintf("%s: the %s %s is not a folder", name, what, dir), Fix: "paths start at the folder of the configuration file, or at -C"})
+		return false
+	}
+	if Remote(b.Context) {
+		return nil
+	}
+	if !folder("build context", b.Context) {
+		return errs
+	}
+	if st, err := os.Stat(b.Dockerfile); err != nil || st.IsDir() {
+		errs = append(errs, &Error{What: fmt.Sprintf("%s: there is no Dockerfile at %s", name, b.Dockerfile), Fix: nearbyDockerfiles(b.Context)})
+	}
+	for n, dir := range b.AdditionalContexts {
+		if !Remote(dir) {
+			folder("additional context "+n, dir)
+		}
+	}
+	return errs
+}
+
+// nearbyDockerfiles lists what the user may have meant, a few levels deep.
+func nearbyDockerfiles(dir string) string {
+	var found []string
+	for _, pat := range []string{"Dockerfile*", "*/Dockerfile*", "*/*/Dockerfile*"} {
+		m, _ := filepath.Glob(filepath.Join(dir, pat))
+		for _, f := range m {
+			if rel, err := filepath.Rel(dir, f); err == nil && len(found) < 6 {
+				found = append(found, rel)
+			}
+		}
+	}
+	if len(found) == 0 {
+		return "set dockerfile (or DOCKERFILE) to where it is; none was found below " + dir
+	}
+	return "set dockerfile (or DOCKERFILE); below the context there are " + strings.Join(found, ", ")
+}

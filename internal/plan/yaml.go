@@ -1,0 +1,353 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// A document is a YAML file being read strictly: each reader below takes the
+// node it expects, or says where another one stands.
+type document struct {
+	name     string
+	lookup   func(string) (string, bool)
+	anchors  map[string]ast.Node
+	depth    int
+	warnings []string
+}
+
+// maxDepth bounds aliases that refer to each other.
+const maxDepth = 40
+
+func parseYAML(name string, data []byte, lookup func(string) (string, bool)) (*document, ast.Node, error) {
+	d := &document{name: filepath.Base(name), lookup: lookup, anchors: map[string]ast.Node{}}
+	f, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		e := &Error{Place: d.name, What: "this is not YAML", Why: err.Error()}
+		var y yaml.Error
+		if errors.As(err, &y) {
+			e.Why = y.GetMessage()
+			if t := y.GetToken(); t != nil {
+				e.Place = fmt.Sprintf("%s:%d:%d", d.name, t.Position.Line, t.Position.Column)
+			}
+			if strings.Contains(e.Why, "already defined") {
+				e.What = "a key is there twice"
+			}
+		}
+		return nil, nil, e
+	}
+	var root ast.Node
+	for _, doc := range f.Docs {
+		if doc.Body == nil || doc.Body.Type() == ast.CommentType {
+			continue
+		}
+		if root != nil {
+			return nil, nil, d.fail(doc.Body, "a second YAML document", "keep one document in the file")
+		}
+		root = doc.Body
+	}
+	if root != nil {
+		ast.Walk(anchorVisitor(d.anchors), root)
+	}
+	return d, root, nil
+}
+
+type anchorVisitor map[string]ast.Node
+
+func (v anchorVisitor) Visit(n ast.Node) ast.Visitor {
+	if a, ok := n.(*ast.AnchorNode); ok {
+		v[a.Name.GetToken().Value] = a.Value
+	}
+	return v
+}
+
+func (d *document) fail(n ast.Node, what, fix string) *Error {
+	place := d.name
+	if n != nil && n.GetToken() != nil {
+		p := n.GetToken().Position
+		place = fmt.Sprintf("%s:%d:%d", d.name, p.Line, p.Column)
+	}
+	return &Error{Place: place, What: what, Fix: fix}
+}
+
+// at gives an error that was found without its place that of n.
+func (d *document) at(n ast.Node, e *Error) error {
+	if e == nil {
+		return nil
+	}
+	e.Place = d.fail(n, "", "").Place
+	return e
+}
+
+// resolve follows anchors and aliases.
+func (d *document) resolve(n ast.Node) (ast.Node, error) {
+	for range maxDepth {
+		switch t := n.(type) {
+		case *ast.AnchorNode:
+			n = t.Value
+		case *ast.AliasNode:
+			target, ok := d.anchors[t.Value.GetToken().Value]
+			if !ok {
+				return nil, d.fail(n, "there is no anchor &"+t.Value.GetToken().Value, "")
+			}
+			n = target
+		case *ast.TagNode:
+			n = t.Value
+		default:
+			return n, nil
+		}
+	}
+	return nil, d.fail(n, "an alias refers to itself", "")
+}
+
+type reader func(ast.Node) error
+
+// mapping reads a mapping whose keys are known.
+func (d *document) mapping(what string, keys map[string]reader) reader {
+	return func(n ast.Node) error {
+		return d.each(what, n, func(key string, k, v ast.Node) error {
+			read, ok := keys[key]
+			if !ok {
+				names := sortedKeys(keys)
+				fix := didYouMean(key, names)
+				if fix == "" {
+					fix = "the keys here are " + strings.Join(names, ", ")
+				}
+				return d.fail(k, fmt.Sprintf("unknown key %q in %s", key, what), strings.TrimSpace(fix))
+			}
+			return read(v)
+		})
+	}
+}
+
+// each calls f for every entry; merge keys (<<) come in with what the mapping
+// itself does not set.
+func (d *document) each(what string, n ast.Node, f func(key string, k, v ast.Node) error) error {
+	if d.depth++; d.depth > maxDepth {
+		return d.fail(n, "this is nested too deeply, or an alias refers to itself", "")
+	}
+	defer func() { d.depth-- }()
+	n, err := d.resolve(n)
+	if err != nil {
+		return err
+	}
+	var values []*ast.MappingValueNode
+	switch t := n.(type) {
+	case *ast.MappingNode:
+		values = t.Values
+	case *ast.MappingValueNode:
+		values = []*ast.MappingValueNode{t}
+	default:
+		return d.wrong(n, what, "a mapping of keys to values")
+	}
+	seen := map[string]bool{}
+	for _, v := range values {
+		if _, ok := v.Key.(*ast.MergeKeyNode); !ok {
+			key := v.Key.GetToken().Value
+			if seen[key] {
+				return d.fail(v.Key, fmt.Sprintf("the key %q is there twice in %s", key, what), "keep one of them")
+			}
+			seen[key] = true
+			if err := f(key, v.Key, v.Value); err != nil {
+				return err
+			}
+		}
+	}
+	for _, v := range values {
+		if _, ok := v.Key.(*ast.MergeKeyNode); ok {
+			err := d.each(what, v.Value, func(key string, k, v ast.Node) error {
+				if seen[key] {
+					return nil
+				}
+				seen[key] = true
+				return f(key, k, v)
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// list reads a sequence.
+func (d *document) list(what string, item reader) reader {
+	return func(n ast.Node) error {
+		n, err := d.resolve(n)
+		if err != nil {
+			return err
+		}
+		seq, ok := n.(*ast.SequenceNode)
+		if !ok {
+			return d.wrong(n, what, "a list")
+		}
+		for _, v := range seq.Values {
+			if err := item(v); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func (d *document) wrong(n ast.Node, what, want string) error {
+	return d.fail(n, fmt.Sprintf("%s must be %s, not %s", what, want, kind(n)), "")
+}
+
+func kind(n ast.Node) string {
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return "a mapping"
+	case *ast.SequenceNode:
+		return "a list"
+	case *ast.NullNode:
+		return "empty"
+	case *ast.BoolNode:
+		return "true or false"
+	case *ast.IntegerNode, *ast.FloatNode:
+		return "a number"
+	}
+	return "text"
+}
+
+// scalar gives the text of a scalar as it was written, variables replaced.
+func (d *document) scalar(what string, n ast.Node) (string, error) {
+	n, err := d.resolve(n)
+	if err != nil {
+		return "", err
+	}
+	var text string
+	switch t := n.(type) {
+	case *ast.StringNode:
+		text = t.Value
+	case *ast.LiteralNode:
+		text = t.Value.Value
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		text = n.GetToken().Value // 012345678901 and 1.10 stay as they are
+	default:
+		return "", d.wrong(n, what, "text")
+	}
+	out, unset, ferr := interpolate(text, d.lookup)
+	if ferr != nil {
+		return "", d.at(n, ferr)
+	}
+	for _, v := range unset {
+		d.warnings = append(d.warnings, fmt.Sprintf("%s: the variable %s is not set, so it is empty in %s", d.fail(n, "", "").Place, v, what))
+	}
+	return out, nil
+}
+
+func (d *document) text(what string, into *string) reader {
+	return d.checked(what, into, nil)
+}
+
+// checked reads a text and asks check whether it will do.
+func (d *document) checked(what string, into *string, check func(string) *Error) reader {
+	return func(n ast.Node) error {
+		s, err := d.scalar(what, n)
+		if err != nil {
+			return err
+		}
+		if check != nil {
+			if e := check(s); e != nil {
+				return d.at(n, e)
+			}
+		}
+		*into = s
+		return nil
+	}
+}
+
+func (d *document) boolean(what string, into *bool) reader {
+	return func(n ast.Node) error {
+		s, err := d.scalar(what, n)
+		if err != nil {
+			return err
+		}
+		v, err := strconv.ParseBool(strings.ToLower(s))
+		if err != nil {
+			return d.fail(n, fmt.Sprintf("%s must be true or false, not %q", what, s), "")
+		}
+		*into = v
+		return nil
+	}
+}
+
+// texts reads a list of texts, or one text as a list of one.
+func (d *document) texts(what string, into *[]string, check func(string) *Error) reader {
+	return func(n ast.Node) error {
+		item := func(n ast.Node) error {
+			var s string
+			if err := d.checked(what, &s, check)(n); err != nil {
+				return err
+			}
+			*into = append(*into, s)
+			return nil
+		}
+		if r, err := d.resolve(n); err != nil {
+			return err
+		} else if _, ok := r.(*ast.SequenceNode); ok {
+			return d.list(what, item)(n)
+		}
+		return item(n)
+	}
+}
+
+// pairs reads Compose's two spellings: a mapping, or a list of "key=value".
+// A key without a value takes that of the environment, as in Compose; where
+// that is unset the key is left out.
+func (d *document) pairs(what string, into *map[string]string, sep string, fromEnv bool) reader {
+	put := func(k, v string) {
+		if *into == nil {
+			*into = map[string]string{}
+		}
+		(*into)[k] = v
+	}
+	return func(n ast.Node) error {
+		r, err := d.resolve(n)
+		if err != nil {
+			return err
+		}
+		if _, ok := r.(*ast.SequenceNode); ok {
+			return d.list(what, func(n ast.Node) error {
+				s, err := d.scalar(what, n)
+				if err != nil {
+					return err
+				}
+				i := strings.IndexAny(s, sep)
+				if i < 0 && fromEnv {
+					if v, ok := d.lookup(s); ok {
+						put(s, v)
+					}
+					return nil
+				}
+				if i <= 0 {
+					return d.fail(n, fmt.Sprintf("%s: %q is not of the form name%cvalue", what, s, sep[0]), "")
+				}
+				put(s[:i], s[i+1:])
+				return nil
+			})(n)
+		}
+		return d.each(what, n, func(key string, _, v ast.Node) error {
+			if r, err := d.resolve(v); err != nil {
+				return err
+			} else if _, ok := r.(*ast.NullNode); ok && fromEnv {
+				if v, ok := d.lookup(key); ok {
+					put(key, v)
+				}
+				return nil
+			}
+			s, err := d.scalar(what+"."+key, v)
+			if err == nil {
+				put(key, s)
+			}
+			return err
+		})
+	}
+}

@@ -1,0 +1,78 @@
+package progress
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A Line is one event of --progress json. Fields that do not apply are absent.
+type Line struct {
+	Time    time.Time `json:"time"`
+	Type    string    `json:"type"`            // "step", "output", "warning" or "note"
+	Image   string    `json:"image,omitempty"` // absent for the run as a whole
+	Step    string    `json:"step,omitempty"`  // the step's name
+	Status  string    `json:"status,omitempty"`
+	Seconds float64   `json:"seconds,omitempty"`
+	Text    string    `json:"text,omitempty"`
+}
+
+type jsonLines struct {
+	enc   *json.Encoder
+	names map[digest.Digest]string
+	state map[digest.Digest]string
+}
+
+func newJSON(w io.Writer) *jsonLines {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return &jsonLines{enc: enc, names: map[digest.Digest]string{}, state: map[digest.Digest]string{}}
+}
+
+func (j *jsonLines) draw(e event) {
+	emit := func(l Line) {
+		l.Image = e.image
+		if l.Time.IsZero() {
+			l.Time = time.Now()
+		}
+		l.Time = l.Time.UTC()
+		_ = j.enc.Encode(l)
+	}
+	if e.note != "" {
+		emit(Line{Type: "note", Text: e.note})
+	}
+	if e.status == nil {
+		return
+	}
+	for _, v := range e.status.Vertexes {
+		j.names[v.Digest] = v.Name
+		l := Line{Type: "step", Step: v.Name}
+		switch {
+		case v.Error != "" && v.Completed != nil:
+			l.Status, l.Text, l.Time = "failed", v.Error, *v.Completed
+		case v.Cached && v.Completed != nil:
+			l.Status, l.Time = "cached", *v.Completed
+		case v.Completed != nil && v.Started != nil:
+			l.Status, l.Time, l.Seconds = "done", *v.Completed, v.Completed.Sub(*v.Started).Seconds()
+		case v.Started != nil:
+			l.Status, l.Time = "started", *v.Started
+		}
+		if l.Status != "" && j.state[v.Digest] != l.Status {
+			j.state[v.Digest] = l.Status
+			emit(l)
+		}
+	}
+	for _, l := range e.status.Logs {
+		for _, text := range bytes.Split(bytes.TrimSuffix(l.Data, []byte("\n")), []byte("\n")) {
+			emit(Line{Type: "output", Step: j.names[l.Vertex], Text: string(text), Time: l.Timestamp})
+		}
+	}
+	for _, w := range e.status.Warnings {
+		emit(Line{Type: "warning", Step: j.names[w.Vertex], Text: string(w.Short)})
+	}
+}
+
+func (j *jsonLines) close() {}

@@ -1,0 +1,205 @@
+package registry
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/ecr"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// AWS makes the calls that need the caller's AWS credentials.
+type AWS struct {
+	Config aws.Config
+
+	mu    sync.Mutex
+	token Token
+}
+
+// LoadAWS finds credentials where the AWS CLI would: environment, shared
+// files, container and instance roles. It makes no call yet.
+func LoadAWS(ctx context.Context, region string) (*AWS, error) {
+	var opts []func(*config.LoadOptions) error
+	if region != "" {
+		opts = append(opts, config.WithRegion(region))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, opts...)
+	if err != nil {
+		return nil, &AWSError{Action: "sts:GetCallerIdentity", Err: err}
+	}
+	if cfg.Region == "" {
+		return nil, &plan.Error{What: "no AWS region is configured", Fix: "set AWS_REGION, or region in ecsbuild.yml, to the region of your registry, as in us-east-1"}
+	}
+	return &AWS{Config: cfg}, nil
+}
+
+// A Token opens every registry that the caller may reach.
+type Token struct {
+	Username string
+	Password plan.Secret
+	Host     Host // the caller's own registry
+	Expires  time.Time
+}
+
+// Token gives ECR's authorization token, renewed in time; force asks for a
+// new one whatever the old one says. It is valid for 12 hours.
+func (a *AWS) Token(ctx context.Context, force bool) (Token, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !force && a.token.Host.Name != "" && time.Until(a.token.Expires) > 10*time.Minute {
+		return a.token, nil
+	}
+	out, err := ecr.NewFromConfig(a.Config).GetAuthorizationToken(ctx, &ecr.GetAuthorizationTokenInput{})
+	if err == nil && len(out.AuthorizationData) == 0 {
+		err = errors.New("the answer holds no token")
+	}
+	if err != nil {
+		return Token{}, &AWSError{Action: "ecr:GetAuthorizationToken", Err: err}
+	}
+	data := out.AuthorizationData[0]
+	raw, err := base64.StdEncoding.DecodeString(aws.ToString(data.AuthorizationToken))
+	user, pass, ok := strings.Cut(string(raw), ":")
+	if err != nil || !ok {
+		return Token{}, &AWSError{Action: "ecr:GetAuthorizationToken", Err: errors.New("the token is not of the form user:password")}
+	}
+	host, err := ParseHost(aws.ToString(data.ProxyEndpoint))
+	if err != nil {
+		return Token{}, &AWSError{Action: "ecr:GetAuthorizationToken", Err: err}
+	}
+	a.token = Token{Username: user, Password: plan.NewSecret(pass), Host: host, Expires: aws.ToTime(data.ExpiresAt)}
+	return a.token, nil
+}
+
+// Values maps Source.String() to what is there.
+type Values map[string]plan.Secret
+
+// Of gives the value of a source: its own, or the one that was fetched.
+func (v Values) Of(s plan.Source) (plan.Secret, bool) {
+	if s.Kind == plan.FromEnv || s.Kind == plan.FromValue {
+		return s.Value, true
+	}
+	got, ok := v[s.String()]
+	return got, ok
+}
+
+// batchSize is how many names ssm:GetParameters takes at once.
+// https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetParameters.html
+const batchSize = 10
+
+// Fetch reads parameters and secrets, side by side. What does not exist is a
+// *MissingError, a refusal an *AWSError.
+func (a *AWS) Fetch(ctx context.Context, sources []plan.Source) (Values, error) {
+	var params, secrets []string
+	for _, s := range sources {
+		switch s.Kind {
+		case plan.FromSSM:
+			params = append(params, s.Name)
+		case plan.FromSecretsManager:
+			secrets = append(secrets, s.Name)
+		}
+	}
+	values := Values{}
+	var mu sync.Mutex
+	var missing []string
+	g, ctx := errgroup.WithContext(ctx)
+	slices.Sort(params)
+	for batch := range slices.Chunk(slices.Compact(params), batchSize) {
+		g.Go(func() error {
+			out, err := ssm.NewFromConfig(a.Config).GetParameters(ctx, &ssm.GetParametersInput{Names: batch, WithDecryption: aws.Bool(true)})
+			if err != nil {
+				return &AWSError{Action: "ssm:GetParameters", Resources: batch, Err: err}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for i, p := range out.Parameters {
+				// A parameter asked for by ARN answers with its name.
+				for _, name := range batch {
+					if name == aws.ToString(p.Name) || name == aws.ToString(p.ARN) || aws.ToString(p.Selector) != "" && name == aws.ToString(p.Name)+aws.ToString(p.Selector) {
+						values[plan.Source{Kind: plan.FromSSM, Name: name}.String()] = plan.NewSecret(aws.ToString(out.Parameters[i].Value))
+					}
+				}
+			}
+			missing = append(missing, out.InvalidParameters...)
+			return nil
+		})
+	}
+	slices.Sort(secrets)
+	for _, id := range slices.Compact(secrets) {
+		g.Go(func() error {
+			out, err := secretsmanager.NewFromConfig(a.Config).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &id})
+			if err != nil {
+				e := &AWSError{Action: "secretsmanager:GetSecretValue", Resources: []string{id}, Err: err}
+				if e.Code() == "ResourceNotFoundException" {
+					return &MissingError{Service: "Secrets Manager", Region: a.Config.Region, Names: []string{id}}
+				}
+				return e
+			}
+			value := aws.ToString(out.SecretString)
+			if out.SecretString == nil {
+				value = string(out.SecretBinary)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			return pickKeys(values, sources, id, value, a.Config.Region)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if len(missing) > 0 {
+		slices.Sort(missing)
+		return nil, &MissingError{Service: "SSM", Region: a.Config.Region, Names: missing}
+	}
+	return values, nil
+}
+
+// pickKeys stores a secret under every source that names it, whole or by key.
+func pickKeys(into Values, sources []plan.Source, id, value, region string) error {
+	for _, s := range sources {
+		if s.Kind != plan.FromSecretsManager || s.Name != id {
+			continue
+		}
+		if s.Key == "" {
+			into[s.String()] = plan.NewSecret(value)
+			continue
+		}
+		missing := &MissingError{Service: "Secrets Manager", Region: region, Names: []string{s.Name + "#" + s.Key}}
+		var fields map[string]any
+		if json.Unmarshal([]byte(value), &fields) != nil {
+			missing.Why = "the secret is not a JSON object"
+			return missing
+		}
+		field, ok := fields[s.Key]
+		if !ok {
+			keys := make([]string, 0, len(fields))
+			for k := range fields {
+				keys = append(keys, k)
+			}
+			slices.Sort(keys)
+			missing.Why = "its keys are " + strings.Join(keys, ", ")
+			return missing
+		}
+		text, isText := field.(string)
+		if !isText {
+			raw, _ := json.Marshal(field)
+			text = string(raw)
+		}
+		into[s.String()] = plan.NewSecret(text)
+	}
+	return nil
+}
+
+func (t Token) String() string { return fmt.Sprintf("token for %s", t.Host.Name) }

@@ -1,0 +1,237 @@
+// Package registry speaks to AWS for credentials and to a registry for blobs
+// and tags. A run needs the six ECR actions of a plain push and not one more:
+// nothing here reads a manifest or a blob back.
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/opencontainers/go-digest"
+)
+
+// The IAM action that ECR asks for each request.
+const (
+	actionHead     = "ecr:BatchCheckLayerAvailability"
+	actionBegin    = "ecr:InitiateLayerUpload"
+	actionSend     = "ecr:UploadLayerPart"
+	actionCommit   = "ecr:CompleteLayerUpload"
+	actionPutImage = "ecr:PutImage"
+)
+
+// Authorize gives user and password; force asks for new ones.
+type Authorize func(ctx context.Context, force bool) (user, password string, err error)
+
+// A Client pushes to one registry. It is safe for concurrent use.
+type Client struct {
+	Host Host
+
+	auth  Authorize // nil for a registry without accounts
+	http  *http.Client
+	agent string
+	puts  window
+	sent  func(n int64)
+
+	mu    sync.Mutex
+	repos map[string]*Repository
+	where map[digest.Digest]string // a repository that holds the blob, for mounts
+}
+
+// NewClient makes a client; sent, where not nil, hears of every byte of a
+// layer that leaves.
+func NewClient(host Host, auth Authorize, agent string, sent func(n int64)) *Client {
+	if sent == nil {
+		sent = func(int64) {}
+	}
+	return &Client{
+		Host: host, auth: auth, agent: agent, sent: sent,
+		http:  &http.Client{Transport: newTransport()},
+		puts:  window{limit: putsPerSecond, length: time.Second + 50*time.Millisecond},
+		repos: map[string]*Repository{},
+		where: map[digest.Digest]string{},
+	}
+}
+
+func newTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: 2 * time.Minute,
+		IdleConnTimeout:       90 * time.Second,
+		MaxIdleConnsPerHost:   32,
+		WriteBufferSize:       256 << 10,
+		// One connection a layer: HTTP/2 would share the window of one among them.
+		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
+	}
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// request is one HTTP exchange; body is called anew for each try, and nil
+// where there is none or where it can be read once only.
+type request struct {
+	action, method, url string
+	body                func() (io.ReadCloser, error)
+	stream              io.Reader // a body that can be read once
+	size                int64     // of the body, -1 for unknown
+	contentType         string
+	accept              []int
+}
+
+// do sends a request, with one more try under a fresh token where the first
+// one had expired. The answer's body is the caller's to close.
+func (c *Client) do(ctx context.Context, repo string, r request) (*http.Response, error) {
+	for attempt := 0; ; attempt++ {
+		resp, err := c.once(ctx, r, attempt > 0)
+		if err == nil {
+			return resp, nil
+		}
+		e := &Error{Host: c.Host.Name, Repository: repo, Action: r.action, Err: err}
+		if attempt == 0 && r.stream == nil && c.auth != nil && e.expired() {
+			continue
+		}
+		var aws *AWSError
+		if errors.As(err, &aws) {
+			return nil, err
+		}
+		return nil, e
+	}
+}
+
+func (c *Client) once(ctx context.Context, r request, renew bool) (*http.Response, error) {
+	var body io.Reader
+	switch {
+	case r.stream != nil:
+		body = r.stream
+	case r.body != nil:
+		rc, err := r.body()
+		if err != nil {
+			return nil, err
+		}
+		body = rc
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, r.url, body)
+	if err != nil {
+		return nil, err
+	}
+	if body != nil {
+		req.ContentLength = r.size
+		req.Header.Set("Content-Type", r.contentType)
+	}
+	req.Header.Set("User-Agent", c.agent)
+	if c.auth != nil && req.URL.Host == c.Host.Name { // an upload may be sent elsewhere, without our token
+		user, pass, err := c.auth(ctx, renew)
+		if err != nil {
+			return nil, err
+		}
+		req.SetBasicAuth(user, pass)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err // the URL is in our own error already
+		}
+		return nil, err
+	}
+	if err := transport.CheckError(resp, r.accept...); err != nil {
+		_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
+		_ = resp.Body.Close()
+		return nil, err
+	}
+	return resp, nil
+}
+
+// call is do for an exchange whose answer has no body of interest, tried
+// again with growing pauses while the failure is a passing one.
+func (c *Client) call(ctx context.Context, repo string, r request) (http.Header, int, error) {
+	return retry3(ctx, func() (http.Header, int, error) {
+		resp, err := c.do(ctx, repo, r)
+		if err != nil {
+			return nil, 0, err
+		}
+		_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
+		_ = resp.Body.Close()
+		return resp.Header, resp.StatusCode, nil
+	})
+}
+
+// maxTries counts the first one; with the pauses below a throttled request
+// gets about 15 seconds.
+const maxTries = 6
+
+func retry3[A, B any](ctx context.Context, f func() (A, B, error)) (a A, b B, err error) {
+	err = retry(ctx, func() error {
+		a, b, err = f()
+		return err
+	})
+	return a, b, err
+}
+
+func retry(ctx context.Context, f func() error) error {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval = 200 * time.Millisecond
+	pause.Multiplier = 2.5
+	pause.MaxInterval = 8 * time.Second
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := f()
+		var e *Error
+		if err != nil && (ctx.Err() != nil || !errors.As(err, &e) || !e.Temporary()) {
+			return struct{}{}, backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(pause), backoff.WithMaxTries(maxTries), backoff.WithMaxElapsedTime(0))
+	var p *backoff.PermanentError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+// putsPerSecond is ECR's quota for PutImage.
+// https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
+const putsPerSecond = 10
+
+// window lets at most limit pass in any span of the given length; the first
+// ones go at once.
+type window struct {
+	limit  int
+	length time.Duration
+
+	mu   sync.Mutex
+	last []time.Time // when the last ones go, oldest first
+}
+
+func (w *window) wait(ctx context.Context) error {
+	w.mu.Lock()
+	now := time.Now()
+	at := now
+	if len(w.last) == w.limit {
+		if t := w.last[0].Add(w.length); t.After(now) {
+			at = t
+		}
+		w.last = w.last[1:]
+	}
+	w.last = append(w.last, at)
+	w.mu.Unlock()
+	if at == now {
+		return nil
+	}
+	select {
+	case <-time.After(time.Until(at)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

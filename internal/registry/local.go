@@ -1,0 +1,252 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// Local is a registry that keeps its images in a folder, one for each
+// repository. It is go-containerregistry's, with two things around it: an
+// upload goes to disk and not to memory, and manifests outlive the process.
+type Local struct {
+	dir string
+
+	mu      sync.Mutex
+	repos   map[string]*localRepo
+	uploads map[string]*os.File
+}
+
+type localRepo struct {
+	handler http.Handler
+	blobs   registry.BlobHandler
+	folder  string
+}
+
+// NewLocal opens the registry in dir, which is made when the first image comes.
+func NewLocal(dir string) *Local {
+	return &Local{dir: dir, repos: map[string]*localRepo{}, uploads: map[string]*os.File{}}
+}
+
+// localPort is tried first, so that definitions of earlier runs stay good.
+const localPort = "5000"
+
+// Serve listens on loopback until ctx ends, and says where.
+func (l *Local) Serve(ctx context.Context) (Host, func(), error) {
+	portFile := filepath.Join(l.dir, "port")
+	ports := []string{localPort, "0"}
+	if data, err := os.ReadFile(portFile); err == nil {
+		ports = append([]string{strings.TrimSpace(string(data))}, ports...)
+	}
+	var listener net.Listener
+	var err error
+	for _, p := range ports {
+		if listener, err = net.Listen("tcp4", net.JoinHostPort("127.0.0.1", p)); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return Host{}, nil, err
+	}
+	if err := l.prepare(); err != nil {
+		_ = listener.Close()
+		return Host{}, nil, err
+	}
+	addr := listener.Addr().String()
+	_, port, _ := net.SplitHostPort(addr)
+	_ = os.WriteFile(portFile, []byte(port+"\n"), 0o644)
+	server := &http.Server{Handler: l, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	go func() { _ = server.Serve(listener) }()
+	return Host{Name: addr, Plain: true}, func() { _ = server.Close() }, nil
+}
+
+// prepare makes the folder, and keeps it out of git.
+func (l *Local) prepare() error {
+	if err := os.MkdirAll(l.dir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(l.dir, ".gitignore"), []byte("*\n"), 0o644)
+}
+
+var localPath = regexp.MustCompile(`^/v2/(.+)/(manifests|blobs/uploads|blobs|tags)/([^/]*)$`)
+
+func (l *Local) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/v2/" {
+		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+		return
+	}
+	m := localPath.FindStringSubmatch(r.URL.Path)
+	if m == nil || strings.Contains(m[1], "..") {
+		http.NotFound(w, r)
+		return
+	}
+	repo, err := l.Repo(m[1])
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	switch {
+	case m[2] == "blobs/uploads":
+		l.upload(w, r, repo, m[1], m[3])
+	case m[2] == "manifests" && r.Method == http.MethodPut:
+		repo.putManifest(w, r, m[3])
+	default:
+		repo.handler.ServeHTTP(w, r)
+	}
+}
+
+// Repo opens a repository and reads back the manifests that it holds.
+func (l *Local) Repo(name string) (*localRepo, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r := l.repos[name]; r != nil {
+		return r, nil
+	}
+	r := &localRepo{folder: filepath.Join(l.dir, url.PathEscape(name))}
+	blobs := filepath.Join(r.folder, "blobs")
+	for _, dir := range []string{filepath.Join(blobs, "sha256"), filepath.Join(r.folder, "manifests")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	r.blobs = registry.NewDiskBlobHandler(blobs)
+	r.handler = registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithBlobHandler(r.blobs))
+	saved, err := os.ReadDir(filepath.Join(r.folder, "manifests"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, f := range saved {
+		r.restore(name, f.Name())
+	}
+	l.repos[name] = r
+	return r, nil
+}
+
+// savedManifest is a manifest as it lies in the folder, named by its tag.
+type savedManifest struct {
+	MediaType string          `json:"mediaType"`
+	Manifest  json.RawMessage `json:"manifest"` // base64, to the byte
+}
+
+func (r *localRepo) restore(name, file string) {
+	data, err := os.ReadFile(filepath.Join(r.folder, "manifests", file))
+	if err != nil {
+		return
+	}
+	var s savedManifest
+	var body []byte
+	ref, err1 := url.PathUnescape(file)
+	if json.Unmarshal(data, &s) != nil || json.Unmarshal(s.Manifest, &body) != nil || err1 != nil {
+		return // half a file is a tag that is not there
+	}
+	req, err := http.NewRequest(http.MethodPut, "/v2/"+name+"/manifests/"+ref, bytes.NewReader(body))
+	if err != nil {
+		return
+	}
+	req.Header.Set("Content-Type", s.MediaType)
+	r.handler.ServeHTTP(discard{http.Header{}}, req)
+}
+
+// discard is an answer that nobody reads.
+type discard struct{ header http.Header }
+
+func (d discard) Header() http.Header       { return d.header }
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+func (discard) WriteHeader(int)             {}
+
+func (r *localRepo) putManifest(w http.ResponseWriter, req *http.Request, ref string) {
+	body, err := io.ReadAll(io.LimitReader(req.Body, 4<<20))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	raw, _ := json.Marshal(body)
+	data, _ := json.Marshal(savedManifest{MediaType: req.Header.Get("Content-Type"), Manifest: raw})
+	if err := os.WriteFile(filepath.Join(r.folder, "manifests", url.PathEscape(ref)), data, 0o644); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	r.handler.ServeHTTP(w, req)
+}
+
+// upload takes POST, PATCH and PUT of one blob by way of a file.
+func (l *Local) upload(w http.ResponseWriter, r *http.Request, repo *localRepo, name, id string) {
+	fail := func(err error) { http.Error(w, err.Error(), http.StatusInternalServerError) }
+	if r.Method == http.MethodPost {
+		f, err := os.CreateTemp(repo.folder, "upload-*")
+		if err != nil {
+			fail(err)
+			return
+		}
+		_ = os.Remove(f.Name())
+		id = rand.Text()
+		l.mu.Lock()
+		l.uploads[id] = f
+		l.mu.Unlock()
+		l.located(w, name, id, http.StatusAccepted)
+		return
+	}
+	l.mu.Lock()
+	f := l.uploads[id]
+	if r.Method != http.MethodPatch {
+		delete(l.uploads, id)
+	}
+	l.mu.Unlock()
+	if f == nil {
+		http.NotFound(w, r)
+		return
+	}
+	if _, err := io.Copy(f, r.Body); err != nil {
+		fail(err)
+		return
+	}
+	if r.Method == http.MethodPatch {
+		l.located(w, name, id, http.StatusAccepted)
+		return
+	}
+	defer f.Close()
+	h, err := v1.NewHash(r.URL.Query().Get("digest"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		fail(err)
+		return
+	}
+	// go-containerregistry checks the digest of what it takes in one piece.
+	req := r.Clone(r.Context())
+	req.Method, req.Body, req.ContentLength = http.MethodPost, f, size
+	req.URL.Path, req.URL.RawQuery = "/v2/"+name+"/blobs/uploads/", url.Values{"digest": {h.String()}}.Encode()
+	repo.handler.ServeHTTP(w, req)
+}
+
+func (l *Local) located(w http.ResponseWriter, name, id string, status int) {
+	w.Header().Set("Location", fmt.Sprintf("/v2/%s/blobs/uploads/%s", name, id))
+	w.Header().Set("Docker-Upload-UUID", id)
+	w.Header().Set("Range", "0-0")
+	w.WriteHeader(status)
+}

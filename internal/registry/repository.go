@@ -1,0 +1,287 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/singleflight"
+)
+
+// A Repository takes the blobs and tags of one repository. Each digest is
+// asked for once and sent once a run, whoever needs it.
+type Repository struct {
+	Name string
+
+	client *Client
+	asks   singleflight.Group
+
+	mu      sync.Mutex
+	known   map[digest.Digest]int64         // blobs that are there, and their sizes in bytes
+	pending map[digest.Digest]chan struct{} // blobs on their way
+}
+
+// Repository gives the handle of a name; the same one each time.
+func (c *Client) Repository(name string) *Repository {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.repos[name]
+	if r == nil {
+		r = &Repository{Name: name, client: c, known: map[digest.Digest]int64{}, pending: map[digest.Digest]chan struct{}{}}
+		c.repos[name] = r
+	}
+	return r
+}
+
+func (r *Repository) url(path string) string {
+	scheme := "https"
+	if r.client.Host.Plain {
+		scheme = "http"
+	}
+	return fmt.Sprintf("%s://%s/v2/%s/%s", scheme, r.client.Host.Name, r.Name, path)
+}
+
+// Has asks whether a blob is there, and gives its size in bytes.
+func (r *Repository) Has(ctx context.Context, d digest.Digest) (size int64, ok bool, err error) {
+	if size, ok := r.lookup(d); ok {
+		return size, true, nil
+	}
+	_, err, _ = r.asks.Do(d.String(), func() (any, error) {
+		if _, ok := r.lookup(d); ok {
+			return nil, nil
+		}
+		h, status, err := r.client.call(ctx, r.Name, request{action: actionHead, method: http.MethodHead, url: r.url("blobs/" + d.String()), accept: []int{http.StatusOK, http.StatusNotFound}})
+		if err == nil && status == http.StatusOK {
+			n, _ := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
+			r.add(d, n)
+		}
+		return nil, err
+	})
+	size, ok = r.lookup(d)
+	return size, ok, err
+}
+
+func (r *Repository) lookup(d digest.Digest) (int64, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	size, ok := r.known[d]
+	return size, ok
+}
+
+func (r *Repository) add(d digest.Digest, size int64) {
+	r.mu.Lock()
+	r.known[d] = size
+	r.mu.Unlock()
+	r.client.mu.Lock()
+	r.client.where[d] = r.Name
+	r.client.mu.Unlock()
+}
+
+// Claim makes the caller the one who sends a blob, or waits for the one who
+// does. there is true when the blob is in the repository; otherwise release
+// must be called when it has been sent or given up.
+func (r *Repository) Claim(ctx context.Context, d digest.Digest) (release func(), there bool, err error) {
+	for {
+		if _, ok, err := r.Has(ctx, d); err != nil || ok {
+			return nil, ok, err
+		}
+		r.mu.Lock()
+		if _, ok := r.known[d]; ok {
+			r.mu.Unlock()
+			continue
+		}
+		wait, busy := r.pending[d]
+		if !busy {
+			done := make(chan struct{})
+			r.pending[d] = done
+			r.mu.Unlock()
+			return func() {
+				r.mu.Lock()
+				delete(r.pending, d)
+				r.mu.Unlock()
+				close(done)
+			}, false, nil
+		}
+		r.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, false, ctx.Err()
+		}
+	}
+}
+
+// Put sends a blob unless it is there, from a body that can be opened again
+// for another try.
+func (r *Repository) Put(ctx context.Context, d digest.Digest, size int64, open func() (io.ReadCloser, error)) error {
+	release, there, err := r.Claim(ctx, d)
+	if err != nil || there {
+		return err
+	}
+	defer release()
+	return retry(ctx, func() error {
+		u, err := r.begin(ctx, d)
+		if err != nil || u == nil {
+			return err
+		}
+		body, err := open()
+		if err != nil {
+			return err
+		}
+		if err := u.send(ctx, body, size); err != nil {
+			return err
+		}
+		return u.commit(ctx, d)
+	})
+}
+
+// PutBytes is Put for a small blob that lies in memory.
+func (r *Repository) PutBytes(ctx context.Context, data []byte) error {
+	return r.Put(ctx, digest.FromBytes(data), int64(len(data)), func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(data)), nil
+	})
+}
+
+// Stream sends a body that can be read once and whose digest may not be known
+// before its end; commit names it. want, where known, lets a sibling
+// repository lend the blob. Whoever gives the body tries again after an error.
+func (r *Repository) Stream(ctx context.Context, want digest.Digest, body io.Reader) (commit func(context.Context, digest.Digest) error, err error) {
+	var u *upload
+	if err := retry(ctx, func() (err error) { u, err = r.begin(ctx, want); return err }); err != nil {
+		return nil, err
+	}
+	if u == nil { // mounted
+		_, err := io.Copy(io.Discard, body)
+		return func(context.Context, digest.Digest) error { return nil }, err
+	}
+	if err := u.send(ctx, body, -1); err != nil {
+		return nil, err
+	}
+	return u.commit, nil
+}
+
+// An upload is one blob on its way; every answer says where the next request
+// goes.
+type upload struct {
+	repo     *Repository
+	location string
+	sent     int64
+}
+
+// begin starts an upload, or gives nil when a sibling repository could lend
+// the blob (ECR does where the account has blob mounting turned on).
+func (r *Repository) begin(ctx context.Context, d digest.Digest) (*upload, error) {
+	target := r.url("blobs/uploads/")
+	if d != "" {
+		r.client.mu.Lock()
+		from := r.client.where[d]
+		r.client.mu.Unlock()
+		if from != "" && from != r.Name {
+			target += "?" + url.Values{"mount": {d.String()}, "from": {from}}.Encode()
+		}
+	}
+	resp, err := r.client.do(ctx, r.Name, request{action: actionBegin, method: http.MethodPost, url: target, accept: []int{http.StatusAccepted, http.StatusCreated}})
+	if err != nil {
+		return nil, err
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode == http.StatusCreated {
+		r.add(d, 0)
+		return nil, nil
+	}
+	u := &upload{repo: r}
+	return u, u.follow(resp)
+}
+
+// follow takes the next address from an answer.
+func (u *upload) follow(resp *http.Response) error {
+	loc, err := resp.Location()
+	if errors.Is(err, http.ErrNoLocation) {
+		return nil // the last one stays good
+	}
+	if err != nil {
+		return &Error{Host: u.repo.client.Host.Name, Repository: u.repo.Name, Action: actionBegin, Err: err}
+	}
+	u.location = loc.String()
+	return nil
+}
+
+func (u *upload) send(ctx context.Context, body io.Reader, size int64) error {
+	counted := &counter{r: body, add: func(n int64) { u.sent += n; u.repo.client.sent(n) }}
+	// ECR answers a PATCH with 201.
+	resp, err := u.repo.client.do(ctx, u.repo.Name, request{action: actionSend, method: http.MethodPatch, url: u.location, stream: counted, size: size, contentType: "application/octet-stream",
+		accept: []int{http.StatusAccepted, http.StatusCreated, http.StatusNoContent}})
+	if err != nil {
+		return err
+	}
+	_ = resp.Body.Close()
+	return u.follow(resp)
+}
+
+func (u *upload) commit(ctx context.Context, d digest.Digest) error {
+	target, err := url.Parse(u.location)
+	if err != nil {
+		return err
+	}
+	q := target.Query()
+	q.Set("digest", d.String())
+	target.RawQuery = q.Encode()
+	resp, err := u.repo.client.do(ctx, u.repo.Name, request{action: actionCommit, method: http.MethodPut, url: target.String(), accept: []int{http.StatusCreated, http.StatusNoContent, http.StatusOK}})
+	if err != nil {
+		return err
+	}
+	_ = resp.Body.Close()
+	u.repo.add(d, u.sent)
+	return nil
+}
+
+// counter tells how many bytes have been read through it.
+type counter struct {
+	r   io.Reader
+	add func(int64)
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if n > 0 {
+		c.add(int64(n))
+	}
+	return n, err
+}
+
+func (c *counter) Close() error {
+	if rc, ok := c.r.(io.Closer); ok {
+		return rc.Close()
+	}
+	return nil
+}
+
+// PutManifest puts a manifest under a tag or its own digest, in step with
+// ECR's quota. It needs every blob and manifest that it names to be there.
+func (r *Repository) PutManifest(ctx context.Context, reference, mediaType string, data []byte) error {
+	_, _, err := retry3(ctx, func() (http.Header, int, error) {
+		if err := r.client.puts.wait(ctx); err != nil {
+			return nil, 0, err
+		}
+		resp, err := r.client.do(ctx, r.Name, request{action: actionPutImage, method: http.MethodPut, url: r.url("manifests/" + reference), contentType: mediaType, size: int64(len(data)),
+			body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil },
+			accept: []int{http.StatusCreated, http.StatusOK, http.StatusAccepted}})
+		if err != nil {
+			return nil, 0, err
+		}
+		_ = resp.Body.Close()
+		return nil, 0, nil
+	})
+	var e *Error
+	if errors.As(err, &e) {
+		e.Tag = reference
+	}
+	return err
+}
