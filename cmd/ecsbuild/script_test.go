@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/ecsbuild/ecsbuild/internal/awsrig"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"ecsbuild": func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) },
+	})
+}
+
+// kinds are the engines that script/engine can start.
+var kinds = []string{"debian", "classic", "containerd", "buildkitd"}
+
+// testEngines are those of ECSBUILD_TEST_ENGINES, else all.
+func testEngines(t *testing.T) []string {
+	env := os.Getenv("ECSBUILD_TEST_ENGINES")
+	if env == "" {
+		return kinds
+	}
+	for _, k := range strings.Fields(env) {
+		if !slices.Contains(kinds, k) {
+			t.Fatalf("ECSBUILD_TEST_ENGINES names %q; the engines are %s", k, strings.Join(kinds, ", "))
+		}
+	}
+	return strings.Fields(env)
+}
+
+// TestEngines runs the scripts of testdata/engine on a real engine of each
+// kind. The scripts of one engine share its rig, whose address the engine has
+// as its proxy, and so come one after the other.
+func TestEngines(t *testing.T) {
+	for _, kind := range testEngines(t) {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			rig := startRig(t)
+			addr := startEngine(t, kind, rig.Environ())
+			runScripts(t, "testdata/engine", rig, kind, addr)
+		})
+	}
+}
+
+// TestFarEngine runs the scripts of testdata/far on classic engines whose
+// loopback is another one, as in a virtual machine: they cannot reach the door.
+func TestFarEngine(t *testing.T) {
+	for _, kind := range testEngines(t) {
+		if kind != "debian" && kind != "classic" {
+			continue // the others have no use for the door
+		}
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			netns := fmt.Sprintf("ecsbuild-%s-%d", kind, os.Getpid())
+			if out, err := exec.Command("ip", "netns", "add", netns).CombinedOutput(); err != nil {
+				t.Fatalf("ip netns add: %v: %s", err, out)
+			}
+			t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", netns).Run() })
+			rig := startRig(t)
+			runScripts(t, "testdata/far", rig, kind, startEngine(t, kind, nil, "ip", "netns", "exec", netns))
+		})
+	}
+}
+
+// TestCommands runs the scripts that need no engine.
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	runScripts(t, "testdata/script", startRig(t), "none", "DOCKER_HOST=unix:///nonexistent/docker.sock")
+}
+
+func startRig(t *testing.T) *awsrig.Rig {
+	t.Helper()
+	rig, err := awsrig.Start(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(rig.Close)
+	return rig
+}
+
+// startEngine gives the variable that names the engine's address.
+func startEngine(t *testing.T, kind string, environ []string, wrapper ...string) string {
+	t.Helper()
+	engine, err := filepath.Abs("../../script/engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, engine, "install", kind).CombinedOutput(); err != nil {
+		t.Fatalf("script/engine install %s: %v\n%s\nthis test needs an engine; set ECSBUILD_TEST_ENGINES to those that you can have", kind, err, out)
+	}
+	dir, err := os.MkdirTemp("", "ecsbuild-engine-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := append(slices.Clone(wrapper), engine, "start", kind, filepath.Join(dir, "e"))
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), environ...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	t.Cleanup(func() {
+		if out, err := exec.Command(engine, "stop", filepath.Join(dir, "e")).CombinedOutput(); err != nil {
+			t.Errorf("script/engine stop: %v\n%s", err, out)
+		}
+		_ = os.RemoveAll(dir)
+	})
+	if err != nil {
+		t.Fatalf("script/engine start %s: %v\n%s", kind, err, stderr.String())
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// serial keeps scripts that share an engine from running side by side.
+type serial struct{ *testing.T }
+
+func (serial) Parallel()       {}
+func (s serial) Verbose() bool { return testing.Verbose() }
+func (s serial) Run(name string, f func(testscript.T)) {
+	s.T.Run(name, func(t *testing.T) { f(serial{t}) })
+}
+
+func runScripts(t *testing.T, dir string, rig *awsrig.Rig, kind, engine string) {
+	s := &stage{rig: rig, kind: kind}
+	testscript.RunT(serial{t}, testscript.Params{
+		Dir:           dir,
+		UpdateScripts: os.Getenv("UPDATE") != "",
+		Setup: func(e *testscript.Env) error {
+			if err := rig.Reset(); err != nil {
+				return err
+			}
+			home := filepath.Join(e.WorkDir, "home")
+			if err := os.MkdirAll(home, 0o755); err != nil {
+				return err
+			}
+			// Nothing of the caller's environment: a stray CONTAINER_NAME would change the plan.
+			e.Vars = append(e.Vars, "HOME="+home, "ECSBUILD_CACHE="+filepath.Join(home, "cache"), engine, "ENGINE="+kind, "RIG="+rig.Addr)
+			e.Vars = append(e.Vars, rig.Environ()...)
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			switch cond {
+			case "docker":
+				return kind != "buildkitd", nil
+			case "classicstore":
+				return kind == "debian" || kind == "classic", nil
+			}
+			if slices.Contains(kinds, cond) {
+				return kind == cond, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"rig":     s.command,
+			"busybox": s.busybox,
+			"verify":  s.verify,
+		},
+	})
+}

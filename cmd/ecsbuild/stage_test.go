@@ -1,0 +1,267 @@
+package main
+
+import (
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/ecsbuild/ecsbuild/internal/awsrig"
+)
+
+// stage is what scripts say to the world around ecsbuild.
+type stage struct {
+	rig  *awsrig.Rig
+	kind string
+}
+
+// command is "rig VERB ARG…".
+func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: rig VERB ARG...")
+	}
+	verb, args := args[0], args[1:]
+	arg := func(i int) string {
+		if i >= len(args) {
+			ts.Fatalf("rig %s: argument %d is missing", verb, i+1)
+		}
+		return args[i]
+	}
+	switch verb {
+	case "repository":
+		for _, n := range args {
+			s.rig.AddRepository(awsrig.Account, n, false)
+		}
+	case "repository-of":
+		s.rig.AddRepository(arg(0), arg(1), false)
+	case "immutable":
+		s.rig.AddRepository(awsrig.Account, arg(0), true)
+	case "mounting":
+		s.rig.AllowMounting()
+	case "parameter":
+		s.rig.SetParameter(arg(0), arg(1))
+	case "secret":
+		s.rig.SetSecret(arg(0), arg(1))
+	case "service":
+		cluster, service, _ := strings.Cut(arg(0), "/")
+		s.rig.SetService(cluster, service, args[1:]...)
+	case "allow":
+		s.rig.Allow(arg(0))
+	case "deny":
+		s.rig.Deny(arg(0))
+	case "refuse-kms":
+		s.rig.RefuseKMS()
+	case "expire-tokens":
+		s.rig.ExpireTokens()
+	case "hub-account":
+		s.rig.HubAccount(arg(0), arg(1))
+	case "hub-refuse-anonymous":
+		s.rig.RefuseAnonymousPulls(map[string]string{"old": awsrig.HubLimitOld, "new": awsrig.HubLimitNew}[arg(0)])
+	case "hub-image":
+		ts.Check(s.hubImage(arg(0)))
+	case "fault": // rig fault ACTION TIMES status=… code=… message=… reset cut=BYTES delay=…
+		s.rig.Inject(parseFault(ts, arg(0), arg(1), args[2:]))
+	case "forget":
+		s.rig.Forget()
+	case "summary":
+		ts.Check(os.WriteFile(ts.MkAbs(arg(0)), []byte(s.rig.Summary()), 0o644))
+	case "tags":
+		var b strings.Builder
+		for t := range s.rig.Tags(awsrig.Account, arg(0)) {
+			fmt.Fprintln(&b, t)
+		}
+		ts.Check(os.WriteFile(ts.MkAbs(arg(1)), []byte(b.String()), 0o644))
+	case "sent-below": // rig sent-below BYTES
+		limit, err := strconv.ParseInt(arg(0), 10, 64)
+		ts.Check(err)
+		if n := s.rig.Bytes(); n >= limit {
+			ts.Fatalf("%d bytes were sent, not below %d", n, limit)
+		}
+	case "puts-per-second":
+		limit, err := strconv.Atoi(arg(0))
+		ts.Check(err)
+		if n := s.rig.MaxPutsPerSecond(); n > limit {
+			ts.Fatalf("%d PutImage in a second, more than %d", n, limit)
+		}
+	case "has-no": // rig has-no TEXT: neither layer nor config nor file of the rig holds it
+		ts.Check(s.hasNo(arg(0)))
+	default:
+		ts.Fatalf("rig: unknown verb %q", verb)
+	}
+}
+
+func parseFault(ts *testscript.TestScript, action, times string, rest []string) awsrig.Fault {
+	n, err := strconv.Atoi(times)
+	ts.Check(err)
+	f := awsrig.Fault{Action: action, Times: n}
+	for _, kv := range rest {
+		k, v, _ := strings.Cut(kv, "=")
+		switch k {
+		case "status":
+			f.Status, err = strconv.Atoi(v)
+		case "code":
+			f.Code = v
+		case "message":
+			f.Message = v
+		case "reset":
+			f.Reset = true
+		case "cut":
+			f.CutAfter, err = strconv.ParseInt(v, 10, 64)
+		case "delay":
+			f.Delay, err = time.ParseDuration(v)
+		case "repository":
+			f.Repository = v
+		default:
+			ts.Fatalf("rig fault: unknown %q", kv)
+		}
+		ts.Check(err)
+	}
+	return f
+}
+
+// busybox puts Debian's static busybox where a Dockerfile can copy it.
+func (s *stage) busybox(ts *testscript.TestScript, neg bool, args []string) {
+	data, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		ts.Fatalf("busybox: %v; script/engine install debian brings it", err)
+	}
+	for _, a := range args {
+		ts.Check(os.WriteFile(ts.MkAbs(a), data, 0o755))
+	}
+}
+
+// hubImage puts an image of busybox alone into the rig's Docker Hub.
+func (s *stage) hubImage(repo string) error {
+	layer, err := tarball.LayerFromFile(busyboxTar())
+	if err != nil {
+		return err
+	}
+	img, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		return err
+	}
+	cfg, err := img.ConfigFile()
+	if err != nil {
+		return err
+	}
+	cfg.OS, cfg.Architecture = "linux", "amd64"
+	cfg.Config.Env = []string{"PATH=/bin"}
+	if img, err = mutate.ConfigFile(img, cfg); err != nil {
+		return err
+	}
+	server := httptest.NewServer(s.rig.Hub())
+	defer server.Close()
+	ref, err := name.ParseReference(strings.TrimPrefix(server.URL, "http://") + "/" + repo)
+	if err != nil {
+		return err
+	}
+	return remote.Write(ref, img)
+}
+
+// hasNo looks for a secret in everything that was pushed.
+func (s *stage) hasNo(text string) error {
+	return filepath.WalkDir(filepath.Join(s.rig.Dir, "ecr"), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		var r io.Reader = f
+		if z, err := gzip.NewReader(f); err == nil {
+			r = z
+		} else if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			return err
+		}
+		if strings.Contains(string(data), text) {
+			return fmt.Errorf("%s holds the secret", path)
+		}
+		return nil
+	})
+}
+
+// verify is "verify REPOSITORY TAG": every layer in the registry unpacks to
+// the diffID that the image's config names, in order.
+func (s *stage) verify(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: verify REPOSITORY TAG")
+	}
+	ts.Check(s.checkImage(args[0], args[1]))
+}
+
+func (s *stage) checkImage(repo, tag string) error {
+	data := s.rig.Manifest(awsrig.Account, repo, tag)
+	if data == nil {
+		return fmt.Errorf("%s has no tag %s", repo, tag)
+	}
+	m, err := v1.ParseManifest(strings.NewReader(string(data)))
+	if err != nil {
+		return err
+	}
+	var cfg struct {
+		RootFS struct {
+			DiffIDs []string `json:"diff_ids"`
+		} `json:"rootfs"`
+	}
+	raw, err := s.blob(repo, m.Config.Digest.String(), false)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, &cfg); err != nil {
+		return err
+	}
+	if len(cfg.RootFS.DiffIDs) != len(m.Layers) || len(m.Layers) == 0 {
+		return fmt.Errorf("%d diffIDs and %d layers", len(cfg.RootFS.DiffIDs), len(m.Layers))
+	}
+	for i, l := range m.Layers {
+		raw, err := s.blob(repo, l.Digest.String(), true)
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(raw)
+		if got := "sha256:" + hex.EncodeToString(sum[:]); got != cfg.RootFS.DiffIDs[i] {
+			return fmt.Errorf("layer %d is %s, the config has %s", i, got, cfg.RootFS.DiffIDs[i])
+		}
+	}
+	return nil
+}
+
+// blob reads a blob from the rig's registry without asking IAM.
+func (s *stage) blob(repo, digest string, unzip bool) ([]byte, error) {
+	rec := httptest.NewRecorder()
+	s.rig.Blobs(awsrig.Account).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/v2/"+repo+"/blobs/"+digest, nil))
+	if rec.Code != http.StatusOK {
+		return nil, fmt.Errorf("blob %s of %s: status %d", digest, repo, rec.Code)
+	}
+	if !unzip {
+		return rec.Body.Bytes(), nil
+	}
+	z, err := gzip.NewReader(rec.Body)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(z)
+}

@@ -1,0 +1,98 @@
+package awsrig
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+)
+
+// hub is a registry with token authentication, as Docker Hub has it.
+type hub struct {
+	mu              sync.Mutex
+	registry        *registry.Local
+	user, password  string
+	refuseAnonymous bool
+	wording         string
+	tokens          map[string]bool // token → belongs to an account
+}
+
+// The two wordings of Docker Hub's refusal.
+const (
+	HubLimitOld = "You have reached your pull rate limit. You may increase the limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit"
+	HubLimitNew = "You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit"
+)
+
+func (h *hub) init(dir string) {
+	h.registry, h.tokens, h.wording = registry.NewLocal(dir), map[string]bool{}, HubLimitNew
+}
+
+// HubAccount is the one account that Docker Hub knows.
+func (r *Rig) HubAccount(user, password string) {
+	r.hub.mu.Lock()
+	r.hub.user, r.hub.password = user, password
+	r.hub.mu.Unlock()
+}
+
+// RefuseAnonymousPulls has Docker Hub answer 429 to who has no account.
+func (r *Rig) RefuseAnonymousPulls(wording string) {
+	r.hub.mu.Lock()
+	r.hub.refuseAnonymous, r.hub.wording = true, wording
+	r.hub.mu.Unlock()
+}
+
+// Hub takes images without asking; tests fill it by go-containerregistry.
+func (r *Rig) Hub() http.Handler { return r.hub.registry }
+
+func (r *Rig) hubServe(w http.ResponseWriter, req *http.Request) {
+	h := &r.hub
+	if req.Host == "auth.docker.io" {
+		h.token(w, req)
+		return
+	}
+	token := strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")
+	h.mu.Lock()
+	account, known := h.tokens[token]
+	refuse := h.refuseAnonymous && !account
+	wording := h.wording
+	h.mu.Unlock()
+	if !known {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="https://auth.docker.io/token",service="registry.docker.io"`)
+		registryError(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
+		return
+	}
+	q := Request{Action: "hub", Method: req.Method, Path: strings.TrimPrefix(req.URL.Path, "/v2/"), Anonymous: !account}
+	if refuse && req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/manifests/") {
+		r.record(q.with(http.StatusTooManyRequests))
+		registryError(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", wording)
+		return
+	}
+	rec := &statusWriter{ResponseWriter: w}
+	h.registry.ServeHTTP(rec, req)
+	r.record(q.with(rec.status))
+}
+
+// token gives one to anybody, and an account's to who knows its password, by
+// GET with basic authentication or by OAuth2's POST.
+func (h *hub) token(w http.ResponseWriter, req *http.Request) {
+	user, password, ok := req.BasicAuth()
+	if req.Method == http.MethodPost {
+		user, password = req.FormValue("username"), req.FormValue("password")
+		ok = user != ""
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if ok && (user != h.user || password != h.password || h.user == "") {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprint(w, `{"details":"incorrect username or password"}`)
+		return
+	}
+	token := rand.Text()
+	h.tokens[token] = ok
+	_ = json.NewEncoder(w).Encode(map[string]any{"token": token, "access_token": token, "expires_in": 300})
+}
