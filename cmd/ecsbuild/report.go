@@ -38,12 +38,11 @@ func report(w io.Writer, err error) int {
 	if errors.As(err, &f) {
 		facts = f.facts
 	}
-	code := 0
-	for _, found := range diagnose.Explain(err, facts) {
-		code = max(code, found.Exit)
+	findings := diagnose.Explain(err, facts)
+	for _, found := range findings {
 		print(w, found)
 	}
-	return code
+	return findings[0].Exit
 }
 
 func print(w io.Writer, f diagnose.Finding) {

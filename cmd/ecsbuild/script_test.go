@@ -69,7 +69,7 @@ func TestFarEngine(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", netns).Run() })
 			rig := startRig(t)
-			runScripts(t, "testdata/far", rig, kind, startEngine(t, kind, nil, "ip", "netns", "exec", netns))
+			runScripts(t, "testdata/far", rig, kind, startEngine(t, kind, nil, "nsenter", "--net=/run/netns/"+netns))
 		})
 	}
 }

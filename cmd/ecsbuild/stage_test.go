@@ -143,6 +143,7 @@ func (s *stage) busybox(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("busybox: %v; script/engine install debian brings it", err)
 	}
 	for _, a := range args {
+		ts.Check(os.MkdirAll(filepath.Dir(ts.MkAbs(a)), 0o755))
 		ts.Check(os.WriteFile(ts.MkAbs(a), data, 0o755))
 	}
 }

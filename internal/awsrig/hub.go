@@ -28,7 +28,10 @@ const (
 )
 
 func (h *hub) init(dir string) {
-	h.registry, h.tokens, h.wording = registry.NewLocal(dir), map[string]bool{}, HubLimitNew
+	h.registry, h.wording = registry.NewLocal(dir), HubLimitNew
+	if h.tokens == nil { // an engine keeps its tokens over a reset
+		h.tokens = map[string]bool{}
+	}
 }
 
 // HubAccount is the one account that Docker Hub knows.

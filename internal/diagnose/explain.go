@@ -44,18 +44,33 @@ type Facts struct {
 	Anonymous string // why Docker Hub was asked without an account, "" where it was not
 }
 
-// Explain turns an error of a run into findings: one, or, for a configuration
-// with several mistakes, one for each.
-func Explain(err error, f Facts) []Finding {
-	var many plan.Errors
-	if errors.As(err, &many) {
-		var out []Finding
-		for _, e := range many {
-			out = append(out, configuration(e))
+// Explain turns the errors of a run into findings, each cause once. The exit
+// code of the run is that of the first.
+func Explain(err error, f Facts) (out []Finding) {
+	add := func(found Finding) {
+		for _, o := range out {
+			if o.What == found.What {
+				return
+			}
 		}
-		return out
+		out = append(out, found)
 	}
-	return []Finding{f.one(err)}
+	for _, e := range split(err) {
+		add(f.one(e))
+	}
+	return out
+}
+
+// split takes joined errors apart, also where something is wrapped around them.
+func split(err error) (out []error) {
+	var many interface{ Unwrap() []error }
+	if !errors.As(err, &many) {
+		return []error{err}
+	}
+	for _, e := range many.Unwrap() {
+		out = append(out, split(e)...)
+	}
+	return out
 }
 
 func (f Facts) one(err error) Finding {
@@ -78,7 +93,7 @@ func (f Facts) one(err error) Finding {
 	case errors.As(err, &cfg):
 		return configuration(cfg)
 	case errors.As(err, &unsupported):
-		return Finding{What: fmt.Sprintf("%s: %s cannot do this", unsupported.Image, unsupported.Key), Why: "the build runs on " + unsupported.Engine, Do: []string{unsupported.Fix}, Exit: ExitConfig}
+		return Finding{What: fmt.Sprintf("%s: this engine cannot do %s", unsupported.Image, unsupported.Key), Why: "the build runs on " + unsupported.Engine, Do: []string{unsupported.Fix}, Exit: ExitConfig}
 	case errors.As(err, &missing):
 		return f.missing(missing)
 	case errors.As(err, &aws):
@@ -261,6 +276,9 @@ var deniedAction = regexp.MustCompile(`not authorized to perform: (\S+) on resou
 
 func (f Facts) registry(e *registry.Error) Finding {
 	code, msg := e.Code()
+	if h := (registry.Host{Name: e.Host}); h.Account() != "" {
+		f.Account, f.Region = h.Account(), h.Region()
+	}
 	region := f.region()
 	found := Finding{Why: msg, Exit: ExitOther}
 	switch status := e.Status(); {

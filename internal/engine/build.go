@@ -319,11 +319,6 @@ func (e *Engine) supports(r *Request) error {
 			}
 		}
 	}
-	for _, c := range slices.Concat(b.CacheFrom, b.CacheTo) {
-		if t := cacheEntry(c).Type; !slices.Contains([]string{"registry", "inline", "local", "gha", "s3", "azblob"}, t) {
-			return &plan.Error{What: fmt.Sprintf("%s: %q is not a cache", r.Image.Name(), c), Fix: "write an image name, or type=registry,ref=… as docker buildx does"}
-		}
-	}
 	if e.Store == Classic && e.before(23, 0) {
 		if len(b.AdditionalContexts) > 0 {
 			return fail("additional_contexts", "it needs Docker engine 23.0 or later")

@@ -3,6 +3,9 @@ package engine
 import (
 	"bytes"
 	"errors"
+	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -62,6 +65,9 @@ func newBuildError(img plan.Image, err error, log *stepLog) *BuildError {
 	var exit *gateway.ExitError
 	if errors.As(err, &exit) {
 		e.ExitCode = exit.ExitCode
+	} else if m := exitCode.FindStringSubmatch(err.Error()); m != nil {
+		n, _ := strconv.ParseUint(m[1], 10, 32)
+		e.ExitCode = uint32(n)
 	}
 	for _, src := range errdefs.Sources(err) {
 		if src.Info == nil || len(src.Ranges) == 0 {
@@ -70,7 +76,30 @@ func newBuildError(img plan.Image, err error, log *stepLog) *BuildError {
 		e.Lines = excerpt(string(src.Info.Data), int(src.Ranges[0].Start.Line), int(src.Ranges[len(src.Ranges)-1].End.Line))
 		break
 	}
+	if e.Lines == nil {
+		e.Lines = findStep(e.Dockerfile, e.Step)
+	}
 	return e
+}
+
+// Engines before 23.0 give no types: the exit code is in the words, and the
+// line is found by the step's name.
+var exitCode = regexp.MustCompile(`exit code: ([0-9]+)$`)
+
+// findStep looks for the instruction that a step such as "[2/4] RUN make" is.
+func findStep(dockerfile, step string) []Line {
+	_, instruction, ok := strings.Cut(step, "] ")
+	data, err := os.ReadFile(dockerfile)
+	if !ok || err != nil || len(data) > 1<<20 {
+		return nil
+	}
+	fold := func(s string) string { return strings.Join(strings.Fields(s), " ") }
+	for i, line := range strings.Split(string(data), "\n") {
+		if l := fold(strings.TrimSuffix(strings.TrimSpace(line), "\\")); strings.Contains(l, " ") && strings.HasPrefix(fold(instruction), l) {
+			return excerpt(string(data), i+1, i+1)
+		}
+	}
+	return nil
 }
 
 // excerpt takes the marked lines and two around them.

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
@@ -44,18 +42,17 @@ func (s Source) FromAWS(ctx context.Context) (*Credentials, error) {
 	}
 	var token registry.Token
 	var asked, assumed registry.Values
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() (err error) { token, err = aws.Token(gctx, false); return err })
-	g.Go(func() (err error) { asked, err = aws.Fetch(gctx, s.sources(false)); return err })
-	g.Go(func() error {
-		var err error
-		if assumed, err = aws.Fetch(gctx, s.sources(true)); err != nil {
-			s.anonymous(err)
-		}
-		return nil
-	})
-	if err := g.Wait(); err != nil {
+	var wg sync.WaitGroup
+	var errs [3]error
+	wg.Go(func() { token, errs[0] = aws.Token(ctx, false) })
+	wg.Go(func() { asked, errs[1] = aws.Fetch(ctx, s.sources(false)) })
+	wg.Go(func() { assumed, errs[2] = aws.Fetch(ctx, s.sources(true)) })
+	wg.Wait()
+	if err := errors.Join(errs[:2]...); err != nil {
 		return nil, err
+	}
+	if errs[2] != nil {
+		s.anonymous(errs[2])
 	}
 	authorize := func(ctx context.Context, force bool) (string, string, error) {
 		t, err := aws.Token(ctx, force)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	bkclient "github.com/moby/buildkit/client"
 	"golang.org/x/sync/errgroup"
@@ -139,21 +140,23 @@ func removeOld(p *plan.Plan) error {
 	return nil
 }
 
-// prepare asks for everything at once; nothing is built before all of it is there.
+// prepare asks for everything at once; nothing is built before all of it is
+// there. What is wrong comes back together, and not one mistake a run.
 func prepare(ctx context.Context, d Deps) (creds *Credentials, eng Engine, err error) {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() (err error) { creds, err = d.Credentials(ctx); return err })
-	g.Go(func() (err error) {
+	var wg sync.WaitGroup
+	var errs [3]error
+	wg.Go(func() { creds, errs[0] = d.Credentials(ctx) })
+	wg.Go(func() {
 		e, err := d.Engine(ctx)
-		if err == nil {
+		if errs[1] = err; err == nil {
 			eng = e
 		}
-		return err
 	})
 	if d.CheckServices != nil {
-		g.Go(func() error { return d.CheckServices(ctx) })
+		wg.Go(func() { errs[2] = d.CheckServices(ctx) })
 	}
-	return creds, eng, g.Wait()
+	wg.Wait()
+	return creds, eng, errors.Join(errs[:]...)
 }
 
 // build runs all builds at once. Their layers are in the registry when it

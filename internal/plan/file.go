@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -161,10 +162,10 @@ func (d *document) image(n ast.Node) (imageConfig, error) {
 		"target":              d.text("target", &b.Target),
 		"args":                d.pairs("args", &b.Args, "=", true),
 		"labels":              d.pairs("labels", &b.Labels, "=", false),
-		"platforms":           d.texts("platforms", &b.Platforms, nil),
+		"platforms":           d.texts("platforms", &b.Platforms, checkPlatform),
 		"secrets":             d.secrets(&b.Secrets),
-		"cache_from":          d.texts("cache_from", &b.CacheFrom, nil),
-		"cache_to":            d.texts("cache_to", &b.CacheTo, nil),
+		"cache_from":          d.texts("cache_from", &b.CacheFrom, checkCache),
+		"cache_to":            d.texts("cache_to", &b.CacheTo, checkCache),
 		"no_cache":            d.boolean("no_cache", &b.NoCache),
 		"pull":                d.boolean("pull", &b.Pull),
 		"network":             d.checked("network", &b.Network, checkNetwork),
@@ -255,6 +256,29 @@ func checkHost(h string) *Error {
 		return nil
 	}
 	return &Error{What: fmt.Sprintf("%q is not a registry's host", h), Fix: "write the host alone, as in ghcr.io or registry.example.com:5000"}
+}
+
+// checkCache takes an image's name, or what docker buildx takes.
+func checkCache(c string) *Error {
+	if !strings.Contains(c, "=") && c != "" {
+		return nil
+	}
+	types := []string{"registry", "inline", "local", "gha", "s3", "azblob"}
+	for _, kv := range strings.Split(c, ",") {
+		if t, ok := strings.CutPrefix(kv, "type="); ok && slices.Contains(types, t) {
+			return nil
+		}
+	}
+	return &Error{What: fmt.Sprintf("%q is not a cache", c), Fix: "write an image name, or type=T,… as docker buildx does, T being one of " + strings.Join(types, ", ")}
+}
+
+var platformPattern = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?$`)
+
+func checkPlatform(p string) *Error {
+	if platformPattern.MatchString(p) {
+		return nil
+	}
+	return &Error{What: fmt.Sprintf("%q is not a platform", p), Fix: "write it as in linux/amd64 or linux/arm64"}
 }
 
 func checkNetwork(n string) *Error {

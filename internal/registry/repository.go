@@ -25,6 +25,7 @@ type Repository struct {
 
 	mu      sync.Mutex
 	known   map[digest.Digest]int64         // blobs that are there, and their sizes in bytes
+	absent  map[digest.Digest]bool          // blobs that were not, when the registry was asked
 	pending map[digest.Digest]chan struct{} // blobs on their way
 }
 
@@ -34,7 +35,7 @@ func (c *Client) Repository(name string) *Repository {
 	defer c.mu.Unlock()
 	r := c.repos[name]
 	if r == nil {
-		r = &Repository{Name: name, client: c, known: map[digest.Digest]int64{}, pending: map[digest.Digest]chan struct{}{}}
+		r = &Repository{Name: name, client: c, known: map[digest.Digest]int64{}, absent: map[digest.Digest]bool{}, pending: map[digest.Digest]chan struct{}{}}
 		c.repos[name] = r
 	}
 	return r
@@ -54,13 +55,21 @@ func (r *Repository) Has(ctx context.Context, d digest.Digest) (size int64, ok b
 		return size, true, nil
 	}
 	_, err, _ = r.asks.Do(d.String(), func() (any, error) {
-		if _, ok := r.lookup(d); ok {
+		r.mu.Lock()
+		_, there := r.known[d]
+		asked := there || r.absent[d]
+		r.mu.Unlock()
+		if asked {
 			return nil, nil
 		}
 		h, status, err := r.client.call(ctx, r.Name, request{action: actionHead, method: http.MethodHead, url: r.url("blobs/" + d.String()), accept: []int{http.StatusOK, http.StatusNotFound}})
 		if err == nil && status == http.StatusOK {
 			n, _ := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
 			r.add(d, n)
+		} else if err == nil {
+			r.mu.Lock()
+			r.absent[d] = true
+			r.mu.Unlock()
 		}
 		return nil, err
 	})
