@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
@@ -67,7 +68,8 @@ func (c *runCmd) Run(a *app) error {
 	}
 	display.Close() // what it still has to draw comes before an error
 	if err != nil {
-		return &failure{err: err, facts: diagnose.Facts{Region: p.Region, Account: p.Account, CodeBuild: a.getenv("CODEBUILD_BUILD_ID") != "", Anonymous: anonymous.Why()}}
+		project, _, _ := strings.Cut(a.getenv("CODEBUILD_BUILD_ID"), ":")
+		return &failure{err: err, facts: diagnose.Facts{Region: p.Region, Account: p.Account, Project: project, Anonymous: anonymous.Why()}}
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ type Finding struct {
 type Facts struct {
 	Region    string
 	Account   string
-	CodeBuild bool   // the run is in CodeBuild
+	Project   string // the CodeBuild project that the run is in, "" elsewhere
 	Anonymous string // why Docker Hub was asked without an account, "" where it was not
 }
 
@@ -332,8 +332,9 @@ func (f Facts) unreachable(e *engine.UnreachableError) Finding {
 	case e.Endpoint.BuildKit != "":
 		found.What = "there is no buildkitd at " + e.Endpoint.BuildKit
 		found.Do = []string{"start it, or unset BUILDKIT_HOST to use the Docker engine"}
-	case f.CodeBuild:
-		found.Do = []string{"tick Privileged in the CodeBuild project (Edit, Environment, Additional configuration), or:", "  aws codebuild update-project --name PROJECT --environment '…,\"privilegedMode\":true'"}
+	case f.Project != "":
+		found.Do = []string{"tick Privileged in the CodeBuild project (Edit, Environment, Additional configuration), or:",
+			fmt.Sprintf(`  aws codebuild update-project --name %[1]s --environment "$(aws codebuild batch-get-projects --names %[1]s --query 'projects[0].environment' --output json | jq .privilegedMode=true)"`, f.Project)}
 	case strings.Contains(e.Err.Error(), "permission denied"):
 		found.What = "the Docker engine at " + e.Endpoint.String() + " does not let this user in"
 		found.Do = []string{"run as root, or join its group:", "  sudo usermod -aG docker $USER"}

@@ -178,9 +178,9 @@ func (b *builder) fromEnvironment() ([]imageConfig, error) {
 
 func (b *builder) nothingConfigured() error {
 	e := &Error{What: "nothing says what to build", Fix: "set IMAGE_REPO_NAME (the ECR repository) and CONTAINER_NAME (the container in the task definition), or write an ecsbuild.yml"}
-	for key := range b.env {
+	for _, key := range sortedKeys(b.env) {
 		for _, want := range []string{"IMAGE_REPO_NAME", "CONTAINER_NAME"} {
-			if key != want && distance(key, want) <= 2 {
+			if b.env[key] != "" && key != want && distance(key, want) <= 2 {
 				e.Why = fmt.Sprintf("did you mean %s where the environment has %s?", want, key)
 			}
 		}

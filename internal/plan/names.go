@@ -54,7 +54,9 @@ func checkAccount(a string) *Error {
 }
 
 func checkRepository(r string) *Error {
-	if len(r) >= 2 && len(r) <= 256 && repositoryPattern.MatchString(r) {
+	first, _, _ := strings.Cut(r, "/")
+	isHost := strings.Contains(first, ".dkr.") || strings.Contains(first, ".dkr-ecr")
+	if len(r) >= 2 && len(r) <= 256 && repositoryPattern.MatchString(r) && !isHost {
 		return nil
 	}
 	e := &Error{What: fmt.Sprintf("%q is not a repository name", r), Fix: "ECR takes 2 to 256 lower-case letters, digits and . _ - /, as in shop/php"}

@@ -1,0 +1,220 @@
+package plan
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = os.Getenv("UPDATE") != ""
+
+// golden compares got with a file, or writes it.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
+func lookup(env map[string]string) func(string) (string, bool) {
+	return variables(env).lookup
+}
+
+// TestStrictErrors reads every broken file of testdata/errors; the golden file
+// beside it has the error, with its line and column.
+func TestStrictErrors(t *testing.T) {
+	files, _ := filepath.Glob("testdata/errors/*.yml")
+	if len(files) < 20 {
+		t.Fatalf("only %d files", len(files))
+	}
+	for _, f := range files {
+		t.Run(filepath.Base(f), func(t *testing.T) {
+			data, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = parse(f, data, lookup(map[string]string{"EMPTY": "", "SET": "x"}))
+			if err == nil {
+				t.Fatal("no error")
+			}
+			var e *Error
+			if !errors.As(err, &e) || !strings.Contains(e.Place, ":") {
+				t.Errorf("%v names no place", err)
+			}
+			golden(t, strings.TrimSuffix(f, ".yml")+".golden", err.Error()+"\n")
+		})
+	}
+}
+
+// TestGoodFiles resolves every file of testdata/good.
+func TestGoodFiles(t *testing.T) {
+	files, _ := filepath.Glob("testdata/good/*.yml")
+	if len(files) == 0 {
+		t.Fatal("no files")
+	}
+	for _, f := range files {
+		t.Run(filepath.Base(f), func(t *testing.T) {
+			dir := t.TempDir()
+			data, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"Dockerfile", "docker/php/Dockerfile", "docker/nginx/Dockerfile", "extra/x"} {
+				if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(filepath.Join(dir, "ecsbuild.yml"), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			p, err := Load(Options{Directory: dir, Environ: []string{"IMAGE_TAG=v7", "HUB_PASSWORD=hunter2", "FROM_ENV=set"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := json.MarshalIndent(p, "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := strings.ReplaceAll(string(out), dir, "DIR")
+			if strings.Contains(text, "hunter2") || strings.Contains(fmt.Sprintf("%+v %#v %v", *p, *p, p.Logins), "hunter2") {
+				t.Error("the plan prints a secret")
+			}
+			golden(t, strings.TrimSuffix(f, ".yml")+".golden", text+"\n")
+		})
+	}
+}
+
+func TestInterpolate(t *testing.T) {
+	env := lookup(map[string]string{"A": "1", "EMPTY": "", "B": "two"})
+	for in, want := range map[string]string{
+		"plain": "plain", "$A-${B}": "1-two", "$$A": "$A", "$${A}": "${A}",
+		"${X:-d}": "d", "${EMPTY:-d}": "d", "${EMPTY-d}": "", "${X-d}": "d", "${A:-d}": "1",
+		"${A:+yes}": "yes", "${X:+yes}": "", "${EMPTY:+yes}": "", "${EMPTY+yes}": "yes",
+		"${X:-${B}}": "two", "${X:-${Y:-deep}}": "deep", "${A:?no}": "1", "${X}": "", "é$A": "é1",
+	} {
+		if got, _, err := interpolate(in, env); err != nil || got != want {
+			t.Errorf("%q gives %q, %v; want %q", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"$", "${", "${A", "${}", "$-", "${A*b}", "${X:?}", "${X?message}"} {
+		if got, _, err := interpolate(in, env); err == nil {
+			t.Errorf("%q gives %q and no error", in, got)
+		}
+	}
+	if _, unset, _ := interpolate("$X $A ${Y}", env); fmt.Sprint(unset) != "[X Y]" {
+		t.Errorf("unset is %v", unset)
+	}
+}
+
+func TestTagFromCommit(t *testing.T) {
+	const a, b, c = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", "cccccccccccccccccccccccccccccccccccccccc"
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	base := []string{"IMAGE_REPO_NAME=shop", "CONTAINER_NAME=web"}
+	for name, tt := range map[string]struct {
+		env  []string
+		want string
+	}{
+		"given":               {[]string{"IMAGE_TAG=v1", "GITHUB_SHA=" + b}, "v1"},
+		"CodeBuild":           {[]string{"CODEBUILD_RESOLVED_SOURCE_VERSION=" + a, "GITHUB_SHA=" + b}, a[:12]},
+		"an S3 source":        {[]string{"CODEBUILD_RESOLVED_SOURCE_VERSION=Xk3_version.id", "GITHUB_SHA=" + b}, b[:12]},
+		"the checkout":        {nil, c[:12]},
+		"empty is unset, too": {[]string{"IMAGE_TAG="}, c[:12]},
+	} {
+		p, err := Load(Options{Directory: dir, Environ: append(base, tt.env...), Commit: func() string { return c }})
+		if err != nil || p.Images[0].Tags[0] != tt.want {
+			t.Errorf("%s: %v, want %s", name, err, tt.want)
+		}
+	}
+}
+
+func TestRegions(t *testing.T) {
+	for _, r := range append(regions, "ap-northeast-9", "us-gov-west-3") {
+		if err := checkRegion(r); err != nil {
+			t.Errorf("%s: %v", r, err)
+		}
+	}
+	for r, meant := range map[string]string{"p-northeast-1": "ap-northeast-1", "ap-northeest-1": "ap-northeast-1", "us-est-1": "us-east-1", "us-east1": "us-east-1", "eu-west-1a": "eu-west-1", "EU-WEST-1": "eu-west-1"} {
+		err := checkRegion(r)
+		if err == nil || !strings.Contains(err.Fix, "did you mean "+meant) {
+			t.Errorf("%s: %v, want a word on %s", r, err, meant)
+		}
+	}
+}
+
+func TestSecretPrintsNowhere(t *testing.T) {
+	s := NewSecret("hunter2")
+	type holder struct {
+		S Secret
+		P *Secret
+	}
+	h := holder{s, &s}
+	j, _ := json.Marshal(h)
+	for _, out := range []string{fmt.Sprint(s), fmt.Sprintf("%v %+v %#v %q %x %s %d", s, s, s, s, s, s, s), fmt.Sprintf("%v %+v %#v", h, h, h), string(j), s.LogValue().String(), errors.New(fmt.Sprint(h)).Error()} {
+		if strings.Contains(out, "hunter2") || strings.Contains(out, "68756e746572") {
+			t.Errorf("it prints: %s", out)
+		}
+	}
+}
+
+func FuzzYAML(f *testing.F) {
+	for _, pat := range []string{"testdata/errors/*.yml", "testdata/good/*.yml"} {
+		files, _ := filepath.Glob(pat)
+		for _, file := range files {
+			data, _ := os.ReadFile(file)
+			f.Add(data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		_, err := parse("ecsbuild.yml", data, lookup(nil))
+		var e *Error
+		if err != nil && !errors.As(err, &e) {
+			t.Errorf("%T: %v", err, err)
+		}
+	})
+}
+
+func FuzzInterpolate(f *testing.F) {
+	for _, s := range []string{"${A:-${B}}", "$$", "${A:?x}", "$A$B"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if out, _, err := interpolate(s, lookup(nil)); err == nil && !strings.Contains(s, "$") && out != s {
+			t.Errorf("%q became %q", s, out)
+		}
+	})
+}
+
+func FuzzEnvironment(f *testing.F) {
+	f.Add("IMAGE_REPO_NAME_1=a\nCONTAINER_NAME_1=b\nIMAGE_TAG=x")
+	f.Add("IMAGE_REPO_NAME_99999999999999999999=a")
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, env string) {
+		_, err := Load(Options{Directory: dir, Environ: strings.Split(env, "\n")})
+		var e *Error
+		if err != nil && !errors.As(err, &e) {
+			t.Errorf("%T: %v", err, err)
+		}
+	})
+}
