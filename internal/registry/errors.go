@@ -47,11 +47,12 @@ func (e *Error) Code() (code, message string) {
 	return "", http.StatusText(t.StatusCode)
 }
 
-// Expired says that the token has run out, and a new one may do.
+// expired says that the token may have run out, and a new one may do. The
+// answer to a HEAD has no words: any refusal of one is worth a new token.
 func (e *Error) expired() bool {
 	_, msg := e.Code()
 	return e.Status() == http.StatusUnauthorized ||
-		e.Status() == http.StatusForbidden && strings.Contains(msg, "authorization token has expired")
+		e.Status() == http.StatusForbidden && (e.Action == actionHead || strings.Contains(msg, "authorization token has expired"))
 }
 
 // Temporary says that the same request may succeed a moment later.

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestImports holds the packages to who may import whom.
+func TestImports(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "../../...").CombinedOutput()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, out)
+	}
+	const module = "github.com/ecsbuild/ecsbuild/"
+	ours := map[string][]string{
+		"plan": {}, "imagedef": {}, "progress": {},
+		"registry": {"plan", "progress"},
+		"engine":   {"plan", "progress"},
+		"pipeline": {"plan", "registry", "engine", "imagedef", "progress"},
+		"diagnose": {"plan", "registry", "engine", "pipeline"},
+		"awsrig":   {"registry"},
+	}
+	theirs := map[string][]string{
+		"github.com/aws/":                         {"registry", "diagnose"},
+		"github.com/moby/buildkit/":               {"engine", "progress", "pipeline"},
+		"github.com/moby/moby/":                   {"engine"},
+		"github.com/google/go-containerregistry/": {"registry", "awsrig"},
+		"github.com/docker/docker":                nil,
+		"github.com/docker/buildx":                nil,
+		"github.com/docker/cli":                   nil,
+	}
+	seen := 0
+	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		fields := strings.Fields(line)
+		name, internal := strings.CutPrefix(fields[0], module+"internal/")
+		if !internal {
+			continue
+		}
+		seen++
+		allowed, known := ours[name]
+		if !known {
+			t.Errorf("package %s is new: say here what it may import", name)
+		}
+		for _, imp := range fields[1:] {
+			if other, ok := strings.CutPrefix(imp, module+"internal/"); ok && !slices.Contains(allowed, other) {
+				t.Errorf("%s imports %s", name, other)
+			}
+			for prefix, who := range theirs {
+				if strings.HasPrefix(imp, prefix) && !slices.Contains(who, name) {
+					t.Errorf("%s imports %s", name, imp)
+				}
+			}
+		}
+	}
+	if seen != len(ours) {
+		t.Errorf("%d packages were seen, %d have rules", seen, len(ours))
+	}
+}

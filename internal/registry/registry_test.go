@@ -1,0 +1,220 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestHosts(t *testing.T) {
+	for host, want := range map[string][3]string{ // account, region, for account 999999999999
+		"123456789012.dkr.ecr.us-east-1.amazonaws.com":          {"123456789012", "us-east-1", "999999999999.dkr.ecr.us-east-1.amazonaws.com"},
+		"123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com": {"123456789012", "us-gov-west-1", "999999999999.dkr.ecr-fips.us-gov-west-1.amazonaws.com"},
+		"123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn":      {"123456789012", "cn-north-1", "999999999999.dkr.ecr.cn-north-1.amazonaws.com.cn"},
+		"123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu":      {"123456789012", "eusc-de-east-1", "999999999999.dkr.ecr.eusc-de-east-1.amazonaws.eu"},
+		"123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov":         {"123456789012", "us-iso-east-1", "999999999999.dkr.ecr.us-iso-east-1.c2s.ic.gov"},
+		"123456789012.dkr.ecr.us-isob-east-1.sc2s.sgov.gov":     {"123456789012", "us-isob-east-1", "999999999999.dkr.ecr.us-isob-east-1.sc2s.sgov.gov"},
+		"123456789012.dkr-ecr.eu-west-1.on.aws":                 {"123456789012", "eu-west-1", "999999999999.dkr-ecr.eu-west-1.on.aws"},
+		"123456789012.dkr-ecr-fips.us-east-2.on.aws":            {"123456789012", "us-east-2", "999999999999.dkr-ecr-fips.us-east-2.on.aws"},
+		"registry.example.com":                                  {"", "", "registry.example.com"},
+		"123456789012.dkr.ecr.us-east-1.amazonaws.com.evil.io":  {"", "", "123456789012.dkr.ecr.us-east-1.amazonaws.com.evil.io"},
+	} {
+		h, err := ParseHost("https://" + host)
+		if err != nil || h.Account() != want[0] || h.Region() != want[1] || h.ForAccount("999999999999").Name != want[2] {
+			t.Errorf("%s: %v %q %q %q", host, err, h.Account(), h.Region(), h.ForAccount("999999999999").Name)
+		}
+	}
+	for _, bad := range []string{"http://registry.example.com", "https://", "", "https://a/b", "https://user@host"} {
+		if h, err := ParseHost(bad); err == nil {
+			t.Errorf("%q is taken for %v", bad, h)
+		}
+	}
+	if h, err := ParseHost("http://127.0.0.1:5000"); err != nil || !h.Plain {
+		t.Errorf("loopback without TLS: %v %v", h, err)
+	}
+}
+
+func FuzzParseHost(f *testing.F) {
+	f.Add("https://123456789012.dkr.ecr.us-east-1.amazonaws.com")
+	f.Fuzz(func(t *testing.T, s string) {
+		if h, err := ParseHost(s); err == nil {
+			if again, err := ParseHost("https://" + h.Name); err != nil && !h.Plain || !h.Plain && again.Name != h.Name {
+				t.Errorf("%q gives %q, which gives %q, %v", s, h.Name, again.Name, err)
+			}
+		}
+	})
+}
+
+// TestWindow lets ten go at once and never more than ten in a second.
+func TestWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := window{limit: putsPerSecond, length: time.Second}
+		var mu sync.Mutex
+		var at []time.Time
+		var wg sync.WaitGroup
+		start := time.Now()
+		for range 100 {
+			wg.Go(func() {
+				if err := w.wait(t.Context()); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				at = append(at, time.Now())
+				mu.Unlock()
+			})
+		}
+		wg.Wait()
+		if took := time.Since(start); took != 9*time.Second {
+			t.Errorf("a hundred took %v, not 9 s", took)
+		}
+		for i := range at {
+			if i >= putsPerSecond && at[i].Sub(at[i-putsPerSecond]) < time.Second {
+				t.Errorf("eleven within %v", at[i].Sub(at[i-putsPerSecond]))
+			}
+		}
+	})
+}
+
+// server is a Local behind a handler that may interfere.
+func server(t *testing.T, interfere func(w http.ResponseWriter, r *http.Request) bool) (*Client, *[]string) {
+	t.Helper()
+	local := NewLocal(t.TempDir())
+	var mu sync.Mutex
+	var log []string
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		log = append(log, r.Method+" "+strings.SplitN(strings.TrimPrefix(r.URL.Path, "/v2/"), "sha256:", 2)[0])
+		mu.Unlock()
+		if interfere == nil || !interfere(w, r) {
+			local.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(s.Close)
+	host, err := ParseHost(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := NewClient(host, nil, "test", nil)
+	t.Cleanup(c.Close)
+	return c, &log
+}
+
+func TestEachDigestOnce(t *testing.T) {
+	c, log := server(t, nil)
+	data := make([]byte, 1<<20)
+	_, _ = rand.Read(data)
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if err := c.Repository("shop").PutBytes(t.Context(), data); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if len(*log) != 4 { // HEAD, POST, PATCH, PUT
+		t.Errorf("%d requests: %v", len(*log), *log)
+	}
+	if size, ok, err := c.Repository("shop").Has(t.Context(), digest.FromBytes(data)); !ok || err != nil || size != 1<<20 {
+		t.Errorf("Has gives %d %v %v", size, ok, err)
+	}
+}
+
+func TestRetriesWithAFreshBody(t *testing.T) {
+	var patches atomic.Int32
+	c, _ := server(t, func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPatch && patches.Add(1) < 3 {
+			_, _ = io.CopyN(io.Discard, r.Body, 1000)
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	})
+	data := bytes.Repeat([]byte("layer"), 1<<18)
+	if err := c.Repository("shop").PutBytes(t.Context(), data); err != nil {
+		t.Fatal(err)
+	}
+	if n := patches.Load(); n != 3 {
+		t.Errorf("%d PATCH requests", n)
+	}
+}
+
+func TestRefusalIsNotTriedAgain(t *testing.T) {
+	c, log := server(t, func(w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, `{"errors":[{"code":"DENIED","message":"User: arn:aws:sts::1:assumed-role/a/b is not authorized"}]}`)
+		return true
+	})
+	err := c.Repository("shop").PutManifest(t.Context(), "v1", "application/json", []byte("{}"))
+	if err == nil || len(*log) != 1 {
+		t.Errorf("%v after %v", err, *log)
+	}
+}
+
+func TestTokenIsRenewedOnce(t *testing.T) {
+	var forced atomic.Int32
+	c, _ := server(t, func(w http.ResponseWriter, r *http.Request) bool {
+		if _, pass, _ := r.BasicAuth(); pass == "fresh" {
+			return false
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, `{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate and try again."}]}`)
+		return true
+	})
+	token := atomic.Value{}
+	token.Store("stale")
+	c.auth = func(_ context.Context, force bool) (string, string, error) {
+		if force {
+			forced.Add(1)
+			token.Store("fresh")
+		}
+		return "AWS", token.Load().(string), nil
+	}
+	if _, ok, err := c.Repository("shop").Has(t.Context(), digest.FromString("x")); ok || err != nil {
+		t.Errorf("%v %v", ok, err)
+	}
+	if forced.Load() != 1 {
+		t.Errorf("renewed %d times", forced.Load())
+	}
+}
+
+// TestLocalKeepsImages opens the folder a second time.
+func TestLocalKeepsImages(t *testing.T) {
+	dir := t.TempDir()
+	host, stop, err := NewLocal(dir).Serve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := NewClient(host, nil, "test", nil)
+	r := c.Repository("shop/web")
+	config := []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`)
+	if err := r.PutBytes(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	manifest := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"` + digest.FromBytes(config).String() + `","size":78},"layers":[]}`)
+	if err := r.PutManifest(t.Context(), "v1", "application/vnd.oci.image.manifest.v1+json", manifest); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	stop()
+	rec := httptest.NewRecorder()
+	NewLocal(dir).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/v2/shop/web/manifests/v1", nil))
+	if rec.Code != http.StatusOK || !bytes.Equal(rec.Body.Bytes(), manifest) {
+		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
+}
