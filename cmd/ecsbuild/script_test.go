@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -90,6 +91,8 @@ func startRig(t *testing.T) *awsrig.Rig {
 	return rig
 }
 
+var installing sync.Mutex
+
 // startEngine gives the variable that names the engine's address.
 func startEngine(t *testing.T, kind string, environ []string, wrapper ...string) string {
 	t.Helper()
@@ -99,7 +102,10 @@ func startEngine(t *testing.T, kind string, environ []string, wrapper ...string)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
-	if out, err := exec.CommandContext(ctx, engine, "install", kind).CombinedOutput(); err != nil {
+	installing.Lock() // apt has one lock, and fails where it cannot have it
+	out, err := exec.CommandContext(ctx, engine, "install", kind).CombinedOutput()
+	installing.Unlock()
+	if err != nil {
 		t.Fatalf("script/engine install %s: %v\n%s\nthis test needs an engine; set ECSBUILD_TEST_ENGINES to those that you can have", kind, err, out)
 	}
 	dir, err := os.MkdirTemp("", "ecsbuild-engine-")
@@ -111,7 +117,7 @@ func startEngine(t *testing.T, kind string, environ []string, wrapper ...string)
 	cmd.Env = append(os.Environ(), environ...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	out, err = cmd.Output()
 	t.Cleanup(func() {
 		if out, err := exec.Command(engine, "stop", filepath.Join(dir, "e")).CombinedOutput(); err != nil {
 			t.Errorf("script/engine stop: %v\n%s", err, out)
@@ -148,6 +154,11 @@ func runScripts(t *testing.T, dir string, rig *awsrig.Rig, kind, engine string) 
 			}
 			// Nothing of the caller's environment: a stray CONTAINER_NAME would change the plan.
 			e.Vars = append(e.Vars, "HOME="+home, "ECSBUILD_CACHE="+filepath.Join(home, "cache"), engine, "ENGINE="+kind, "RIG="+rig.Addr)
+			root, err := filepath.Abs("../..")
+			if err != nil {
+				return err
+			}
+			e.Vars = append(e.Vars, "DOCKERFILE="+filepath.Join(root, "Dockerfile"), "CERTIFICATES=/etc/ssl/certs/ca-certificates.crt")
 			e.Vars = append(e.Vars, rig.Environ()...)
 			return nil
 		},
@@ -166,6 +177,7 @@ func runScripts(t *testing.T, dir string, rig *awsrig.Rig, kind, engine string) 
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"rig":     s.command,
 			"busybox": s.busybox,
+			"binary":  binary,
 			"verify":  s.verify,
 		},
 	})

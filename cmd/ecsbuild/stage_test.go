@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -145,6 +146,19 @@ func (s *stage) busybox(ts *testscript.TestScript, neg bool, args []string) {
 	for _, a := range args {
 		ts.Check(os.MkdirAll(filepath.Dir(ts.MkAbs(a)), 0o755))
 		ts.Check(os.WriteFile(ts.MkAbs(a), data, 0o755))
+	}
+}
+
+// binary builds ecsbuild as a release has it.
+func binary(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(os.MkdirAll(filepath.Dir(ts.MkAbs(args[0])), 0o755))
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", ts.MkAbs(args[0]), ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		ts.Fatalf("go build: %v\n%s", err, out)
+	}
+	if st, err := os.Stat(ts.MkAbs(args[0])); err != nil || st.Size() >= 30<<20 {
+		ts.Fatalf("the binary has %d bytes, and may have 30 MB: %v", st.Size(), err)
 	}
 }
 

@@ -27,7 +27,7 @@ type step struct {
 }
 
 func newPlain(w io.Writer, images []string) *plain {
-	p := &plain{w: w, steps: map[digest.Digest]*step{}}
+	p := &plain{w: w, width: len("ecsbuild"), steps: map[digest.Digest]*step{}}
 	for _, n := range images {
 		p.width = max(p.width, len(n))
 	}

@@ -50,7 +50,7 @@ func TestSharedStepsOnce(t *testing.T) {
 	d.Note("", "done")
 	d.Close()
 	d.Note("", "too late")
-	want := "app   | [1/2] RUN make\napp   |   hello\napp   |   world\napp   |   hello\napp   |   world\napp   | [1/2] RUN make: 2.0 s\necsbuild | done\n"
+	want := "app      | [1/2] RUN make\napp      |   hello\napp      |   world\napp      |   hello\napp      |   world\napp      | [1/2] RUN make: 2.0 s\necsbuild | done\n"
 	if out.String() != want {
 		t.Errorf("got:\n%s", out.String())
 	}

@@ -1,0 +1,41 @@
+# The two commands of the README are demo and test; each sets up what it needs.
+
+ENGINES ?= debian classic containerd buildkitd
+
+.PHONY: demo test build dist image engines lint clean
+
+demo:
+	script/demo
+
+test: engines
+	ECSBUILD_TEST_ENGINES="$(ENGINES)" go test -count=1 -timeout 20m ./...
+
+engines:
+	script/engine install tests $(ENGINES)
+
+VERSION ?= $(shell git describe --tags --always --dirty)
+GOBUILD = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+
+build:
+	$(GOBUILD) -o ecsbuild ./cmd/ecsbuild
+
+# What a release holds: a binary a platform, and their checksums.
+dist:
+	rm -rf dist && mkdir dist
+	for p in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do \
+	  GOOS=$${p%/*} GOARCH=$${p#*/} $(GOBUILD) -o dist/ecsbuild_$${p%/*}_$${p#*/} ./cmd/ecsbuild || exit 1; \
+	done
+	cd dist && sha256sum ecsbuild_* > SHA256SUMS
+
+# The image, built by ecsbuild itself and kept in the local engine.
+image: build
+	mkdir -p dist/image && cp ecsbuild /etc/ssl/certs/ca-certificates.crt Dockerfile dist/image/
+	env -u CONTAINER_NAME IMAGE_REPO_NAME_1=ecsbuild CONTAINER_NAME_1=ecsbuild IMAGE_TAG=$(VERSION) ./ecsbuild run --dry-run -C dist/image
+
+lint:
+	test -z "$$(gofmt -l cmd internal bench)" || { gofmt -d cmd internal bench; exit 1; }
+	go vet ./...
+	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+
+clean:
+	rm -rf ecsbuild dist bench/out
