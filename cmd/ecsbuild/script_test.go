@@ -158,7 +158,7 @@ func runScripts(t *testing.T, dir string, rig *awsrig.Rig, kind, engine string) 
 			if err != nil {
 				return err
 			}
-			e.Vars = append(e.Vars, "DOCKERFILE="+filepath.Join(root, "Dockerfile"), "CERTIFICATES=/etc/ssl/certs/ca-certificates.crt")
+			e.Vars = append(e.Vars, "SELF_DOCKERFILE="+filepath.Join(root, "Dockerfile"), "CERTIFICATES=/etc/ssl/certs/ca-certificates.crt")
 			e.Vars = append(e.Vars, rig.Environ()...)
 			return nil
 		},

@@ -3,6 +3,7 @@ package diagnose
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/engine"
@@ -43,6 +44,9 @@ func (f Facts) build(e *engine.BuildError) Finding {
 			found.What = e.Image + ": the engine could not reach a base image's registry"
 			found.Do, found.Exit = []string{"check the image's name and the engine's way out"}, ExitUnreachable
 		}
+	case notInContext.MatchString(msg):
+		found.Why = notInContext.FindStringSubmatch(msg)[1] + " is not in the build context"
+		found.Do = []string{"check the path, which starts at the context, and that .dockerignore lets it through"}
 	case strings.Contains(msg, "target stage"):
 		found.Do = []string{"set target (or BUILD_TARGET) to a stage of " + f.base(e)}
 	case e.ExitCode == 137:
@@ -54,6 +58,9 @@ func (f Facts) build(e *engine.BuildError) Finding {
 	found.Detail = excerpt(e)
 	return found
 }
+
+// notInContext is how every BuildKit says that a COPY finds nothing.
+var notInContext = regexp.MustCompile(`failed to c(?:ompute cache key|alculate checksum).*"?(/[^"\s]*)"?: not found$`)
 
 func (f Facts) base(e *engine.BuildError) string { return filepath.Base(e.Dockerfile) }
 
