@@ -60,7 +60,7 @@ func (f Facts) build(e *engine.BuildError) Finding {
 }
 
 // notInContext is how every BuildKit says that a COPY finds nothing.
-var notInContext = regexp.MustCompile(`failed to c(?:ompute cache key|alculate checksum).*"?(/[^"\s]*)"?: not found$`)
+var notInContext = regexp.MustCompile(`failed to c(?:ompute cache key|alculate checksum).* "?(/[^"\s]*?)"?:? not found`)
 
 func (f Facts) base(e *engine.BuildError) string { return filepath.Base(e.Dockerfile) }
 
