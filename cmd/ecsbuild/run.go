@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -49,7 +50,7 @@ func (c *runCmd) Run(a *app) error {
 	var sent atomic.Int64
 	anonymous := &pipeline.Anonymous{}
 	src := pipeline.Source{
-		Plan: p, Agent: "ecsbuild/" + versionText(), Anonymous: anonymous,
+		Plan: p, Cache: cacheFolder(a.getenv), Agent: "ecsbuild/" + versionText(), Anonymous: anonymous,
 		AWS:  func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, p.Region) },
 		Note: func(text string) { display.Note("", text) },
 		Sent: func(n int64) { sent.Add(n) },
@@ -167,4 +168,16 @@ func (r *execution) dry() error {
 		}
 	}
 	return nil
+}
+
+// cacheFolder is where the record lies: ECSBUILD_CACHE, else in the user's
+// cache folder, "" where there is none.
+func cacheFolder(getenv func(string) string) string {
+	if dir := getenv("ECSBUILD_CACHE"); dir != "" {
+		return dir
+	}
+	if dir, err := os.UserCacheDir(); err == nil {
+		return filepath.Join(dir, "ecsbuild")
+	}
+	return ""
 }

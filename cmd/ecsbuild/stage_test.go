@@ -1,10 +1,14 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
 	"compress/gzip"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -75,8 +79,16 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 		s.rig.HubAccount(arg(0), arg(1))
 	case "hub-refuse-anonymous":
 		s.rig.RefuseAnonymousPulls(map[string]string{"old": awsrig.HubLimitOld, "new": awsrig.HubLimitNew}[arg(0)])
-	case "hub-image":
-		ts.Check(s.hubImage(arg(0)))
+	case "hub-image": // rig hub-image NAME [BYTES of a second layer]
+		size := 0
+		if len(args) > 1 {
+			size, _ = strconv.Atoi(args[1])
+		}
+		ts.Check(s.hubImage(arg(0), size))
+	case "hub-refuse-blobs":
+		s.rig.RefuseHubBlobs()
+	case "has-layers": // rig has-layers REPOSITORY TAG HUB-IMAGE
+		ts.Check(s.hasLayers(arg(0), arg(1), arg(2)))
 	case "fault": // rig fault ACTION TIMES status=… code=… message=… reset cut=BYTES delay=…
 		s.rig.Inject(parseFault(ts, arg(0), arg(1), args[2:]))
 	case "forget":
@@ -162,13 +174,31 @@ func binary(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// hubImage puts an image of busybox alone into the rig's Docker Hub.
-func (s *stage) hubImage(repo string) error {
-	layer, err := tarball.LayerFromFile(busyboxTar())
+// hubImage puts an image of busybox into the rig's Docker Hub, with a second
+// layer of random bytes where size is not 0. It is compressed by the standard
+// library's gzip, as no engine would do it.
+func (s *stage) hubImage(repo string, size int) error {
+	layers := []v1.Layer{}
+	base, err := tarball.LayerFromFile(busyboxTar())
 	if err != nil {
 		return err
 	}
-	img, err := mutate.AppendLayers(empty.Image, layer)
+	layers = append(layers, base)
+	if size > 0 {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		data := make([]byte, size)
+		_, _ = rand.Read(data)
+		if err := errors.Join(w.WriteHeader(&tar.Header{Name: "large", Mode: 0o644, Size: int64(size)}), func() error { _, err := w.Write(data); return err }(), w.Close()); err != nil {
+			return err
+		}
+		l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }, tarball.WithCompressionLevel(gzip.BestCompression))
+		if err != nil {
+			return err
+		}
+		layers = append(layers, l)
+	}
+	img, err := mutate.AppendLayers(empty.Image, layers...)
 	if err != nil {
 		return err
 	}
@@ -181,13 +211,42 @@ func (s *stage) hubImage(repo string) error {
 	if img, err = mutate.ConfigFile(img, cfg); err != nil {
 		return err
 	}
+	return s.withHub(repo, func(ref name.Reference) error { return remote.Write(ref, img) })
+}
+
+// withHub reaches the hub's store, which asks for nothing.
+func (s *stage) withHub(repo string, f func(name.Reference) error) error {
 	server := httptest.NewServer(s.rig.Hub())
 	defer server.Close()
 	ref, err := name.ParseReference(strings.TrimPrefix(server.URL, "http://") + "/" + repo)
 	if err != nil {
 		return err
 	}
-	return remote.Write(ref, img)
+	return f(ref)
+}
+
+// hasLayers checks that an image begins with a base image's layers, to the digest.
+func (s *stage) hasLayers(repo, tag, base string) error {
+	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awsrig.Account, repo, tag)))
+	if err != nil {
+		return err
+	}
+	return s.withHub(base, func(ref name.Reference) error {
+		img, err := remote.Image(ref)
+		if err != nil {
+			return err
+		}
+		b, err := img.Manifest()
+		if err != nil {
+			return err
+		}
+		for i, l := range b.Layers {
+			if l.Size > 10<<20 && m.Layers[i].Digest != l.Digest { // smaller ones an engine compresses anew
+				return fmt.Errorf("layer %d is %s, the base has %s", i, m.Layers[i].Digest, l.Digest)
+			}
+		}
+		return nil
+	})
 }
 
 // hasNo looks for a secret in everything that was pushed.

@@ -17,6 +17,7 @@ type hub struct {
 	registry        *registry.Local
 	user, password  string
 	refuseAnonymous bool
+	refuseBlobs     bool
 	wording         string
 	tokens          map[string]bool // token → belongs to an account
 }
@@ -48,6 +49,9 @@ func (r *Rig) RefuseAnonymousPulls(wording string) {
 	r.hub.mu.Unlock()
 }
 
+// RefuseHubBlobs has Docker Hub give out manifests and no layers.
+func (r *Rig) RefuseHubBlobs() { r.hub.mu.Lock(); r.hub.refuseBlobs = true; r.hub.mu.Unlock() }
+
 // Hub takes images without asking; tests fill it by go-containerregistry.
 func (r *Rig) Hub() http.Handler { return r.hub.registry }
 
@@ -61,7 +65,7 @@ func (r *Rig) hubServe(w http.ResponseWriter, req *http.Request) {
 	h.mu.Lock()
 	account, known := h.tokens[token]
 	refuse := h.refuseAnonymous && !account
-	wording := h.wording
+	wording, noBlobs := h.wording, h.refuseBlobs
 	h.mu.Unlock()
 	if !known {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="https://auth.docker.io/token",service="registry.docker.io"`)
@@ -72,6 +76,10 @@ func (r *Rig) hubServe(w http.ResponseWriter, req *http.Request) {
 	if refuse && req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/manifests/") {
 		r.record(q.with(http.StatusTooManyRequests))
 		registryError(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", wording)
+		return
+	}
+	if noBlobs && strings.Contains(req.URL.Path, "/blobs/") {
+		registryError(w, http.StatusForbidden, "DENIED", "requested access to the resource is denied")
 		return
 	}
 	rec := &statusWriter{ResponseWriter: w}

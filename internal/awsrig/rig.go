@@ -113,13 +113,16 @@ func (r *Rig) front(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
+// hubHosts are Docker Hub's names.
+var hubHosts = map[string]bool{"registry-1.docker.io": true, "index.docker.io": true, "auth.docker.io": true}
+
 // byHost serves what came through the proxy.
 func (r *Rig) byHost(w http.ResponseWriter, req *http.Request) {
 	host := req.Host
 	switch account, isECR := r.ecrAccount(host); {
 	case isECR:
 		r.ecr(w, req, account)
-	case host == "registry-1.docker.io" || host == "auth.docker.io":
+	case hubHosts[host]:
 		r.hubServe(w, req)
 	default:
 		http.Error(w, "the rig has no "+host, http.StatusBadGateway)
@@ -141,7 +144,7 @@ func (r *Rig) connect(w http.ResponseWriter, req *http.Request) {
 	if err != nil {
 		return
 	}
-	if _, isECR := r.ecrAccount(host); !isECR && host != "registry-1.docker.io" && host != "auth.docker.io" {
+	if _, isECR := r.ecrAccount(host); !isECR && !hubHosts[host] {
 		fmt.Fprintf(conn, "HTTP/1.1 502 the rig has no %s\r\n\r\n", host)
 		_ = conn.Close()
 		return
@@ -242,7 +245,7 @@ func (r *Rig) Reset() error {
 	}
 	r.hub.mu.Lock()
 	defer r.hub.mu.Unlock()
-	r.hub.user, r.hub.password, r.hub.refuseAnonymous = "", "", false
+	r.hub.user, r.hub.password, r.hub.refuseAnonymous, r.hub.refuseBlobs = "", "", false, false
 	r.hub.init(filepath.Join(r.Dir, "hub"))
 	return nil
 }

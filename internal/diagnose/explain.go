@@ -292,7 +292,7 @@ func (f Facts) registry(e *registry.Error) Finding {
 		found.Why = e.Err.Error()
 		found.Do = []string{"check region and account, and that the build has a way to it (a VPC without NAT needs endpoints for ecr.dkr and s3)"}
 		found.Exit = ExitUnreachable
-	case code == "NAME_UNKNOWN" || status == http.StatusNotFound:
+	case code == "NAME_UNKNOWN" || status == http.StatusNotFound && code == "":
 		found.What = fmt.Sprintf("the repository %s does not exist in %s", e.Repository, e.Host)
 		found.Do = createRepository(e.Repository, region)
 	case code == "TAG_INVALID" || strings.Contains(msg, "immutable"):

@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +35,15 @@ type Request struct {
 	Contexts *Contexts
 	Status   func(*bkclient.SolveStatus)
 	Note     func(string) // a line for the user
+	Bases    Bases        // nil for none
+}
+
+// Bases lends the layers of base images from their own registry.
+type Bases interface {
+	// Seen hears of a base image, as ref@sha256:…, and the platform it is taken for.
+	Seen(ref, platform string)
+	// Layer finds a layer of a base image that was seen, with its size in bytes.
+	Layer(ctx context.Context, d digest.Digest) (size int64, open func() (io.ReadCloser, error), ok bool)
 }
 
 // Built is an image whose blobs are in its Sink; no tag names it yet.
@@ -61,7 +73,7 @@ func (e *Engine) Build(ctx context.Context, r Request, sink Sink) (*Built, error
 	if door == nil {
 		return e.buildAndSave(ctx, r, sink)
 	}
-	slot := door.Open(r.Image.Repository, sink)
+	slot := door.Open(r.Image, sink, r.Bases)
 	defer slot.Close()
 	if _, err := e.solve(ctx, &r, moby(append(slices.Clone(r.Names), slot.Name)), false); err != nil {
 		return nil, err
@@ -174,6 +186,7 @@ func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.Expor
 		defer close(drained)
 		for s := range status {
 			log.add(s)
+			r.bases(s)
 			r.Status(s)
 		}
 	}()
@@ -186,6 +199,25 @@ func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.Expor
 		return nil, newBuildError(r.Image, err, log)
 	}
 	return res, nil
+}
+
+// fromStep is how BuildKit names the step that takes a base image.
+var fromStep = regexp.MustCompile(`FROM (\S+@sha256:[0-9a-f]{64})`)
+
+func (r *Request) bases(s *bkclient.SolveStatus) {
+	if r.Bases == nil {
+		return
+	}
+	for _, v := range s.Vertexes {
+		if m := fromStep.FindStringSubmatch(v.Name); m != nil {
+			// Layers are lent to an engine on this host alone, which builds for it.
+			platform := "linux/" + runtime.GOARCH
+			if len(r.Image.Build.Platforms) > 0 {
+				platform = r.Image.Build.Platforms[0]
+			}
+			r.Bases.Seen(m[1], platform)
+		}
+	}
 }
 
 func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +21,8 @@ import (
 
 	"github.com/moby/moby/client"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // Door is a registry on loopback, for the time of a run. A classic engine
@@ -36,7 +40,6 @@ type Door struct {
 	mu      sync.Mutex
 	slots   map[string]*Slot
 	uploads map[string]*doorUpload
-	next    int
 }
 
 // A Slot is one image's way through the door.
@@ -44,17 +47,29 @@ type Slot struct {
 	Name string // what the engine pushes: 127.0.0.1:PORT/REPOSITORY:TAG
 
 	door     *Door
-	repo     string
-	tag      string
+	path     string
 	sink     Sink
+	bases    Bases
 	manifest chan Manifest
+	ctx      context.Context         // of the push, and of what is copied meanwhile
 	cancel   context.CancelCauseFunc // ends the push with the sink's own error
+
+	mu     sync.Mutex
+	copies sync.WaitGroup
+	copied error // the first layer that could not be copied from its base's registry
 }
 
 const doorUser = "ecsbuild"
 
+// doorPort is tried first: an engine asks for every layer that it remembers to
+// have pushed to the same address, and of another one for the large ones alone.
+const doorPort = "127.0.0.1:53170"
+
 func newDoor() (*Door, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	l, err := net.Listen("tcp4", doorPort)
+	if err != nil {
+		l, err = net.Listen("tcp4", "127.0.0.1:0")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -88,15 +103,16 @@ func (e *Engine) openDoor(ctx context.Context) (*Door, error) {
 	return e.door, e.doorErr
 }
 
-// Open makes a slot for one image.
-func (d *Door) Open(repository string, sink Sink) *Slot {
+// Open makes a slot for one image. Its path is the image's own, also where
+// images share a repository, and the same in every run, so that the engine
+// finds what it remembers of it.
+func (d *Door) Open(img plan.Image, sink Sink, bases Bases) *Slot {
+	sum := sha256.Sum256([]byte(img.Name()))
+	s := &Slot{door: d, path: img.Repository + "/" + hex.EncodeToString(sum[:4]), sink: sink, bases: bases, manifest: make(chan Manifest, 1)}
+	s.Name = d.addr + "/" + s.path + ":run"
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.next++
-	s := &Slot{door: d, repo: repository, tag: "run-" + strconv.Itoa(d.next), sink: sink, manifest: make(chan Manifest, 1)}
-	s.Name = d.addr + "/" + s.repo + ":" + s.tag
-	d.slots[s.repo] = s // images of one repository share its sink
-	d.slots[s.repo+":"+s.tag] = s
+	d.slots[s.path] = s
+	d.mu.Unlock()
 	return s
 }
 
@@ -104,7 +120,7 @@ func (d *Door) Open(repository string, sink Sink) *Slot {
 func (s *Slot) Close() {
 	s.door.mu.Lock()
 	defer s.door.mu.Unlock()
-	delete(s.door.slots, s.repo+":"+s.tag)
+	delete(s.door.slots, s.path)
 }
 
 // push has the engine push through the slot and gives the manifest that it
@@ -113,29 +129,78 @@ func (e *Engine) push(ctx context.Context, s *Slot) (*Built, error) {
 	defer func() {
 		_, _ = e.docker.ImageRemove(context.WithoutCancel(ctx), s.Name, client.ImageRemoveOptions{})
 	}()
+	m, err := e.pushOnce(ctx, s)
+	if ctx.Err() == nil && s.lendNoMore() {
+		m, err = e.pushOnce(ctx, s)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Built{Manifests: []Manifest{m}}, nil
+}
+
+func (e *Engine) pushOnce(ctx context.Context, s *Slot) (Manifest, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s.door.mu.Lock()
-	s.cancel = cancel
-	s.door.mu.Unlock()
+	s.mu.Lock()
+	s.ctx, s.cancel = ctx, cancel
+	s.mu.Unlock()
 	auth, _ := json.Marshal(map[string]string{"username": doorUser, "password": s.door.password, "serveraddress": s.door.addr})
 	resp, err := e.docker.ImagePush(ctx, s.Name, client.ImagePushOptions{RegistryAuth: base64.URLEncoding.EncodeToString(auth)})
 	if err == nil {
 		err = resp.Wait(ctx)
 		_ = resp.Close()
 	}
+	s.copies.Wait()
 	select {
 	case m := <-s.manifest:
-		return &Built{Manifests: []Manifest{m}}, nil
+		return m, nil
 	default:
 	}
 	if cause := context.Cause(ctx); cause != nil {
-		return nil, cause
+		return Manifest{}, cause
 	}
 	if err == nil {
 		err = errors.New("the engine ended its push without a manifest")
 	}
-	return nil, fmt.Errorf("%s pushes: %w", e, err)
+	return Manifest{}, fmt.Errorf("%s pushes: %w", e, err)
+}
+
+// lendNoMore says whether a layer could not be copied. The engine has these
+// layers as well, and sends them itself the next time.
+func (s *Slot) lendNoMore() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	failed := s.copied != nil
+	if failed {
+		s.bases, s.copied = nil, nil
+	}
+	return failed
+}
+
+// lend answers for a layer that the registry lacks and a base image has: it is
+// copied from the base's registry while the engine goes on.
+func (s *Slot) lend(d digest.Digest) (size int64, ok bool) {
+	s.mu.Lock()
+	ctx, bases := s.ctx, s.bases
+	s.mu.Unlock()
+	if bases == nil || ctx == nil {
+		return 0, false
+	}
+	size, open, ok := bases.Layer(ctx, d)
+	if !ok {
+		return 0, false
+	}
+	s.copies.Go(func() {
+		if err := s.sink.Put(ctx, d, size, open); err != nil {
+			s.mu.Lock()
+			if s.copied == nil {
+				s.copied = err
+			}
+			s.mu.Unlock()
+		}
+	})
+	return size, true
 }
 
 // fail ends the push when trying again is of no use, so that the user sees
@@ -145,12 +210,10 @@ func (s *Slot) fail(err error) {
 	if errors.As(err, &temporary) && temporary.Temporary() || errors.Is(err, context.Canceled) {
 		return
 	}
-	s.door.mu.Lock()
-	defer s.door.mu.Unlock()
-	for _, other := range s.door.slots {
-		if other.repo == s.repo && other.cancel != nil {
-			other.cancel(err)
-		}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cancel != nil {
+		s.cancel(err)
 	}
 }
 
@@ -172,17 +235,17 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		doorError(w, http.StatusNotFound, "UNSUPPORTED", "not a request that a push makes")
 		return
 	}
-	repo, kind, last := m[1], m[2], m[4]
+	path, kind, last := m[1], m[2], m[4]
 	d.mu.Lock()
-	slot := d.slots[repo]
+	slot := d.slots[path]
 	d.mu.Unlock()
 	if slot == nil {
-		doorError(w, http.StatusNotFound, "NAME_UNKNOWN", "no image of this run is called "+repo)
+		doorError(w, http.StatusNotFound, "NAME_UNKNOWN", "no image of this run is called "+path)
 		return
 	}
 	switch {
 	case kind == "manifests" && r.Method == http.MethodPut:
-		d.putManifest(w, r, repo, last)
+		slot.putManifest(w, r)
 	case kind == "manifests":
 		doorError(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "the door keeps manifests back")
 	case m[3] == "" && r.Method == http.MethodHead:
@@ -203,7 +266,11 @@ func (s *Slot) head(w http.ResponseWriter, r *http.Request, d digest.Digest) {
 		s.fail(err)
 		w.WriteHeader(http.StatusBadGateway)
 	case !ok:
-		w.WriteHeader(http.StatusNotFound)
+		if size, ok = s.lend(d); !ok {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		fallthrough
 	default:
 		// Without a length the engine takes it for "not there".
 		w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
@@ -215,22 +282,15 @@ func (s *Slot) head(w http.ResponseWriter, r *http.Request, d digest.Digest) {
 // maxManifest is ECR's limit, in bytes.
 const maxManifest = 4 << 20
 
-func (d *Door) putManifest(w http.ResponseWriter, r *http.Request, repo, tag string) {
+func (s *Slot) putManifest(w http.ResponseWriter, r *http.Request) {
 	data, err := io.ReadAll(io.LimitReader(r.Body, maxManifest+1))
 	if err != nil || len(data) > maxManifest {
 		doorError(w, http.StatusRequestEntityTooLarge, "MANIFEST_INVALID", "the manifest is too large or did not arrive whole")
 		return
 	}
-	d.mu.Lock()
-	slot := d.slots[repo+":"+tag]
-	d.mu.Unlock()
-	if slot == nil {
-		doorError(w, http.StatusNotFound, "NAME_UNKNOWN", "no image of this run has the tag "+tag)
-		return
-	}
 	m := Manifest{MediaType: r.Header.Get("Content-Type"), Digest: digest.FromBytes(data), Data: data}
 	select {
-	case slot.manifest <- m:
+	case s.manifest <- m:
 	default: // the same one, put again
 	}
 	w.Header().Set("Docker-Content-Digest", m.Digest.String())
@@ -259,7 +319,7 @@ func (d *Door) begin(w http.ResponseWriter, slot *Slot) {
 }
 
 func (s *Slot) uploadAnswer(w http.ResponseWriter, id string, size int, status int) {
-	w.Header().Set("Location", "/v2/"+s.repo+"/blobs/uploads/"+id)
+	w.Header().Set("Location", "/v2/"+s.path+"/blobs/uploads/"+id)
 	w.Header().Set("Docker-Upload-UUID", id)
 	w.Header().Set("Range", fmt.Sprintf("0-%d", max(0, size-1)))
 	w.WriteHeader(status)
@@ -300,7 +360,7 @@ func (d *Door) upload(w http.ResponseWriter, r *http.Request, slot *Slot, id str
 			doorError(w, http.StatusBadGateway, "UNKNOWN", "the upload could not be completed")
 			return
 		}
-		w.Header().Set("Location", "/v2/"+slot.repo+"/blobs/"+want.String())
+		w.Header().Set("Location", "/v2/"+slot.path+"/blobs/"+want.String())
 		w.Header().Set("Docker-Content-Digest", want.String())
 		w.WriteHeader(http.StatusCreated)
 	default:

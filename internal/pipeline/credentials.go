@@ -27,6 +27,7 @@ func (a *Anonymous) set(why string) { a.mu.Lock(); a.why = why; a.mu.Unlock() }
 type Source struct {
 	Plan      *plan.Plan
 	AWS       func(ctx context.Context) (*registry.AWS, error)
+	Cache     string // folder of the record, "" for none
 	Agent     string // User-Agent of requests to the registry
 	Note      func(text string)
 	Sent      func(bytes int64)
@@ -68,6 +69,7 @@ func (s Source) FromAWS(ctx context.Context) (*Credentials, error) {
 		}
 		return other(ctx, host)
 	}
+	c.Bases = registry.NewBases(c.Login, s.Agent, s.Cache)
 	return c, nil
 }
 
@@ -89,6 +91,7 @@ func (s Source) WithoutAWS(ctx context.Context, host registry.Host) (*Credential
 	}
 	c := s.credentials(asked, nil)
 	c.Registry = registry.NewClient(host, nil, s.Agent, s.Sent)
+	c.Bases = registry.NewBases(c.Login, s.Agent, s.Cache)
 	return c, nil
 }
 

@@ -35,6 +35,7 @@ type Credentials struct {
 	Registry *registry.Client
 	Login    engine.Login
 	Secrets  func(plan.Image) map[string]plan.Secret
+	Bases    *registry.Bases
 }
 
 // Engine builds images; *engine.Engine is one.
@@ -164,6 +165,7 @@ func prepare(ctx context.Context, d Deps) (creds *Credentials, eng Engine, err e
 func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credentials, eng Engine, pushed []Pushed) error {
 	contexts := eng.NewContexts(p.Images)
 	defer contexts.Close()
+	defer creds.Bases.Save()
 	g, ctx := errgroup.WithContext(ctx)
 	if o.Jobs > 0 {
 		g.SetLimit(o.Jobs)

@@ -1,0 +1,185 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// Bases knows the base images of a run, and lends their layers: one that the
+// registry lacks goes there from the base's own registry, as it was compressed
+// upstream, and not through an engine that would compress it anew.
+type Bases struct {
+	login func(ctx context.Context, host string) (user string, password plan.Secret, ok bool)
+	http  http.RoundTripper
+	agent string
+	file  string // the record, "" for none
+
+	mu     sync.Mutex
+	images map[string]*baseImage // by reference and platform
+	record map[string][]baseLayer
+	dirty  bool
+}
+
+type baseImage struct {
+	ref      name.Digest
+	platform v1.Platform
+	once     sync.Once
+	layers   []baseLayer
+}
+
+// A baseLayer is a line of the record, which spares the next run a request to
+// Docker Hub that counts as a pull. It is a hint: a digest says what it is.
+type baseLayer struct {
+	Digest digest.Digest `json:"digest"`
+	Size   int64         `json:"size"` // bytes, compressed
+}
+
+// NewBases reads the record in the folder cache, "" for none.
+func NewBases(login func(context.Context, string) (string, plan.Secret, bool), agent, cache string) *Bases {
+	b := &Bases{login: login, http: newTransport(), agent: agent, images: map[string]*baseImage{}, record: map[string][]baseLayer{}}
+	if cache != "" {
+		b.file = filepath.Join(cache, "bases.json")
+		if data, err := os.ReadFile(b.file); err == nil && len(data) < 4<<20 {
+			_ = json.Unmarshal(data, &b.record) // a broken record costs time, and nothing else
+		}
+	}
+	return b
+}
+
+// Seen hears of a base image, as ref@sha256:…, and the platform of its build.
+func (b *Bases) Seen(ref, platform string) {
+	d, err1 := name.NewDigest(ref)
+	p, err2 := v1.ParsePlatform(platform)
+	if err1 != nil || err2 != nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	key := d.DigestStr() + " " + platform
+	if b.images[key] == nil {
+		b.images[key] = &baseImage{ref: d, platform: *p}
+	}
+}
+
+// Layer finds a layer among the base images seen so far. The manifests are
+// read when a layer is first asked for, so that a run whose registry has
+// everything asks nobody.
+func (b *Bases) Layer(ctx context.Context, d digest.Digest) (size int64, open func() (io.ReadCloser, error), ok bool) {
+	b.mu.Lock()
+	keys := make([]string, 0, len(b.images))
+	for k := range b.images {
+		keys = append(keys, k)
+	}
+	b.mu.Unlock()
+	slices.Sort(keys)
+	for _, k := range keys {
+		b.mu.Lock()
+		img := b.images[k]
+		b.mu.Unlock()
+		img.once.Do(func() { img.layers = b.layers(ctx, k, img) })
+		for _, l := range img.layers {
+			if l.Digest == d {
+				return l.Size, func() (io.ReadCloser, error) { return b.open(ctx, img, d) }, true
+			}
+		}
+	}
+	return 0, nil, false
+}
+
+// layers reads a base's manifest, or the record of it. What cannot be had is
+// no layer: the engine then sends its own.
+func (b *Bases) layers(ctx context.Context, key string, img *baseImage) []baseLayer {
+	b.mu.Lock()
+	known := b.record[key]
+	b.mu.Unlock()
+	if known != nil {
+		return known
+	}
+	desc, err := remote.Get(img.ref, b.options(ctx, img, remote.WithPlatform(img.platform))...)
+	if err != nil {
+		return nil
+	}
+	image, err := desc.Image()
+	if err != nil {
+		return nil
+	}
+	m, err := image.Manifest()
+	if err != nil {
+		return nil
+	}
+	var out []baseLayer
+	for _, l := range m.Layers {
+		// An engine writes gzip's media type for whatever the registry has.
+		if strings.HasSuffix(string(l.MediaType), "gzip") && len(l.URLs) == 0 {
+			out = append(out, baseLayer{Digest: digest.Digest(l.Digest.String()), Size: l.Size})
+		}
+	}
+	b.mu.Lock()
+	b.record[key], b.dirty = out, true
+	b.mu.Unlock()
+	return out
+}
+
+func (b *Bases) open(ctx context.Context, img *baseImage, d digest.Digest) (io.ReadCloser, error) {
+	l, err := remote.Layer(img.ref.Context().Digest(d.String()), b.options(ctx, img)...)
+	if err != nil {
+		return nil, err
+	}
+	return l.Compressed() // checks the digest as it is read
+}
+
+func (b *Bases) options(ctx context.Context, img *baseImage, more ...remote.Option) []remote.Option {
+	auth := authn.Anonymous
+	if user, password, ok := b.login(ctx, plan.CanonicalHost(img.ref.RegistryStr())); ok {
+		auth = &authn.Basic{Username: user, Password: password.Reveal()}
+	}
+	return append(more, remote.WithContext(ctx), remote.WithAuth(auth), remote.WithTransport(b.http), remote.WithUserAgent(b.agent))
+}
+
+// maxRecord bounds the record, in base images.
+const maxRecord = 500
+
+// Save writes the record if it has changed. Failing to is no failure of a run.
+func (b *Bases) Save() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t, ok := b.http.(*http.Transport); ok {
+		t.CloseIdleConnections()
+	}
+	if !b.dirty || b.file == "" {
+		return
+	}
+	for k := range b.record {
+		if len(b.record) <= maxRecord {
+			break
+		}
+		delete(b.record, k)
+	}
+	data, err := json.Marshal(b.record)
+	if err != nil || os.MkdirAll(filepath.Dir(b.file), 0o755) != nil {
+		return
+	}
+	f, err := os.CreateTemp(filepath.Dir(b.file), ".bases-*")
+	if err != nil {
+		return
+	}
+	_, err = f.Write(data)
+	if cerr := f.Close(); err != nil || cerr != nil || os.Rename(f.Name(), b.file) != nil {
+		_ = os.Remove(f.Name())
+	}
+}
