@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
@@ -26,7 +25,7 @@ func (c *loginCmd) Run(a *app) error {
 		Note: func(text string) { fmt.Fprintln(a.stderr, "ecsbuild: "+text) },
 	}
 	fail := func(err error) error {
-		return &failure{err: err, facts: diagnose.Facts{Region: p.Region, Account: p.Account}}
+		return &failure{err: err, facts: a.facts(p)}
 	}
 	creds, err := src.FromAWS(a.ctx)
 	if err != nil {

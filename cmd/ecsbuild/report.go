@@ -33,10 +33,14 @@ func (f *failure) Unwrap() error { return f.err }
 
 // report prints an error and gives the exit code.
 func report(w io.Writer, err error) int {
+	var exit exitError
+	if errors.As(err, &exit) {
+		return int(exit)
+	}
 	var f *failure
 	facts := diagnose.Facts{}
 	if errors.As(err, &f) {
-		facts = f.facts
+		err, facts = f.err, f.facts
 	}
 	findings := diagnose.Explain(err, facts)
 	for _, found := range findings {
@@ -47,18 +51,23 @@ func report(w io.Writer, err error) int {
 
 func print(w io.Writer, f diagnose.Finding) {
 	fmt.Fprintf(w, "ecsbuild: %s\n", f.What)
+	details(w, "  ", f)
+}
+
+// details prints all but the first line of a finding.
+func details(w io.Writer, indent string, f diagnose.Finding) {
 	if f.Why != "" {
-		fmt.Fprintf(w, "  why: %s\n", strings.ReplaceAll(strings.TrimSpace(f.Why), "\n", "\n       "))
+		fmt.Fprintf(w, "%swhy: %s\n", indent, strings.ReplaceAll(strings.TrimSpace(f.Why), "\n", "\n     "+indent))
 	}
 	for _, l := range f.Detail {
-		fmt.Fprintf(w, "  %s\n", l)
+		fmt.Fprintf(w, "%s%s\n", indent, l)
 	}
 	for i, l := range f.Do {
 		label := "    "
 		if i == 0 {
 			label = "do: "
 		}
-		fmt.Fprintf(w, "  %s%s\n", label, l)
+		fmt.Fprintf(w, "%s%s%s\n", indent, label, l)
 	}
 }
 

@@ -69,10 +69,17 @@ func (c *runCmd) Run(a *app) error {
 	}
 	display.Close() // what it still has to draw comes before an error
 	if err != nil {
-		project, _, _ := strings.Cut(a.getenv("CODEBUILD_BUILD_ID"), ":")
-		return &failure{err: err, facts: diagnose.Facts{Region: p.Region, Account: p.Account, Project: project, Anonymous: anonymous.Why()}}
+		facts := a.facts(p)
+		facts.Anonymous = anonymous.Why()
+		return &failure{err: err, facts: facts}
 	}
 	return nil
+}
+
+// facts is what a diagnosis should know of this process.
+func (a *app) facts(p *plan.Plan) diagnose.Facts {
+	project, _, _ := strings.Cut(a.getenv("CODEBUILD_BUILD_ID"), ":")
+	return diagnose.Facts{Region: p.Region, Account: p.Account, Project: project}
 }
 
 // execution is one run of the command.
@@ -98,7 +105,8 @@ func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
 }
 
 func (r *execution) deps(creds func(context.Context) (*pipeline.Credentials, error)) pipeline.Deps {
-	return pipeline.Deps{Credentials: creds, Engine: r.connect, Progress: r.display}
+	dockerfiles := func(context.Context) error { return diagnose.CheckDockerfiles(r.plan, r.display.Note) }
+	return pipeline.Deps{Credentials: creds, Engine: r.connect, Progress: r.display, Checks: []func(context.Context) error{dockerfiles}}
 }
 
 func (r *execution) options() pipeline.Options {
@@ -108,10 +116,13 @@ func (r *execution) options() pipeline.Options {
 // aws is the real thing.
 func (r *execution) aws() error {
 	deps := r.deps(r.source.FromAWS)
-	for _, d := range r.plan.Definitions {
-		if d.Service != nil {
-			deps.CheckServices = func(ctx context.Context) error { return diagnose.CheckServices(ctx, r.source.AWS, r.plan) }
+	deps.Checks = append(deps.Checks, func(ctx context.Context) error { return diagnose.CheckServices(ctx, r.source.AWS, r.plan) })
+	deps.Beside = func(ctx context.Context, creds *pipeline.Credentials) error {
+		text, warning, err := diagnose.CheckHub(ctx, r.plan, creds, r.source.Agent)
+		if warning && ctx.Err() == nil {
+			r.display.Note("", "warning: "+text)
 		}
+		return err
 	}
 	pushed, err := pipeline.Run(r.app.ctx, r.plan, deps, r.options())
 	if err != nil {

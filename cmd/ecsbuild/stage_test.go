@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -85,6 +86,14 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 			size, _ = strconv.Atoi(args[1])
 		}
 		ts.Check(s.hubImage(arg(0), size))
+	case "hub-pulls-left":
+		n, err := strconv.Atoi(arg(0))
+		ts.Check(err)
+		s.rig.HubPullsLeft(n)
+	case "policy": // rig policy FILE: what ecsbuild policy printed
+		ts.Check(s.policy(ts.ReadFile(arg(0))))
+	case "each-action": // rig each-action POLICY REPOSITORY: without any one of them, a run names it
+		s.eachAction(ts, ts.ReadFile(arg(0)), arg(1))
 	case "hub-refuse-blobs":
 		s.rig.RefuseHubBlobs()
 	case "has-layers": // rig has-layers REPOSITORY TAG HUB-IMAGE
@@ -164,12 +173,10 @@ func (s *stage) busybox(ts *testscript.TestScript, neg bool, args []string) {
 // binary builds ecsbuild as a release has it.
 func binary(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.MkdirAll(filepath.Dir(ts.MkAbs(args[0])), 0o755))
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", ts.MkAbs(args[0]), ".")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		ts.Fatalf("go build: %v\n%s", err, out)
+	if out, err := exec.Command("make", "-s", "-C", "../..", "build", "OUT="+ts.MkAbs(args[0])).CombinedOutput(); err != nil {
+		ts.Fatalf("make build: %v\n%s", err, out)
 	}
-	if st, err := os.Stat(ts.MkAbs(args[0])); err != nil || st.Size() >= 30<<20 {
+	if st, err := os.Stat(ts.MkAbs(args[0])); err != nil || st.Size() >= 30e6 {
 		ts.Fatalf("the binary has %d bytes, and may have 30 MB: %v", st.Size(), err)
 	}
 }
@@ -247,6 +254,51 @@ func (s *stage) hasLayers(repo, tag, base string) error {
 		}
 		return nil
 	})
+}
+
+// eachAction takes each action of a policy away in turn; the repository is
+// emptied each time, so that everything has to be sent.
+func (s *stage) eachAction(ts *testscript.TestScript, policy, repo string) {
+	actions := regexp.MustCompile(`"([a-z]+:[A-Z][A-Za-z]+)"`).FindAllStringSubmatch(policy, -1)
+	if len(actions) < 7 {
+		ts.Fatalf("the policy has only %d actions", len(actions))
+	}
+	for _, a := range actions {
+		ts.Check(s.policy(policy))
+		s.rig.Deny(a[1])
+		s.rig.AddRepository(awsrig.Account, repo, false)
+		s.rig.Empty(awsrig.Account)
+		if ts.Exec("ecsbuild", "run", "--progress", "quiet") == nil {
+			ts.Fatalf("a run succeeds without %s", a[1])
+		}
+		if out := ts.ReadFile("stderr"); !strings.Contains(out, "may not call "+a[1]) || !strings.Contains(out, `"`+a[1]+`"`) {
+			ts.Fatalf("without %s the run says:\n%s", a[1], out)
+		}
+	}
+}
+
+// policy puts an IAM policy document into force.
+func (s *stage) policy(text string) error {
+	var doc struct {
+		Statement []struct {
+			Effect   string
+			Action   []string
+			Resource []string
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &doc); err != nil {
+		return err
+	}
+	var grants []awsrig.Grant
+	for _, st := range doc.Statement {
+		for _, a := range st.Action {
+			for _, r := range st.Resource {
+				grants = append(grants, awsrig.Grant{Action: a, Resource: r})
+			}
+		}
+	}
+	s.rig.SetPolicy(grants)
+	return nil
 }
 
 // hasNo looks for a secret in everything that was pushed.

@@ -66,6 +66,7 @@ func (r *Rig) aws(w http.ResponseWriter, req *http.Request) {
 		f      func(map[string]any) (any, *awsError)
 	}{
 		"AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken": {"ecr:GetAuthorizationToken", r.getAuthorizationToken},
+		"AmazonEC2ContainerRegistry_V20150921.DescribeRepositories":  {"ecr:DescribeRepositories", r.describeRepositories},
 		"AmazonSSM.GetParameters":                                    {"ssm:GetParameters", r.getParameters},
 		"secretsmanager.GetSecretValue":                              {"secretsmanager:GetSecretValue", r.getSecretValue},
 		"AmazonEC2ContainerServiceV20141113.DescribeServices":        {"ecs:DescribeServices", r.describeServices},
@@ -109,6 +110,34 @@ func (r *Rig) getAuthorizationToken(map[string]any) (any, *awsError) {
 		"expiresAt":          float64(expires.Unix()),
 		"proxyEndpoint":      "https://" + r.Host(Account),
 	}}}, nil
+}
+
+func (r *Rig) describeRepositories(in map[string]any) (any, *awsError) {
+	names, _ := in["repositoryNames"].([]any)
+	account, _ := in["registryId"].(string)
+	if account == "" {
+		account = Account
+	}
+	var out []any
+	for _, n := range names {
+		name, _ := n.(string)
+		arn := fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s", r.Region, account, name)
+		if !r.allowed("ecr:DescribeRepositories", arn) {
+			return nil, denied("ecr:DescribeRepositories", arn)
+		}
+		r.mu.Lock()
+		repo := r.repositories[account+"/"+name]
+		r.mu.Unlock()
+		if repo == nil {
+			return nil, &awsError{http.StatusBadRequest, "RepositoryNotFoundException", fmt.Sprintf("The repository with name '%s' does not exist in the registry with id '%s'", name, account)}
+		}
+		mutability := "MUTABLE"
+		if repo.immutable {
+			mutability = "IMMUTABLE"
+		}
+		out = append(out, map[string]any{"repositoryName": name, "repositoryArn": arn, "registryId": account, "imageTagMutability": mutability})
+	}
+	return map[string]any{"repositories": out}, nil
 }
 
 // Host is the registry's name of an account in the rig's region.

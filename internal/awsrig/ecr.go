@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -289,3 +290,11 @@ func (s *statusWriter) Write(p []byte) (int, error) {
 
 // Blobs is an account's store behind the registry, which asks for nothing.
 func (r *Rig) Blobs(account string) http.Handler { return r.local(account) }
+
+// Empty forgets the blobs of an account's registry.
+func (r *Rig) Empty(account string) {
+	r.mu.Lock()
+	delete(r.registryHosts, account)
+	r.mu.Unlock()
+	_ = os.RemoveAll(filepath.Join(r.Dir, "ecr", account))
+}

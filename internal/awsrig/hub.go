@@ -18,6 +18,7 @@ type hub struct {
 	user, password  string
 	refuseAnonymous bool
 	refuseBlobs     bool
+	remaining       int // pulls
 	wording         string
 	tokens          map[string]bool // token → belongs to an account
 }
@@ -29,7 +30,7 @@ const (
 )
 
 func (h *hub) init(dir string) {
-	h.registry, h.wording = registry.NewLocal(dir), HubLimitNew
+	h.registry, h.wording, h.remaining = registry.NewLocal(dir), HubLimitNew, 100
 	if h.tokens == nil { // an engine keeps its tokens over a reset
 		h.tokens = map[string]bool{}
 	}
@@ -49,6 +50,9 @@ func (r *Rig) RefuseAnonymousPulls(wording string) {
 	r.hub.mu.Unlock()
 }
 
+// HubPullsLeft is what Docker Hub says of the pulls that remain.
+func (r *Rig) HubPullsLeft(n int) { r.hub.mu.Lock(); r.hub.remaining = n; r.hub.mu.Unlock() }
+
 // RefuseHubBlobs has Docker Hub give out manifests and no layers.
 func (r *Rig) RefuseHubBlobs() { r.hub.mu.Lock(); r.hub.refuseBlobs = true; r.hub.mu.Unlock() }
 
@@ -65,7 +69,7 @@ func (r *Rig) hubServe(w http.ResponseWriter, req *http.Request) {
 	h.mu.Lock()
 	account, known := h.tokens[token]
 	refuse := h.refuseAnonymous && !account
-	wording, noBlobs := h.wording, h.refuseBlobs
+	wording, noBlobs, remaining := h.wording, h.refuseBlobs, h.remaining
 	h.mu.Unlock()
 	if !known {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="https://auth.docker.io/token",service="registry.docker.io"`)
@@ -73,6 +77,12 @@ func (r *Rig) hubServe(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	q := Request{Action: "hub", Method: req.Method, Path: strings.TrimPrefix(req.URL.Path, "/v2/"), Anonymous: !account}
+	if strings.HasPrefix(q.Path, "ratelimitpreview/test/") {
+		w.Header().Set("Ratelimit-Limit", "100;w=21600")
+		w.Header().Set("Ratelimit-Remaining", fmt.Sprintf("%d;w=21600", remaining))
+		r.record(q.with(http.StatusOK))
+		return
+	}
 	if refuse && req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/manifests/") {
 		r.record(q.with(http.StatusTooManyRequests))
 		registryError(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", wording)

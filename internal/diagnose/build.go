@@ -44,6 +44,8 @@ func (f Facts) build(e *engine.BuildError) Finding {
 			found.What = e.Image + ": the engine could not reach a base image's registry"
 			found.Do, found.Exit = []string{"check the image's name and the engine's way out"}, ExitUnreachable
 		}
+	case e.Step == "" && (strings.Contains(msg, "dockerfile parse error") || strings.Contains(msg, "file with no instructions")):
+		found.What = e.Image + ": the Dockerfile does not parse"
 	case notInContext.MatchString(msg):
 		found.Why = notInContext.FindStringSubmatch(msg)[1] + " is not in the build context"
 		found.Do = []string{"check the path, which starts at the context, and that .dockerignore lets it through"}

@@ -61,14 +61,19 @@ func Explain(err error, f Facts) (out []Finding) {
 	return out
 }
 
-// split takes joined errors apart, also where something is wrapped around them.
+// split takes joined errors apart, also the ones of an image.
 func split(err error) (out []error) {
-	var many interface{ Unwrap() []error }
-	if !errors.As(err, &many) {
-		return []error{err}
-	}
-	for _, e := range many.Unwrap() {
-		out = append(out, split(e)...)
+	switch e := err.(type) {
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			out = append(out, split(one)...)
+		}
+	case *pipeline.ImageError:
+		for _, one := range split(e.Err) {
+			out = append(out, &pipeline.ImageError{Image: e.Image, Err: one})
+		}
+	default:
+		out = []error{err}
 	}
 	return out
 }
@@ -84,6 +89,7 @@ func (f Facts) one(err error) Finding {
 		build       *engine.BuildError
 		defs        *pipeline.DefinitionsError
 		tags        *pipeline.TagsError
+		hub         *registry.HubRefusedError
 	)
 	switch {
 	case errors.As(err, &tags):
@@ -105,6 +111,8 @@ func (f Facts) one(err error) Finding {
 			found.What = img.Image.Name() + ": " + found.What
 		}
 		return found
+	case errors.As(err, &hub):
+		return Finding{What: "Docker Hub does not accept the account " + hub.User, Why: "the password or access token is wrong, or was revoked", Do: []string{"make an access token at hub.docker.com and put it where the password comes from, as in", "  aws ssm put-parameter --region " + f.region() + " --overwrite --type SecureString --name DOCKER_HUB_PASSWORD --value …"}, Exit: ExitPermission}
 	case errors.As(err, &build):
 		return f.build(build)
 	case errors.As(err, &unreachable):
@@ -206,11 +214,16 @@ func (f Facts) grant(action string, names []string) []string {
 	return append([]string{"add this statement to the role's policy:"}, Statement([]string{action}, resources...)...)
 }
 
+var callerAccount = regexp.MustCompile(`::([0-9]{12}):`)
+
 // kmsKey finds the key in the words with which SSM passes on KMS's refusal.
 var kmsKey = regexp.MustCompile(`arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[0-9a-fA-F-]+`)
 
 func (f Facts) aws(e *registry.AWSError) Finding {
 	msg, code := e.Message(), e.Code()
+	if m := callerAccount.FindStringSubmatch(registry.CallerARN(msg)); m != nil && f.Account == "" {
+		f.Account = m[1]
+	}
 	found := Finding{Why: msg, Exit: ExitPermission}
 	names := strings.Join(e.Resources, ", ")
 	switch {
@@ -236,6 +249,9 @@ func (f Facts) aws(e *registry.AWSError) Finding {
 			found.What += " for " + names
 		}
 		found.Do = f.grant(e.Action, e.Resources)
+		if m := deniedAction.FindStringSubmatch(msg); m != nil && len(e.Resources) == 0 {
+			found.Do = append(found.Do[:1], Statement([]string{m[1]}, m[2])...)
+		}
 	case strings.Contains(code, "Expired") || code == "RequestExpired":
 		found.What = "the AWS credentials have expired"
 		found.Do = []string{"sign in again (aws sso login), or let the role be assumed anew"}

@@ -9,57 +9,60 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
+// loadAWS finds the caller's credentials.
+type loadAWS func(context.Context) (*registry.AWS, error)
+
+// Live is what a definitions file is held against: a service, or a task
+// definition by family, family:revision or ARN.
+type Live struct{ Cluster, Service, TaskDefinition string }
+
 // CheckServices holds the containers of each definitions file that names a
 // service against the service's live task definition.
-func CheckServices(ctx context.Context, load func(context.Context) (*registry.AWS, error), p *plan.Plan) error {
+func CheckServices(ctx context.Context, load loadAWS, p *plan.Plan) error {
+	var errs []error
+	for _, d := range p.Definitions {
+		if d.Service != nil {
+			errs = append(errs, CheckLive(ctx, load, Live{Cluster: d.Service.Cluster, Service: d.Service.Name}, d.Containers))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// CheckLive says which containers the live task definition does not have.
+func CheckLive(ctx context.Context, load loadAWS, live Live, containers []string) error {
 	a, err := load(ctx)
 	if err != nil {
 		return err
 	}
 	client := ecs.NewFromConfig(a.Config)
-	g, ctx := errgroup.WithContext(ctx)
-	for _, d := range p.Definitions {
-		if d.Service != nil {
-			g.Go(func() error { return checkService(ctx, client, d) })
+	name := live.TaskDefinition
+	where := "the task definition " + name
+	if live.Service != "" {
+		if name, err = taskDefinition(ctx, client, live); err != nil {
+			return err
 		}
+		where = fmt.Sprintf("the task definition of service %s/%s", live.Cluster, live.Service)
 	}
-	return g.Wait()
-}
-
-func checkService(ctx context.Context, client *ecs.Client, d plan.Definitions) error {
-	s := d.Service
-	out, err := client.DescribeServices(ctx, &ecs.DescribeServicesInput{Cluster: &s.Cluster, Services: []string{s.Name}})
-	if err != nil {
-		return &registry.AWSError{Action: "ecs:DescribeServices", Err: err}
-	}
-	if len(out.Services) == 0 || aws.ToString(out.Services[0].Status) == "INACTIVE" {
-		return &plan.Error{What: fmt.Sprintf("there is no service %s in the cluster %s", s.Name, s.Cluster), Fix: "correct service under definitions, or leave it out to skip this check"}
-	}
-	arn := aws.ToString(out.Services[0].TaskDefinition)
-	if arn == "" {
-		return &registry.AWSError{Action: "ecs:DescribeServices", Err: errors.New("the service names no task definition")}
-	}
-	td, err := client.DescribeTaskDefinition(ctx, &ecs.DescribeTaskDefinitionInput{TaskDefinition: &arn})
+	td, err := client.DescribeTaskDefinition(ctx, &ecs.DescribeTaskDefinitionInput{TaskDefinition: &name})
 	if err != nil {
 		return &registry.AWSError{Action: "ecs:DescribeTaskDefinition", Err: err}
 	}
-	var live []string
+	var there []string
 	for _, c := range td.TaskDefinition.ContainerDefinitions {
-		live = append(live, aws.ToString(c.Name))
+		there = append(there, aws.ToString(c.Name))
 	}
 	var errs plan.Errors
-	for _, c := range d.Containers {
-		if slices.Contains(live, c) {
+	for _, c := range containers {
+		if slices.Contains(there, c) {
 			continue
 		}
-		e := &plan.Error{What: fmt.Sprintf("the task definition of service %s/%s has no container %q", s.Cluster, s.Name, c), Why: "its containers are " + strings.Join(live, ", ")}
-		if near := plan.Closest(c, live); near != "" {
+		e := &plan.Error{What: fmt.Sprintf("%s has no container %q", where, c), Why: "its containers are " + strings.Join(there, ", ")}
+		if near := plan.Closest(c, there); near != "" {
 			e.Fix = fmt.Sprintf("did you mean %s?", near)
 		}
 		errs = append(errs, e)
@@ -68,4 +71,19 @@ func checkService(ctx context.Context, client *ecs.Client, d plan.Definitions) e
 		return errs
 	}
 	return nil
+}
+
+func taskDefinition(ctx context.Context, client *ecs.Client, live Live) (string, error) {
+	out, err := client.DescribeServices(ctx, &ecs.DescribeServicesInput{Cluster: &live.Cluster, Services: []string{live.Service}})
+	if err != nil {
+		return "", &registry.AWSError{Action: "ecs:DescribeServices", Err: err}
+	}
+	if len(out.Services) == 0 || aws.ToString(out.Services[0].Status) == "INACTIVE" {
+		return "", &plan.Error{What: fmt.Sprintf("there is no service %s in the cluster %s", live.Service, live.Cluster), Fix: "correct the names, or leave the service out to skip this check"}
+	}
+	name := aws.ToString(out.Services[0].TaskDefinition)
+	if name == "" {
+		return "", &registry.AWSError{Action: "ecs:DescribeServices", Err: errors.New("the service names no task definition")}
+	}
+	return name, nil
 }

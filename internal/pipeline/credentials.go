@@ -95,6 +95,9 @@ func (s Source) WithoutAWS(ctx context.Context, host registry.Host) (*Credential
 	return c, nil
 }
 
+// Named lists the parameters and secrets that the plan asks for by name.
+func (s Source) Named() []plan.Source { return s.sources(false) }
+
 // sources lists what AWS must be asked for: what the plan names, or what
 // everybody's setup has and this one may not.
 func (s Source) sources(assumed bool) (out []plan.Source) {

@@ -13,7 +13,7 @@ import (
 // DryRun builds every image, tags it in the engine, and gives the content of
 // each definitions file that a run would write. It writes none.
 func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, error) {
-	creds, eng, err := prepare(ctx, d)
+	creds, eng, err := prepare(ctx, p, d)
 	if eng != nil {
 		defer eng.Close()
 	}

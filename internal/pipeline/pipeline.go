@@ -24,10 +24,11 @@ type Deps struct {
 	Credentials func(ctx context.Context) (*Credentials, error)
 	// Engine connects to an engine; the run closes it.
 	Engine func(ctx context.Context) (Engine, error)
-	// CheckServices holds the definitions against live services, for a plan
-	// that names some.
-	CheckServices func(ctx context.Context) error
-	Progress      Progress
+	// Checks run beside the two above; nothing is built when one fails.
+	Checks []func(ctx context.Context) error
+	// Beside runs while images are built, and stops them when it fails; nil for nothing.
+	Beside   func(ctx context.Context, c *Credentials) error
+	Progress Progress
 }
 
 // Credentials are the answers of the parameter stores and of ECR.
@@ -107,7 +108,7 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error)
 	if err := removeOld(p); err != nil {
 		return nil, err
 	}
-	creds, eng, err := prepare(ctx, d)
+	creds, eng, err := prepare(ctx, p, d)
 	if eng != nil {
 		defer eng.Close()
 	}
@@ -143,21 +144,57 @@ func removeOld(p *plan.Plan) error {
 
 // prepare asks for everything at once; nothing is built before all of it is
 // there. What is wrong comes back together, and not one mistake a run.
-func prepare(ctx context.Context, d Deps) (creds *Credentials, eng Engine, err error) {
+func prepare(ctx context.Context, p *plan.Plan, d Deps) (creds *Credentials, eng Engine, err error) {
 	var wg sync.WaitGroup
-	var errs [3]error
-	wg.Go(func() { creds, errs[0] = d.Credentials(ctx) })
+	errs := make([]error, 2+len(d.Checks))
+	wg.Go(func() {
+		if creds, errs[0] = d.Credentials(ctx); errs[0] == nil {
+			errs[0] = probe(ctx, p, creds.Registry)
+		}
+	})
 	wg.Go(func() {
 		e, err := d.Engine(ctx)
 		if errs[1] = err; err == nil {
 			eng = e
 		}
 	})
-	if d.CheckServices != nil {
-		wg.Go(func() { errs[2] = d.CheckServices(ctx) })
+	for i, check := range d.Checks {
+		wg.Go(func() { errs[2+i] = check(ctx) })
 	}
 	wg.Wait()
-	return creds, eng, errors.Join(errs[:]...)
+	return creds, eng, errors.Join(errs...)
+}
+
+// probe asks each repository once for what a push needs first.
+func probe(ctx context.Context, p *plan.Plan, c *registry.Client) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(p.Images))
+	seen := map[string]bool{}
+	for i, img := range p.Images {
+		if !seen[img.Repository] {
+			seen[img.Repository] = true
+			wg.Go(func() { errs[i] = wrap(img, c.Repository(img.Repository).Probe(ctx)) })
+		}
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// beside starts what runs beside the builds: its failure ends their context,
+// and nothing waits for its success.
+func beside(ctx context.Context, d Deps, creds *Credentials) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if d.Beside == nil {
+			return
+		}
+		if err := d.Beside(ctx, creds); err != nil && ctx.Err() == nil {
+			cancel(err)
+		}
+	}()
+	return ctx, func() { cancel(nil); <-done }
 }
 
 // build runs all builds at once. Their layers are in the registry when it
@@ -166,6 +203,8 @@ func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credenti
 	contexts := eng.NewContexts(p.Images)
 	defer contexts.Close()
 	defer creds.Bases.Save()
+	ctx, stop := beside(ctx, d, creds)
+	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
 	if o.Jobs > 0 {
 		g.SetLimit(o.Jobs)
@@ -173,7 +212,7 @@ func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credenti
 	for i, img := range p.Images {
 		g.Go(func() error {
 			if ctx.Err() != nil {
-				return ctx.Err()
+				return context.Cause(ctx)
 			}
 			built, err := eng.Build(ctx, request(d, creds, contexts, img), creds.Registry.Repository(img.Repository))
 			if err != nil {

@@ -86,3 +86,9 @@ func checkContainer(c string) *Error {
 	}
 	return &Error{What: fmt.Sprintf("%q is not a container name", c), Fix: "ECS takes up to 255 letters, digits, - and _; use the name in your task definition"}
 }
+
+// IsRegion says whether a name is a region's, or could be one of tomorrow's.
+func IsRegion(r string) bool { return regionPattern.MatchString(r) }
+
+// ClosestRegion is the region that a typo most likely stood for, or "".
+func ClosestRegion(r string) string { return Closest(r, regions) }

@@ -27,6 +27,7 @@ type Repository struct {
 	known   map[digest.Digest]int64         // blobs that are there, and their sizes in bytes
 	absent  map[digest.Digest]bool          // blobs that were not, when the registry was asked
 	pending map[digest.Digest]chan struct{} // blobs on their way
+	ready   *upload                         // begun by Probe, for the first blob
 }
 
 // Repository gives the handle of a name; the same one each time.
@@ -193,20 +194,21 @@ func (r *Repository) begin(ctx context.Context, d digest.Digest) (*upload, error
 		from := r.client.where[d]
 		r.client.mu.Unlock()
 		if from != "" && from != r.Name {
-			target += "?" + url.Values{"mount": {d.String()}, "from": {from}}.Encode()
+			u, err := r.post(ctx, target+"?"+url.Values{"mount": {d.String()}, "from": {from}}.Encode())
+			if err == nil && u == nil {
+				r.add(d, 0)
+			}
+			return u, err
 		}
 	}
-	resp, err := r.client.do(ctx, r.Name, request{action: actionBegin, method: http.MethodPost, url: target, accept: []int{http.StatusAccepted, http.StatusCreated}})
-	if err != nil {
-		return nil, err
+	r.mu.Lock()
+	u := r.ready
+	r.ready = nil
+	r.mu.Unlock()
+	if u != nil {
+		return u, nil
 	}
-	_ = resp.Body.Close()
-	if resp.StatusCode == http.StatusCreated {
-		r.add(d, 0)
-		return nil, nil
-	}
-	u := &upload{repo: r}
-	return u, u.follow(resp)
+	return r.post(ctx, target)
 }
 
 // follow takes the next address from an answer.

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/diagnose"
+	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/pipeline"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+)
+
+type doctorCmd struct {
+	source
+	JSON bool `help:"Print the checks as JSON."`
+}
+
+// exitError ends the process with a code; what there is to say has been said.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// Run makes every check, and exits as a run would that met the first failure.
+func (c *doctorCmd) Run(a *app) error {
+	p, err := c.load(a, "")
+	if err != nil {
+		return err
+	}
+	anonymous := &pipeline.Anonymous{}
+	patient := diagnose.Patient{
+		Plan: p,
+		Source: pipeline.Source{Plan: p, Agent: "ecsbuild/" + versionText(), Anonymous: anonymous,
+			AWS: func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, p.Region) }},
+		Engine: func(ctx context.Context) (*engine.Engine, error) {
+			ep, err := engine.FindEndpoint(a.getenv)
+			if err != nil {
+				return nil, err
+			}
+			return engine.Connect(ctx, ep)
+		},
+		Facts: a.facts(p),
+	}
+	checks := patient.Doctor(a.ctx)
+	if c.JSON {
+		enc := json.NewEncoder(a.stdout)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(checks)
+	} else {
+		err = printChecks(a.stdout, checks, isTerminal(a.stdout) && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb")
+	}
+	if err != nil {
+		return err
+	}
+	for _, check := range checks {
+		if check.Verdict == diagnose.Failure {
+			return exitError(check.Found[0].Exit)
+		}
+	}
+	return nil
+}
+
+var colours = map[diagnose.Verdict]string{diagnose.OK: "32", diagnose.Warning: "33", diagnose.Failure: "31", diagnose.NotChecked: "2"}
+
+func printChecks(w io.Writer, checks []diagnose.Check, colour bool) error {
+	var b strings.Builder
+	width := 0
+	for _, c := range checks {
+		width = max(width, len(c.Name))
+	}
+	for _, c := range checks {
+		verdict := fmt.Sprintf("%-11s", c.Verdict)
+		if colour {
+			verdict = "\x1b[" + colours[c.Verdict] + "m" + verdict + "\x1b[0m"
+		}
+		fmt.Fprintf(&b, "%s  %-*s  %s\n", verdict, width, c.Name, c.Text)
+		for i, f := range c.Found {
+			if i > 0 {
+				fmt.Fprintf(&b, "%13s%-*s  %s\n", "", width, "", f.What)
+			}
+			details(&b, strings.Repeat(" ", 15+width), f)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/diagnose"
+)
+
+type policyCmd struct {
+	source
+	Format  string `enum:"json,cloudformation,terraform" default:"json" help:"json, cloudformation or terraform."`
+	Explain bool   `help:"Say which feature needs which action, and print no policy."`
+}
+
+// Run prints the least-privilege policy of the configuration. It asks nobody.
+func (c *policyCmd) Run(a *app) error {
+	p, err := c.load(a, "")
+	if err != nil {
+		return err
+	}
+	needs := diagnose.Needs(p)
+	if !c.Explain {
+		return diagnose.WritePolicy(a.stdout, needs, c.Format)
+	}
+	for _, n := range needs {
+		fmt.Fprintf(a.stdout, "%s\n  for %s\n", strings.Join(n.Actions, ", "), n.Feature)
+		for _, r := range n.Resources {
+			fmt.Fprintf(a.stdout, "  on  %s\n", r)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/ecsbuild/ecsbuild/internal/diagnose"
+	"github.com/ecsbuild/ecsbuild/internal/imagedef"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+)
+
+type validateCmd struct {
+	File           string `arg:"" optional:"" default:"imagedefinitions.json" help:"The definitions file (default: imagedefinitions.json); - for standard input."`
+	Cluster        string `default:"default" help:"Cluster of --service (default: default)."`
+	Service        string `xor:"live" placeholder:"NAME" help:"Check the names against the task definition of this live service."`
+	TaskDefinition string `xor:"live" placeholder:"FAMILY" help:"Check the names against this task definition (family, family:revision or ARN)."`
+}
+
+// maxDefinitions bounds what validate reads, in bytes.
+const maxDefinitions = 4 << 20
+
+// Run checks a definitions file, and says everything that is wrong with it.
+func (c *validateCmd) Run(a *app) error {
+	data, err := readDefinitions(c.File)
+	if err != nil {
+		return err
+	}
+	defs, problems := imagedef.Validate(data, func(r string) (bool, string) { return !plan.IsRegion(r), plan.ClosestRegion(r) })
+	var errs plan.Errors
+	for _, p := range problems {
+		errs = append(errs, &plan.Error{Place: fmt.Sprintf("%s:%d:%d", c.File, p.Line, p.Column), What: p.What, Fix: p.Fix})
+	}
+	if len(errs) > 0 {
+		return errs
+	}
+	var names []string
+	for _, d := range defs {
+		names = append(names, d.Name)
+	}
+	if c.Service != "" || c.TaskDefinition != "" {
+		load := func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, "") }
+		if err := diagnose.CheckLive(a.ctx, load, diagnose.Live{Cluster: c.Cluster, Service: c.Service, TaskDefinition: c.TaskDefinition}, names); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(a.stdout, "%s: ok, %d containers\n", c.File, len(defs))
+	return nil
+}
+
+func readDefinitions(name string) ([]byte, error) {
+	f := os.Stdin
+	if name != "-" {
+		var err error
+		if f, err = os.Open(name); err != nil {
+			return nil, &plan.Error{What: "cannot read " + name, Why: reason(err), Fix: "the deploy action looks for imagedefinitions.json at the root of the artifact"}
+		}
+		defer f.Close()
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxDefinitions))
+	if err != nil {
+		return nil, &plan.Error{What: "cannot read " + name, Why: err.Error()}
+	}
+	return data, nil
+}
+
+// reason is a file error without the path, which the message has already.
+func reason(err error) string {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return p.Err.Error()
+	}
+	return err.Error()
+}

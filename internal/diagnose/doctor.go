@@ -1,0 +1,201 @@
+package diagnose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ecr"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
+
+	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/pipeline"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+)
+
+// A Verdict is the outcome of a check.
+type Verdict string
+
+// The verdicts of doctor.
+const (
+	OK         Verdict = "ok"
+	Warning    Verdict = "warning"
+	Failure    Verdict = "failure"
+	NotChecked Verdict = "not checked"
+)
+
+// A Check is one line of doctor, with what to do about it.
+type Check struct {
+	Name    string    `json:"check"`
+	Verdict Verdict   `json:"verdict"`
+	Text    string    `json:"text"`
+	Found   []Finding `json:"findings,omitempty"`
+}
+
+// Patient is what doctor looks at.
+type Patient struct {
+	Plan   *plan.Plan
+	Source pipeline.Source
+	Engine func(context.Context) (*engine.Engine, error)
+	Facts  Facts
+}
+
+// Doctor makes every check that a run depends on, side by side where it can,
+// and gives them in a fixed order. It changes nothing and uploads nothing.
+func (p Patient) Doctor(ctx context.Context) []Check {
+	var groups [4][]Check
+	var wg sync.WaitGroup
+	wg.Go(func() { groups[0] = p.account(ctx) })
+	wg.Go(func() { groups[1] = p.engine(ctx) })
+	wg.Go(func() { groups[2] = p.dockerfiles() })
+	wg.Go(func() { groups[3] = p.services(ctx) })
+	wg.Wait()
+	out := []Check{{Name: "configuration", Verdict: OK, Text: p.configuration()}}
+	for _, g := range groups {
+		out = append(out, g...)
+	}
+	return out
+}
+
+func (p Patient) configuration() string {
+	from := "the environment"
+	if p.Plan.File != "" {
+		from = p.Plan.File
+	}
+	var images []string
+	for _, img := range p.Plan.Images {
+		images = append(images, img.Name()+" to "+img.Repository+":"+img.Tags[0])
+	}
+	return "from " + from + ": " + strings.Join(images, ", ")
+}
+
+// failed turns an error into a check, with the diagnosis of a run.
+func (p Patient) failed(name string, err error) Check {
+	found := Explain(err, p.Facts)
+	return Check{Name: name, Verdict: Failure, Text: found[0].What, Found: found}
+}
+
+func (p Patient) account(ctx context.Context) []Check {
+	a, err := p.Source.AWS(ctx)
+	if err != nil {
+		return []Check{p.failed("aws", err)}
+	}
+	var out []Check
+	who, err := sts.NewFromConfig(a.Config).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	if err != nil {
+		return []Check{p.failed("aws", &registry.AWSError{Action: "sts:GetCallerIdentity", Err: err})}
+	}
+	out = append(out, Check{Name: "aws", Verdict: OK, Text: aws.ToString(who.Arn) + " in " + a.Config.Region})
+	src := p.Source
+	var warned []string
+	src.Note = func(text string) { warned = append(warned, strings.TrimPrefix(text, "warning: ")) }
+	creds, err := src.FromAWS(ctx)
+	if err != nil {
+		return append(out, p.failed("credentials", err))
+	}
+	defer creds.Registry.Close()
+	out = append(out, Check{Name: "ecr", Verdict: OK, Text: "logged in to " + creds.Registry.Host.Name})
+	out = append(out, p.repositories(ctx, a, creds)...)
+	if n := len(p.Source.Named()); n > 0 {
+		out = append(out, Check{Name: "parameters", Verdict: OK, Text: fmt.Sprintf("%d parameters and secrets are there and decrypt", n)})
+	}
+	text, warning, err := CheckHub(ctx, p.Plan, creds, p.Source.Agent)
+	switch {
+	case err != nil:
+		out = append(out, p.failed("docker hub", err))
+	case warning || len(warned) > 0 && !strings.HasPrefix(text, "no base"):
+		out = append(out, Check{Name: "docker hub", Verdict: Warning, Text: strings.Join(append(warned, text), "; ")})
+	default:
+		out = append(out, Check{Name: "docker hub", Verdict: OK, Text: text})
+	}
+	return out
+}
+
+// repositories looks at each with what a push needs anyway, and, where
+// ecr:DescribeRepositories is granted, whether it exists and lets tags move.
+func (p Patient) repositories(ctx context.Context, a *registry.AWS, creds *pipeline.Credentials) (out []Check) {
+	client := ecr.NewFromConfig(a.Config)
+	seen := map[string]bool{}
+	for _, img := range p.Plan.Images {
+		name := img.Repository
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		title := "repository " + name
+		if err := creds.Registry.Repository(name).CanLook(ctx); err != nil {
+			out = append(out, p.failed(title, err))
+			continue
+		}
+		in := &ecr.DescribeRepositoriesInput{RepositoryNames: []string{name}}
+		if acct := creds.Registry.Host.Account(); acct != "" {
+			in.RegistryId = &acct
+		}
+		described, err := client.DescribeRepositories(ctx, in)
+		var api smithy.APIError
+		switch {
+		case err == nil && len(described.Repositories) == 1:
+			out = append(out, Check{Name: title, Verdict: OK, Text: "it exists; its tags are " + strings.ToLower(string(described.Repositories[0].ImageTagMutability))})
+		case errors.As(err, &api) && api.ErrorCode() == "RepositoryNotFoundException":
+			found := Finding{What: fmt.Sprintf("the repository %s does not exist in %s", name, creds.Registry.Host.Name), Do: createRepository(name, a.Config.Region), Exit: ExitOther}
+			out = append(out, Check{Name: title, Verdict: Failure, Text: found.What, Found: []Finding{found}})
+		default:
+			out = append(out, Check{Name: title, Verdict: NotChecked, Text: "ecr:DescribeRepositories is not granted, and need not be; a run learns whether it exists in its first second"})
+		}
+	}
+	return out
+}
+
+// lowDisk is what an engine should have left, in bytes.
+const lowDisk = 2 << 30
+
+func (p Patient) engine(ctx context.Context) []Check {
+	e, err := p.Engine(ctx)
+	if err != nil {
+		return []Check{p.failed("engine", err)}
+	}
+	defer e.Close()
+	out := []Check{{Name: "engine", Verdict: OK, Text: e.String() + " at " + e.Endpoint.String()}}
+	switch free, ok := e.FreeDisk(); {
+	case !ok:
+		out = append(out, Check{Name: "disk", Verdict: NotChecked, Text: "the engine's disk is not on this machine"})
+	case free < lowDisk:
+		out = append(out, Check{Name: "disk", Verdict: Warning, Text: fmt.Sprintf("%.1f GB are free where the engine keeps its images", float64(free)/1e9), Found: []Finding{{Do: []string{"make room:", "  docker system prune"}}}})
+	default:
+		out = append(out, Check{Name: "disk", Verdict: OK, Text: fmt.Sprintf("%.0f GB are free", float64(free)/1e9)})
+	}
+	return out
+}
+
+func (p Patient) dockerfiles() []Check {
+	var warnings []string
+	err := CheckDockerfiles(p.Plan, func(image, text string) {
+		warnings = append(warnings, image+": "+strings.TrimPrefix(text, "warning: "))
+	})
+	switch {
+	case err != nil:
+		return []Check{p.failed("dockerfiles", err)}
+	case len(warnings) > 0:
+		return []Check{{Name: "dockerfiles", Verdict: Warning, Text: strings.Join(warnings, "; ")}}
+	}
+	return []Check{{Name: "dockerfiles", Verdict: OK, Text: fmt.Sprintf("%d parse and have their targets", len(p.Plan.Images))}}
+}
+
+func (p Patient) services(ctx context.Context) []Check {
+	named := false
+	for _, d := range p.Plan.Definitions {
+		named = named || d.Service != nil
+	}
+	if !named {
+		return []Check{{Name: "service", Verdict: NotChecked, Text: "no service is named under definitions, so container names are taken as they are"}}
+	}
+	if err := CheckServices(ctx, p.Source.AWS, p.Plan); err != nil {
+		return []Check{p.failed("service", err)}
+	}
+	return []Check{{Name: "service", Verdict: OK, Text: "the task definitions have the containers"}}
+}

@@ -1,0 +1,208 @@
+package diagnose
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+)
+
+// A Need is a permission of a plan: actions on resources, and what for.
+type Need struct {
+	Sid       string
+	Actions   []string
+	Resources []string
+	Feature   string
+}
+
+// Needs lists what a run of the plan may ask for, and nothing more. Where the
+// account or the region is unknown, an ARN has * in its place.
+func Needs(p *plan.Plan) []Need {
+	f := Facts{Region: p.Region, Account: p.Account}
+	if f.Region == "" {
+		f.Region = "*"
+	}
+	if f.Account == "" {
+		f.Account = "*"
+	}
+	needs := []Need{{"LogIn", []string{"ecr:GetAuthorizationToken"}, []string{"*"}, "the token for ECR; IAM knows this action for every resource only"}}
+	var repos, params, secrets, services, pulls, caches []string
+	add := func(to *[]string, arn string) {
+		if !slices.Contains(*to, arn) {
+			*to = append(*to, arn)
+		}
+	}
+	source := func(s plan.Source) {
+		switch {
+		case s.Kind == plan.FromSSM && strings.HasPrefix(s.Name, "arn:"):
+			add(&params, s.Name)
+		case s.Kind == plan.FromSSM:
+			add(&params, f.arn("ssm", "parameter/"+strings.TrimPrefix(s.Name, "/")))
+		case s.Kind == plan.FromSecretsManager && strings.HasPrefix(s.Name, "arn:"):
+			add(&secrets, s.Name)
+		case s.Kind == plan.FromSecretsManager:
+			add(&secrets, f.arn("secretsmanager", "secret:"+s.Name+"-??????"))
+		}
+	}
+	for _, l := range p.Logins {
+		source(l.Username)
+		source(l.Password)
+	}
+	for _, img := range p.Images {
+		add(&repos, f.arn("ecr", "repository/"+img.Repository))
+		for _, s := range img.Build.Secrets {
+			source(s)
+		}
+		for _, ref := range bases(img) {
+			if arn := f.ecrARN(ref); arn != "" {
+				add(&pulls, arn)
+			}
+		}
+		for _, c := range img.Build.CacheFrom {
+			if arn := f.ecrARN(cacheRef(c)); arn != "" {
+				add(&pulls, arn)
+			}
+		}
+		for _, c := range img.Build.CacheTo {
+			if arn := f.ecrARN(cacheRef(c)); arn != "" {
+				add(&caches, arn)
+			}
+		}
+	}
+	tasks := false
+	for _, d := range p.Definitions {
+		if d.Service != nil {
+			add(&services, f.arn("ecs", "service/"+d.Service.Cluster+"/"+d.Service.Name))
+			tasks = true
+		}
+	}
+	push := []string{"ecr:BatchCheckLayerAvailability", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"}
+	pull := []string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}
+	for _, n := range []Need{
+		{"Push", push, repos, "layers and tags of the images"},
+		{"Parameters", []string{"ssm:GetParameters"}, params, "registry accounts and build secrets from SSM; a parameter under a KMS key of your own needs kms:Decrypt on that key as well"},
+		{"Secrets", []string{"secretsmanager:GetSecretValue"}, secrets, "registry accounts and build secrets from Secrets Manager"},
+		{"Service", []string{"ecs:DescribeServices"}, services, "the check of container names: service under definitions"},
+		{"Pull", pull, pulls, "base images and cache_from in ECR"},
+		{"Cache", append(slices.Clone(push), pull...), caches, "cache_to in ECR"},
+	} {
+		if len(n.Resources) > 0 {
+			slices.Sort(n.Resources)
+			needs = append(needs, n)
+		}
+	}
+	if tasks {
+		needs = append(needs, Need{"TaskDefinition", []string{"ecs:DescribeTaskDefinition"}, []string{"*"}, "the check of container names; IAM knows this action for every resource only"})
+	}
+	return needs
+}
+
+// bases are the base images of a local build, as far as its Dockerfile names them.
+func bases(img plan.Image) []string {
+	if plan.Remote(img.Build.Context) {
+		return nil
+	}
+	d, err := engine.ReadDockerfile(img)
+	if err != nil {
+		return nil
+	}
+	return d.Bases
+}
+
+func cacheRef(c string) string {
+	for _, kv := range strings.Split(c, ",") {
+		if ref, ok := strings.CutPrefix(kv, "ref="); ok {
+			return ref
+		}
+	}
+	if strings.Contains(c, "=") {
+		return ""
+	}
+	return c
+}
+
+// ecrARN is the repository of an image reference in ECR, "" for one elsewhere.
+func (f Facts) ecrARN(ref string) string {
+	host, path, ok := strings.Cut(ref, "/")
+	h := registry.Host{Name: host}
+	if !ok || h.Account() == "" {
+		return ""
+	}
+	path, _, _ = strings.Cut(path, "@")
+	path, _, _ = strings.Cut(path, ":")
+	f.Account, f.Region = h.Account(), h.Region()
+	return f.arn("ecr", "repository/"+path)
+}
+
+// The formats of a policy.
+const (
+	PolicyJSON           = "json"
+	PolicyCloudFormation = "cloudformation"
+	PolicyTerraform      = "terraform"
+)
+
+// WritePolicy prints the policy of needs in a format.
+func WritePolicy(w io.Writer, needs []Need, format string) error {
+	var err error
+	line := func(text string, args ...any) {
+		if err == nil {
+			_, err = fmt.Fprintf(w, text+"\n", args...)
+		}
+	}
+	list := func(indent string, items []string, quote string) {
+		for i, s := range items {
+			comma := ","
+			if i == len(items)-1 && quote != "hcl" {
+				comma = ""
+			}
+			line("%s%q%s", indent, s, comma)
+		}
+	}
+	switch format {
+	case PolicyCloudFormation:
+		line("EcsbuildPolicy:\n  Type: AWS::IAM::ManagedPolicy\n  Properties:\n    PolicyDocument:\n      Version: \"2012-10-17\"\n      Statement:")
+		for _, n := range needs {
+			line("        - Sid: %s\n          Effect: Allow\n          Action:", n.Sid)
+			for _, a := range n.Actions {
+				line("            - %s", a)
+			}
+			line("          Resource:")
+			for _, r := range n.Resources {
+				line("            - %q", r)
+			}
+		}
+	case PolicyTerraform:
+		line("data \"aws_iam_policy_document\" \"ecsbuild\" {")
+		for _, n := range needs {
+			line("  statement {\n    sid     = %q\n    actions = [", n.Sid)
+			list("      ", n.Actions, "hcl")
+			line("    ]\n    resources = [")
+			list("      ", n.Resources, "hcl")
+			line("    ]\n  }")
+		}
+		line("}")
+	default:
+		type statement struct {
+			Sid, Effect string
+			Action      []string
+			Resource    []string
+		}
+		doc := struct {
+			Version   string
+			Statement []statement
+		}{Version: "2012-10-17"}
+		for _, n := range needs {
+			doc.Statement = append(doc.Statement, statement{n.Sid, "Allow", n.Actions, n.Resources})
+		}
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		return enc.Encode(doc)
+	}
+	return err
+}

@@ -1,0 +1,76 @@
+package diagnose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/pipeline"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+)
+
+// CheckDockerfiles reads each local Dockerfile: whether it parses, has the
+// target, and declares the arguments. Warnings go to note.
+func CheckDockerfiles(p *plan.Plan, note func(image, text string)) error {
+	var errs []error
+	for _, img := range p.Images {
+		if plan.Remote(img.Build.Context) {
+			continue
+		}
+		d, err := engine.ReadDockerfile(img)
+		if err == nil {
+			var warnings []string
+			warnings, err = d.Check(img)
+			for _, w := range warnings {
+				note(img.Name(), "warning: "+w)
+			}
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// hubBases counts the base images of a plan that Docker Hub counts as pulls.
+func hubBases(p *plan.Plan) int {
+	seen := map[string]bool{}
+	for _, img := range p.Images {
+		for _, b := range bases(img) {
+			host, _, ok := strings.Cut(b, "/")
+			if !ok || !strings.ContainsAny(host, ".:") && host != "localhost" || plan.CanonicalHost(host) == plan.DockerHub {
+				seen[b] = true
+			}
+		}
+	}
+	return len(seen)
+}
+
+// CheckHub asks Docker Hub whether it accepts the account, and how many pulls
+// are left, where a base image comes from there. It gives a sentence for
+// doctor, and whether that is a warning.
+func CheckHub(ctx context.Context, p *plan.Plan, creds *pipeline.Credentials, agent string) (text string, warning bool, err error) {
+	n := hubBases(p)
+	if n == 0 {
+		return "no base image comes from Docker Hub, as far as the Dockerfiles say", false, nil
+	}
+	user, password, ok := creds.Login(ctx, plan.DockerHub)
+	who := "as " + user
+	if !ok {
+		user, who = "", "anonymously"
+	}
+	limit, err := registry.AskHub(ctx, user, password, agent)
+	var refused *registry.HubRefusedError
+	switch {
+	case errors.As(err, &refused):
+		return "", false, err
+	case err != nil: // the engine may have another way there: no reason to stop
+		return "Docker Hub could not be asked: " + err.Error(), true, nil
+	case limit.Remaining < 0:
+		return fmt.Sprintf("base images are pulled %s; Docker Hub names no limit", who), false, nil
+	case limit.Remaining < n:
+		return fmt.Sprintf("Docker Hub has %d of %d pulls left for this address or account (%s), and the Dockerfiles name %d base images", limit.Remaining, limit.Limit, who, n), true, nil
+	}
+	return fmt.Sprintf("base images are pulled %s; %d of %d pulls are left", who, limit.Remaining, limit.Limit), false, nil
+}

@@ -1,0 +1,111 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// A Dockerfile is what can be known of one before it is built.
+type Dockerfile struct {
+	Stages []string // their names, "" for one without
+	Bases  []string // base images, variables not resolved left out
+	Args   []string // build arguments that are declared
+	custom bool     // its syntax is not ours to judge
+}
+
+// ReadDockerfile parses the Dockerfile of a local build as BuildKit would. Its
+// error is a *BuildError that shows the line. One with a syntax directive has
+// a frontend of its own, and is empty here where our parser does not know it.
+func ReadDockerfile(img plan.Image) (*Dockerfile, error) {
+	data, err := os.ReadFile(img.Build.Dockerfile)
+	if err != nil {
+		return nil, &plan.Error{What: "cannot read " + img.Build.Dockerfile, Why: err.Error()}
+	}
+	var stages []instructions.Stage
+	var meta []instructions.ArgCommand
+	ast, err := parser.Parse(bytes.NewReader(data))
+	if err == nil {
+		stages, meta, err = instructions.Parse(ast.AST, nil)
+	}
+	if err != nil {
+		if _, _, _, custom := parser.DetectSyntax(data); custom {
+			return &Dockerfile{custom: true}, nil
+		}
+		e := &BuildError{Image: img.Name(), Dockerfile: img.Build.Dockerfile, Err: err}
+		var located *parser.LocationError
+		if errors.As(err, &located) && len(located.Locations) > 0 && len(located.Locations[0]) > 0 {
+			r := located.Locations[0]
+			e.Lines = excerpt(string(data), r[0].Start.Line, r[len(r)-1].End.Line)
+		}
+		return nil, e
+	}
+	d := &Dockerfile{}
+	declare := func(args []instructions.KeyValuePairOptional) {
+		for _, kv := range args {
+			d.Args = append(d.Args, kv.Key)
+		}
+	}
+	for _, m := range meta {
+		declare(m.Args)
+	}
+	for _, s := range stages {
+		if base := s.BaseName; base != "scratch" && !strings.Contains(base, "$") && !slices.Contains(d.Stages, strings.ToLower(base)) && !slices.Contains(d.Bases, base) {
+			d.Bases = append(d.Bases, base)
+		}
+		d.Stages = append(d.Stages, strings.ToLower(s.Name))
+		for _, c := range s.Commands {
+			if arg, ok := c.(*instructions.ArgCommand); ok {
+				declare(arg.Args)
+			}
+		}
+	}
+	return d, nil
+}
+
+// predefined are the arguments that every Dockerfile has.
+// https://docs.docker.com/reference/dockerfile/#predefined-args
+var predefined = []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY", "ftp_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy", "SOURCE_DATE_EPOCH",
+	"TARGETPLATFORM", "TARGETOS", "TARGETARCH", "TARGETVARIANT", "BUILDPLATFORM", "BUILDOS", "BUILDARCH", "BUILDVARIANT"}
+
+// Check holds an image's target and arguments against its Dockerfile: what is
+// wrong is an error, what is only idle a warning.
+func (d *Dockerfile) Check(img plan.Image) (warnings []string, err error) {
+	if d.custom {
+		return nil, nil
+	}
+	if t := img.Build.Target; t != "" && !slices.Contains(d.Stages, strings.ToLower(t)) {
+		if n, nerr := strconv.Atoi(t); nerr != nil || n < 0 || n >= len(d.Stages) {
+			var named []string
+			for _, s := range d.Stages {
+				if s != "" {
+					named = append(named, s)
+				}
+			}
+			e := &plan.Error{What: fmt.Sprintf("%s: %s has no stage %q", img.Name(), img.Build.Dockerfile, t), Fix: "name a stage with FROM … AS " + t}
+			if len(named) > 0 {
+				e.Fix = "its stages are " + strings.Join(named, ", ")
+			}
+			if near := plan.Closest(t, named); near != "" {
+				e.Fix = "did you mean " + near + "? " + e.Fix
+			}
+			return nil, e
+		}
+	}
+	for arg := range img.Build.Args {
+		if !slices.Contains(d.Args, arg) && !slices.Contains(predefined, arg) && !strings.HasPrefix(arg, "BUILDKIT_") {
+			warnings = append(warnings, fmt.Sprintf("the Dockerfile declares no ARG %s, so it has no effect", arg))
+		}
+	}
+	slices.Sort(warnings)
+	return warnings, nil
+}

@@ -1,0 +1,81 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// HubLimit is what Docker Hub says of the pulls that are left.
+type HubLimit struct {
+	Remaining int // -1 where Docker Hub names no limit
+	Limit     int
+}
+
+// HubRefusedError says that Docker Hub does not take an account's password.
+type HubRefusedError struct{ User string }
+
+func (e *HubRefusedError) Error() string {
+	return "Docker Hub does not accept the account " + e.User
+}
+
+// AskHub logs in, or not, and reads the limit from the answer to a HEAD, which
+// counts as no pull.
+// https://docs.docker.com/docker-hub/usage/pulls/
+func AskHub(ctx context.Context, user string, password plan.Secret, agent string) (HubLimit, error) {
+	const image = "ratelimitpreview/test"
+	client := &http.Client{Transport: newTransport()}
+	defer client.CloseIdleConnections()
+	get := func(method, target string, auth func(*http.Request)) (*http.Response, []byte, error) {
+		req, err := http.NewRequestWithContext(ctx, method, target, nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		req.Header.Set("User-Agent", agent)
+		auth(req)
+		resp, err := client.Do(req)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		return resp, body, err
+	}
+	resp, body, err := get(http.MethodGet, "https://auth.docker.io/token?"+url.Values{"service": {"registry.docker.io"}, "scope": {"repository:" + image + ":pull"}}.Encode(), func(r *http.Request) {
+		if user != "" {
+			r.SetBasicAuth(user, password.Reveal())
+		}
+	})
+	if err != nil {
+		return HubLimit{}, err
+	}
+	if resp.StatusCode == http.StatusUnauthorized && user != "" {
+		return HubLimit{}, &HubRefusedError{User: user}
+	}
+	var token struct{ Token string }
+	if err := json.Unmarshal(body, &token); err != nil || resp.StatusCode != http.StatusOK {
+		return HubLimit{}, fmt.Errorf("Docker Hub's token service answers with status %d", resp.StatusCode)
+	}
+	resp, _, err = get(http.MethodHead, "https://registry-1.docker.io/v2/"+image+"/manifests/latest", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token.Token) })
+	if err != nil {
+		return HubLimit{}, err
+	}
+	return HubLimit{Remaining: limit(resp.Header.Get("Ratelimit-Remaining")), Limit: limit(resp.Header.Get("Ratelimit-Limit"))}, nil
+}
+
+// limit reads "100;w=21600"; -1 for none.
+func limit(header string) int {
+	text, _, _ := strings.Cut(header, ";")
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return -1
+	}
+	return n
+}
