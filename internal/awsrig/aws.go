@@ -67,6 +67,9 @@ func (r *Rig) aws(w http.ResponseWriter, req *http.Request) {
 	}{
 		"AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken": {"ecr:GetAuthorizationToken", r.getAuthorizationToken},
 		"AmazonEC2ContainerRegistry_V20150921.DescribeRepositories":  {"ecr:DescribeRepositories", r.describeRepositories},
+		"AmazonEC2ContainerRegistry_V20150921.CreateRepository":      {"ecr:CreateRepository", r.createRepository},
+		"AmazonEC2ContainerRegistry_V20150921.PutLifecyclePolicy":    {"ecr:PutLifecyclePolicy", r.putLifecyclePolicy},
+		"AmazonEC2ContainerRegistry_V20150921.DescribeImages":        {"ecr:DescribeImages", r.describeImages},
 		"AmazonSSM.GetParameters":                                    {"ssm:GetParameters", r.getParameters},
 		"secretsmanager.GetSecretValue":                              {"secretsmanager:GetSecretValue", r.getSecretValue},
 		"AmazonEC2ContainerServiceV20141113.DescribeServices":        {"ecs:DescribeServices", r.describeServices},
@@ -138,6 +141,56 @@ func (r *Rig) describeRepositories(in map[string]any) (any, *awsError) {
 		out = append(out, map[string]any{"repositoryName": name, "repositoryArn": arn, "registryId": account, "imageTagMutability": mutability})
 	}
 	return map[string]any{"repositories": out}, nil
+}
+
+// target reads which repository a call is about, and asks IAM.
+func (r *Rig) target(action string, in map[string]any) (key, name string, _ *awsError) {
+	name, _ = in["repositoryName"].(string)
+	account, _ := in["registryId"].(string)
+	if account == "" {
+		account = Account
+	}
+	arn := fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s", r.Region, account, name)
+	if !r.allowed(action, arn) {
+		return "", "", denied(action, arn)
+	}
+	return account + "/" + name, name, nil
+}
+
+func (r *Rig) createRepository(in map[string]any) (any, *awsError) {
+	key, name, err := r.target("ecr:CreateRepository", in)
+	if err != nil {
+		return nil, err
+	}
+	account, _, _ := strings.Cut(key, "/")
+	r.AddRepository(account, name, in["imageTagMutability"] == "IMMUTABLE")
+	return map[string]any{"repository": map[string]any{"repositoryName": name}}, nil
+}
+
+func (r *Rig) putLifecyclePolicy(in map[string]any) (any, *awsError) {
+	_, name, err := r.target("ecr:PutLifecyclePolicy", in)
+	return map[string]any{"repositoryName": name, "lifecyclePolicyText": in["lifecyclePolicyText"]}, err
+}
+
+func (r *Rig) describeImages(in map[string]any) (any, *awsError) {
+	key, name, err := r.target("ecr:DescribeImages", in)
+	if err != nil {
+		return nil, err
+	}
+	ids, _ := in["imageIds"].([]any)
+	var out []any
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range ids {
+		m, _ := id.(map[string]any)
+		tag, _ := m["imageTag"].(string)
+		repo := r.repositories[key]
+		if repo == nil || repo.tags[tag] == "" {
+			return nil, &awsError{http.StatusBadRequest, "ImageNotFoundException", fmt.Sprintf("The image with imageId {imageDigest:'null', imageTag:'%s'} does not exist within the repository with name '%s'", tag, name)}
+		}
+		out = append(out, map[string]any{"repositoryName": name, "imageDigest": repo.tags[tag].String(), "imageTags": []any{tag}})
+	}
+	return map[string]any{"imageDetails": out}, nil
 }
 
 // Host is the registry's name of an account in the rig's region.

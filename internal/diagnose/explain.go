@@ -90,6 +90,7 @@ func (f Facts) one(err error) Finding {
 		defs        *pipeline.DefinitionsError
 		tags        *pipeline.TagsError
 		hub         *registry.HubRefusedError
+		taken       *registry.TakenError
 	)
 	switch {
 	case errors.As(err, &tags):
@@ -111,6 +112,8 @@ func (f Facts) one(err error) Finding {
 			found.What = img.Image.Name() + ": " + found.What
 		}
 		return found
+	case errors.As(err, &taken):
+		return Finding{What: fmt.Sprintf("the tag %s of %s is there already", taken.Tag, taken.Repository), Why: "it names " + taken.Digest + ", and on_immutable is fail", Do: []string{"give this build a tag of its own (IMAGE_TAG, such as the commit)"}, Exit: ExitOther}
 	case errors.As(err, &hub):
 		return Finding{What: "Docker Hub does not accept the account " + hub.User, Why: "the password or access token is wrong, or was revoked", Do: []string{"make an access token at hub.docker.com and put it where the password comes from, as in", "  aws ssm put-parameter --region " + f.region() + " --overwrite --type SecureString --name DOCKER_HUB_PASSWORD --value …"}, Exit: ExitPermission}
 	case errors.As(err, &build):

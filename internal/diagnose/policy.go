@@ -31,7 +31,8 @@ func Needs(p *plan.Plan) []Need {
 		f.Account = "*"
 	}
 	needs := []Need{{"LogIn", []string{"ecr:GetAuthorizationToken"}, []string{"*"}, "the token for ECR; IAM knows this action for every resource only"}}
-	var repos, params, secrets, services, pulls, caches []string
+	var repos, params, secrets, services, pulls, caches, creates, looks []string
+	lifecycle := false
 	add := func(to *[]string, arn string) {
 		if !slices.Contains(*to, arn) {
 			*to = append(*to, arn)
@@ -54,7 +55,15 @@ func Needs(p *plan.Plan) []Need {
 		source(l.Password)
 	}
 	for _, img := range p.Images {
-		add(&repos, f.arn("ecr", "repository/"+img.Repository))
+		repo := f.arn("ecr", "repository/"+img.Repository)
+		add(&repos, repo)
+		if img.Create != nil {
+			add(&creates, repo)
+			lifecycle = lifecycle || img.Create.LifecyclePolicy != ""
+		}
+		if img.OnImmutable == plan.FailTaken {
+			add(&looks, repo)
+		}
 		for _, s := range img.Build.Secrets {
 			source(s)
 		}
@@ -83,12 +92,18 @@ func Needs(p *plan.Plan) []Need {
 	}
 	push := []string{"ecr:BatchCheckLayerAvailability", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"}
 	pull := []string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}
+	create := []string{"ecr:CreateRepository"}
+	if lifecycle {
+		create = append(create, "ecr:PutLifecyclePolicy")
+	}
 	for _, n := range []Need{
 		{"Push", push, repos, "layers and tags of the images"},
 		{"Parameters", []string{"ssm:GetParameters"}, params, "registry accounts and build secrets from SSM; a parameter under a KMS key of your own needs kms:Decrypt on that key as well"},
 		{"Secrets", []string{"secretsmanager:GetSecretValue"}, secrets, "registry accounts and build secrets from Secrets Manager"},
 		{"Service", []string{"ecs:DescribeServices"}, services, "the check of container names: service under definitions"},
 		{"Pull", pull, pulls, "base images and cache_from in ECR"},
+		{"Create", create, creates, "create_repository: made where it is missing"},
+		{"Tags", []string{"ecr:DescribeImages"}, looks, "on_immutable: fail looks for the tag before the build"},
 		{"Cache", append(slices.Clone(push), pull...), caches, "cache_to in ECR"},
 	} {
 		if len(n.Resources) > 0 {

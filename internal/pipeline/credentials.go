@@ -70,6 +70,11 @@ func (s Source) FromAWS(ctx context.Context) (*Credentials, error) {
 		return other(ctx, host)
 	}
 	c.Bases = registry.NewBases(c.Login, s.Agent, s.Cache)
+	c.CreateRepository = func(ctx context.Context, img plan.Image) error {
+		s.Note("creating the repository " + img.Repository)
+		return aws.CreateRepository(ctx, s.Plan.Account, img)
+	}
+	c.CheckTags = func(ctx context.Context, img plan.Image) error { return aws.CheckTags(ctx, s.Plan.Account, img) }
 	return c, nil
 }
 

@@ -37,6 +37,9 @@ type Credentials struct {
 	Login    engine.Login
 	Secrets  func(plan.Image) map[string]plan.Secret
 	Bases    *registry.Bases
+
+	CreateRepository func(context.Context, plan.Image) error // nil where repositories come by themselves
+	CheckTags        func(context.Context, plan.Image) error
 }
 
 // Engine builds images; *engine.Engine is one.
@@ -149,7 +152,7 @@ func prepare(ctx context.Context, p *plan.Plan, d Deps) (creds *Credentials, eng
 	errs := make([]error, 2+len(d.Checks))
 	wg.Go(func() {
 		if creds, errs[0] = d.Credentials(ctx); errs[0] == nil {
-			errs[0] = probe(ctx, p, creds.Registry)
+			errs[0] = probe(ctx, p, creds)
 		}
 	})
 	wg.Go(func() {
@@ -165,16 +168,30 @@ func prepare(ctx context.Context, p *plan.Plan, d Deps) (creds *Credentials, eng
 	return creds, eng, errors.Join(errs...)
 }
 
-// probe asks each repository once for what a push needs first.
-func probe(ctx context.Context, p *plan.Plan, c *registry.Client) error {
+// probe asks each repository once for what a push needs first, makes the ones
+// that are missing and shall be made, and looks for tags that must be free.
+func probe(ctx context.Context, p *plan.Plan, c *Credentials) error {
+	if c.CreateRepository == nil {
+		return nil // the registry is on this machine
+	}
 	var wg sync.WaitGroup
-	errs := make([]error, len(p.Images))
+	errs := make([]error, 2*len(p.Images))
 	seen := map[string]bool{}
 	for i, img := range p.Images {
-		if !seen[img.Repository] {
-			seen[img.Repository] = true
-			wg.Go(func() { errs[i] = wrap(img, c.Repository(img.Repository).Probe(ctx)) })
+		if img.OnImmutable == plan.FailTaken {
+			wg.Go(func() { errs[2*i] = wrap(img, c.CheckTags(ctx, img)) })
 		}
+		if seen[img.Repository] {
+			continue
+		}
+		seen[img.Repository] = true
+		wg.Go(func() {
+			err := c.Registry.Repository(img.Repository).Probe(ctx)
+			if img.Create != nil && registry.IsMissing(err) {
+				err = c.CreateRepository(ctx, img)
+			}
+			errs[2*i+1] = wrap(img, err)
+		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -173,6 +174,13 @@ func (d *document) image(n ast.Node) (imageConfig, error) {
 		"shm_size":            d.bytes("shm_size", &b.ShmSize),
 		"additional_contexts": d.pairs("additional_contexts", &b.AdditionalContexts, "=", false),
 		"ssh":                 d.texts("ssh", &b.SSH, nil),
+		"create_repository":   d.creation(&img.Create),
+		"on_immutable": d.checked("on_immutable", &img.OnImmutable, func(s string) *Error {
+			if s == AcceptSame || s == FailTaken {
+				return nil
+			}
+			return &Error{What: fmt.Sprintf("%q is not understood", s), Fix: "write accept-same or fail"}
+		}),
 	})(n)
 	switch {
 	case err != nil:
@@ -182,6 +190,50 @@ func (d *document) image(n ast.Node) (imageConfig, error) {
 		err = d.fail(n, fmt.Sprintf("the image of container %s has no repository", img.Containers[0]), "add repository, the name in ECR")
 	}
 	return img, err
+}
+
+// creation reads true, false, or how the repository shall be.
+func (d *document) creation(into **Creation) reader {
+	return func(n ast.Node) error {
+		r, err := d.resolve(n)
+		if err != nil {
+			return err
+		}
+		c := &Creation{}
+		if k := kind(r); k != "a mapping" {
+			on := false
+			if err := d.boolean("create_repository", &on)(n); err != nil {
+				return err
+			}
+			if on {
+				*into = c
+			}
+			return nil
+		}
+		var file string
+		var place ast.Node
+		*into = c
+		err = d.mapping("create_repository", map[string]reader{
+			"scan_on_push": d.boolean("scan_on_push", &c.ScanOnPush),
+			"immutable":    d.boolean("immutable", &c.Immutable),
+			"lifecycle_policy": func(n ast.Node) error {
+				place = n
+				return d.text("lifecycle_policy", &file)(n)
+			},
+		})(n)
+		if err != nil || file == "" {
+			return err
+		}
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(filepath.Dir(d.path), file)
+		}
+		data, err := os.ReadFile(file)
+		if err != nil || !json.Valid(data) {
+			return d.fail(place, "lifecycle_policy: "+file+" is not a file with a JSON policy", "write the policy text of aws ecr put-lifecycle-policy into it")
+		}
+		c.LifecyclePolicy = string(data)
+		return nil
+	}
 }
 
 func (d *document) definition(n ast.Node) (definitionsConfig, error) {

@@ -30,7 +30,24 @@ type Image struct {
 	Repository string   `json:"repository"` // name in the registry, without host
 	Tags       []string `json:"tags"`       // the first one is deployed
 	Build      Build    `json:"build"`
+
+	Create      *Creation `json:"create_repository,omitempty"` // nil: a missing repository is an error
+	OnImmutable string    `json:"on_immutable,omitempty"`
 }
+
+// Creation is how a missing repository is made.
+type Creation struct {
+	ScanOnPush      bool   `json:"scan_on_push"`
+	Immutable       bool   `json:"immutable"`
+	LifecyclePolicy string `json:"lifecycle_policy,omitempty"` // its text, JSON
+}
+
+// What to do where a tag is taken: AcceptSame goes on when the image is the
+// same, as ECR itself does; FailTaken ends the run before anything is built.
+const (
+	AcceptSame = "accept-same"
+	FailTaken  = "fail"
+)
 
 // Name is how messages call the image: its first container.
 func (i Image) Name() string { return i.Containers[0] }

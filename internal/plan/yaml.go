@@ -15,7 +15,8 @@ import (
 // A document is a YAML file being read strictly: each reader below takes the
 // node it expects, or says where another one stands.
 type document struct {
-	name     string
+	name     string // for messages
+	path     string // where files named in it start
 	lookup   func(string) (string, bool)
 	anchors  map[string]ast.Node
 	depth    int
@@ -26,7 +27,7 @@ type document struct {
 const maxDepth = 40
 
 func parseYAML(name string, data []byte, lookup func(string) (string, bool)) (*document, ast.Node, error) {
-	d := &document{name: filepath.Base(name), lookup: lookup, anchors: map[string]ast.Node{}}
+	d := &document{name: filepath.Base(name), path: name, lookup: lookup, anchors: map[string]ast.Node{}}
 	f, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		e := &Error{Place: d.name, What: "this is not YAML", Why: err.Error()}

@@ -118,3 +118,13 @@ type MissingError struct {
 func (e *MissingError) Error() string {
 	return fmt.Sprintf("%s has no %s in %s", e.Service, strings.Join(e.Names, ", "), e.Region)
 }
+
+// IsMissing says that a repository does not exist.
+func IsMissing(err error) bool {
+	var e *Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	code, _ := e.Code()
+	return code == string(transport.NameUnknownErrorCode)
+}

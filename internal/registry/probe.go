@@ -16,9 +16,6 @@ const emptyBlob = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060
 // repository and a missing permission show in the first second. The upload
 // that it begins is the one that the first blob then takes.
 func (r *Repository) Probe(ctx context.Context) error {
-	if r.client.auth == nil {
-		return nil // a registry without accounts makes repositories by itself
-	}
 	var head, begin error
 	var wg sync.WaitGroup
 	wg.Go(func() { _, _, head = r.Has(ctx, emptyBlob) })
