@@ -78,6 +78,8 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 		s.rig.ExpireTokens()
 	case "hub-account":
 		s.rig.HubAccount(arg(0), arg(1))
+	case "hub-refuse-all":
+		s.rig.RefuseAllPulls(awsrig.HubLimitOld)
 	case "hub-refuse-anonymous":
 		s.rig.RefuseAnonymousPulls(map[string]string{"old": awsrig.HubLimitOld, "new": awsrig.HubLimitNew}[arg(0)])
 	case "hub-image": // rig hub-image NAME [BYTES of a second layer]
@@ -254,6 +256,23 @@ func (s *stage) hasLayers(repo, tag, base string) error {
 		}
 		return nil
 	})
+}
+
+// collect is "collect FILE TITLE": what the last command said goes to the end of
+// a file, without what differs from run to run.
+func collect(ts *testscript.TestScript, neg bool, args []string) {
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	ts.Check(err)
+	text := ts.ReadFile("stderr")
+	for pattern, with := range map[string]string{
+		`sha256:[0-9a-f]{64}`: "sha256:…", `ref [a-z0-9]+::[a-z0-9]+`: "ref …", regexp.QuoteMeta(ts.Getenv("WORK")): "WORK",
+		`mkdir [0-9]+`: "mkdir", `buildkit-mount[0-9]+`: "buildkit-mount", `/tmp/[^ "]*/overlay2/[0-9a-z]+/`: "OVERLAY/",
+	} {
+		text = regexp.MustCompile(pattern).ReplaceAllString(text, with)
+	}
+	_, err = fmt.Fprintf(f, "# %s\n%s\n", strings.Join(args[1:], " "), text)
+	ts.Check(err)
+	ts.Check(f.Close())
 }
 
 // eachAction takes each action of a policy away in turn; the repository is

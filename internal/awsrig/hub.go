@@ -18,6 +18,7 @@ type hub struct {
 	user, password  string
 	refuseAnonymous bool
 	refuseBlobs     bool
+	refuseAll       bool
 	remaining       int // pulls
 	wording         string
 	tokens          map[string]bool // token → belongs to an account
@@ -50,6 +51,13 @@ func (r *Rig) RefuseAnonymousPulls(wording string) {
 	r.hub.mu.Unlock()
 }
 
+// RefuseAllPulls has Docker Hub answer 429 to its account as well.
+func (r *Rig) RefuseAllPulls(wording string) {
+	r.hub.mu.Lock()
+	r.hub.refuseAll, r.hub.wording = true, wording
+	r.hub.mu.Unlock()
+}
+
 // HubPullsLeft is what Docker Hub says of the pulls that remain.
 func (r *Rig) HubPullsLeft(n int) { r.hub.mu.Lock(); r.hub.remaining = n; r.hub.mu.Unlock() }
 
@@ -68,7 +76,7 @@ func (r *Rig) hubServe(w http.ResponseWriter, req *http.Request) {
 	token := strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")
 	h.mu.Lock()
 	account, known := h.tokens[token]
-	refuse := h.refuseAnonymous && !account
+	refuse := h.refuseAll || h.refuseAnonymous && !account
 	wording, noBlobs, remaining := h.wording, h.refuseBlobs, h.remaining
 	h.mu.Unlock()
 	if !known {

@@ -245,7 +245,7 @@ func (r *Rig) Reset() error {
 	}
 	r.hub.mu.Lock()
 	defer r.hub.mu.Unlock()
-	r.hub.user, r.hub.password, r.hub.refuseAnonymous, r.hub.refuseBlobs = "", "", false, false
+	r.hub.user, r.hub.password, r.hub.refuseAnonymous, r.hub.refuseBlobs, r.hub.refuseAll = "", "", false, false, false
 	r.hub.init(filepath.Join(r.Dir, "hub"))
 	return nil
 }

@@ -39,6 +39,9 @@ func (f Facts) build(e *engine.BuildError) Finding {
 			found.Do = append(found.Do, "Docker Hub was asked anonymously: "+f.Anonymous)
 		}
 		found.Exit = ExitPermission
+	case baseNotFound.MatchString(msg):
+		found.What = fmt.Sprintf("%s: there is no base image %s", e.Image, baseNotFound.FindStringSubmatch(msg)[1])
+		found.Do = []string{"check its name and tag in the FROM line"}
 	case strings.Contains(msg, "no such host") || strings.Contains(msg, "i/o timeout") || strings.Contains(msg, "connection refused"):
 		if e.ExitCode == 0 {
 			found.What = e.Image + ": the engine could not reach a base image's registry"
@@ -63,6 +66,9 @@ func (f Facts) build(e *engine.BuildError) Finding {
 
 // notInContext is how every BuildKit says that a COPY finds nothing.
 var notInContext = regexp.MustCompile(`failed to c(?:ompute cache key|alculate checksum).* "?(/[^"\s]*?)"?:? not found`)
+
+// baseNotFound is what is said of a base image that its registry does not have.
+var baseNotFound = regexp.MustCompile(`(\S+/\S+): not found$`)
 
 func (f Facts) base(e *engine.BuildError) string { return filepath.Base(e.Dockerfile) }
 
