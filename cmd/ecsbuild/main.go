@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -139,7 +140,10 @@ func handleSignals(cancel context.CancelCauseFunc) (stop func()) {
 
 // quietLibraries keeps BuildKit's and containerd's own logs out of a run: what
 // they would say comes back as an error.
-func quietLibraries() { logrus.SetOutput(io.Discard) }
+func quietLibraries() {
+	logrus.SetOutput(io.Discard)
+	log.SetOutput(io.Discard) // HTTP/2 complains of connections that a cancelled build leaves
+}
 
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)

@@ -265,7 +265,7 @@ func collect(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	text := ts.ReadFile("stderr")
 	for pattern, with := range map[string]string{
-		`sha256:[0-9a-f]{64}`: "sha256:…", `ref [a-z0-9]+::[a-z0-9]+`: "ref …", regexp.QuoteMeta(ts.Getenv("WORK")): "WORK",
+		`sha256:[0-9a-f]{64}`: "sha256:…", `ref [a-z0-9-]+::[a-z0-9]+`: "ref …", regexp.QuoteMeta(ts.Getenv("WORK")): "WORK",
 		`mkdir [0-9]+`: "mkdir", `buildkit-mount[0-9]+`: "buildkit-mount", `/tmp/[^ "]*/overlay2/[0-9a-z]+/`: "OVERLAY/",
 	} {
 		text = regexp.MustCompile(pattern).ReplaceAllString(text, with)

@@ -68,7 +68,7 @@ func (f Facts) build(e *engine.BuildError) Finding {
 var notInContext = regexp.MustCompile(`failed to c(?:ompute cache key|alculate checksum).* "?(/[^"\s]*?)"?:? not found`)
 
 // baseNotFound is what is said of a base image that its registry does not have.
-var baseNotFound = regexp.MustCompile(`(\S+/\S+): not found$`)
+var baseNotFound = regexp.MustCompile(`([^\s"]+/[^\s"]+): not found$`)
 
 func (f Facts) base(e *engine.BuildError) string { return filepath.Base(e.Dockerfile) }
 
