@@ -1,0 +1,111 @@
+package diagnose
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/aws/smithy-go"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/pipeline"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+)
+
+const host = "123456789012.dkr.ecr.ap-northeast-1.amazonaws.com"
+
+func refused(action string, status int, code, message string) error {
+	return &pipeline.ImageError{Image: plan.Image{Containers: []string{"web"}, Repository: "shop"}, Err: &registry.Error{
+		Host: host, Repository: "shop", Tag: "v1", Action: action,
+		Err: &transport.Error{StatusCode: status, Errors: []transport.Diagnostic{{Code: transport.ErrorCode(code), Message: message}}},
+	}}
+}
+
+func build(message string) error {
+	return &engine.BuildError{Image: "web", Dockerfile: "/src/Dockerfile", Err: errors.New(message)}
+}
+
+func awsError(action, code, message string, names ...string) error {
+	return &registry.AWSError{Action: action, Resources: names, Err: &smithy.GenericAPIError{Code: code, Message: message}}
+}
+
+// TestTexts has a row for each text that a registry, an engine or AWS is known
+// to say, in its old and its new wording.
+func TestTexts(t *testing.T) {
+	const user = "User: arn:aws:sts::123456789012:assumed-role/ci/b is not authorized to perform: "
+	for name, tt := range map[string]struct {
+		err  error
+		exit int
+		want []string
+	}{
+		"no basic auth":          {refused("ecr:InitiateLayerUpload", 401, "UNAUTHORIZED", "no basic auth credentials"), ExitPermission, []string{"web: ", "does not accept the token"}},
+		"identity-based":         {refused("ecr:PutImage", 403, "DENIED", user+"ecr:PutImage on resource: arn:aws:ecr:ap-northeast-1:123456789012:repository/shop because no identity-based policy allows the ecr:PutImage action"), ExitPermission, []string{"assumed-role/ci/b may not call ecr:PutImage for shop", `"ecr:PutImage"`, "repository/shop"}},
+		"resource-based":         {refused("ecr:PutImage", 403, "DENIED", user+"ecr:PutImage on resource: arn:aws:ecr:ap-northeast-1:123456789012:repository/shop because no resource-based policy allows the ecr:PutImage action"), ExitPermission, []string{"the repository's own policy takes part"}},
+		"HEAD without words":     {refused("ecr:BatchCheckLayerAvailability", 403, "", ""), ExitPermission, []string{"the role of this run may not call ecr:BatchCheckLayerAvailability"}},
+		"no repository":          {refused("ecr:InitiateLayerUpload", 404, "NAME_UNKNOWN", "The repository with name 'shop' does not exist in the registry with id '123456789012'"), ExitOther, []string{"the repository shop does not exist", "aws ecr create-repository --region ap-northeast-1 --repository-name shop"}},
+		"immutable, old wording": {refused("ecr:PutImage", 400, "TAG_INVALID", "The image tag 'v1' already exists in the 'shop' repository and cannot be overwritten because the repository is immutable."), ExitOther, []string{"the tag v1 of shop names another image"}},
+		"immutable, new wording": {refused("ecr:PutImage", 400, "TAG_INVALID", "The image tag 'v1' already exists in the 'shop' repository and cannot be overwritten because the tag is immutable."), ExitOther, []string{"the tag v1 of shop names another image"}},
+		"throttled":              {refused("ecr:PutImage", 429, "TOOMANYREQUESTS", "Rate exceeded"), ExitOther, []string{"throttling", "ecr:PutImage"}},
+		"a server's error":       {refused("ecr:PutImage", 500, "UNKNOWN", "internal"), ExitOther, []string{"status 500", "internal"}},
+		"dropped at the start":   {&registry.Error{Host: host, Repository: "shop", Action: "ecr:InitiateLayerUpload", Err: io.EOF}, ExitUnreachable, []string{"drops the connection", "ECR does that where a repository does not exist", "aws ecr create-repository"}},
+		"no way there":           {&registry.Error{Host: host, Repository: "shop", Action: "ecr:BatchCheckLayerAvailability", Err: &net.DNSError{Err: "no such host", Name: host}}, ExitUnreachable, []string{"could not be reached", "no such host"}},
+
+		"pull limit, old wording":  {build("failed to solve: base:1: toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating"), ExitPermission, []string{"Docker Hub's pull limit", "anonymous: no parameters"}},
+		"pull limit, new wording":  {build("failed to solve: base:1: 429 Too Many Requests - Server message: toomanyrequests: You have reached your unauthenticated pull rate limit."), ExitPermission, []string{"Docker Hub's pull limit", "public.ecr.aws"}},
+		"pull denied":              {build("failed to solve: private/base: pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed"), ExitPermission, []string{"a base image is not to be had"}},
+		"no such host":             {build("failed to solve: ghcr.oi/x/y: dial tcp: lookup ghcr.oi: no such host"), ExitUnreachable, []string{"could not reach a base image's registry"}},
+		"a base that is not there": {build("failed to solve: docker.io/library/nothing:1: not found"), ExitBuild, []string{"there is no base image docker.io/library/nothing:1"}},
+		"a file, 20.10":            {build(`failed to compute cache key: "/x.txt" not found: not found`), ExitBuild, []string{"/x.txt is not in the build context"}},
+		"a file, today":            {build(`failed to solve: failed to compute cache key: failed to calculate checksum of ref a::b: "/x.txt": not found`), ExitBuild, []string{"/x.txt is not in the build context"}},
+		"something new":            {build("failed to solve: the moon is full"), ExitBuild, []string{"why: the moon is full"}},
+
+		"no permission for SSM":   {awsError("ssm:GetParameters", "AccessDeniedException", user+"ssm:GetParameters on resource: arn:aws:ssm:ap-northeast-1:123456789012:parameter/a because no identity-based policy allows the ssm:GetParameters action", "a"), ExitPermission, []string{"may not call ssm:GetParameters for a", "arn:aws:ssm:ap-northeast-1:123456789012:parameter/a"}},
+		"KMS":                     {awsError("ssm:GetParameters", "AccessDeniedException", "User: arn:aws:sts::123456789012:assumed-role/ci/b is not authorized to perform: kms:Decrypt on resource: arn:aws:kms:ap-northeast-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab", "a"), ExitPermission, []string{"KMS does not let a be decrypted", "key/1234abcd-12ab"}},
+		"expired AWS credentials": {awsError("ecr:GetAuthorizationToken", "ExpiredTokenException", "The security token included in the request is expired"), ExitPermission, []string{"have expired"}},
+		"wrong AWS credentials":   {awsError("ecr:GetAuthorizationToken", "UnrecognizedClientException", "The security token included in the request is invalid."), ExitPermission, []string{"AWS does not accept these credentials"}},
+		"AWS out of reach":        {&registry.AWSError{Action: "ecr:GetAuthorizationToken", Err: &net.OpError{Op: "dial", Err: errors.New("i/o timeout")}}, ExitUnreachable, []string{"could not be reached", "VPC without NAT"}},
+		"AWS says something else": {awsError("ecr:GetAuthorizationToken", "ServerException", "oops"), ExitOther, []string{"ServerException: oops"}},
+		"a secret's key":          {&registry.MissingError{Service: "Secrets Manager", Region: "ap-northeast-1", Names: []string{"a#b"}, Why: "its keys are c"}, ExitPermission, []string{"its keys are c"}},
+
+		"no engine in CodeBuild":   {&engine.UnreachableError{Endpoint: engine.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("no such file")}, ExitUnreachable, []string{"tick Privileged", "--name shop-build"}},
+		"docker not for this user": {&engine.UnreachableError{Endpoint: engine.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("permission denied")}, ExitUnreachable, []string{"usermod"}},
+		"tags that had moved":      {&pipeline.TagsError{Moved: []string{"a:v1"}, Err: refused("ecr:PutImage", 400, "TAG_INVALID", "immutable")}, ExitOther, []string{"these tags had moved before: a:v1"}},
+		"nobody knows":             {fmt.Errorf("something: %w", errors.New("unheard of")), ExitOther, []string{"something: unheard of"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			facts := Facts{Region: "ap-northeast-1", Account: "123456789012", Anonymous: "no parameters"}
+			if strings.Contains(name, "CodeBuild") {
+				facts.Project = "shop-build"
+			}
+			found := Explain(tt.err, facts)
+			if len(found) != 1 || found[0].Exit != tt.exit {
+				t.Fatalf("%+v, want one with exit %d", found, tt.exit)
+			}
+			f := found[0]
+			text := f.What + "\nwhy: " + f.Why + "\n" + strings.Join(append(f.Detail, f.Do...), "\n")
+			for _, w := range tt.want {
+				if !strings.Contains(text, w) {
+					t.Errorf("no %q in:\n%s", w, text)
+				}
+			}
+			if strings.ContainsAny(f.What, "*&{") {
+				t.Errorf("it looks like Go: %s", f.What)
+			}
+		})
+	}
+}
+
+func TestSplit(t *testing.T) {
+	err := errors.Join(
+		&pipeline.ImageError{Image: plan.Image{Containers: []string{"a"}}, Err: errors.Join(refused("x", 404, "NAME_UNKNOWN", ""), nil)},
+		plan.Errors{{What: "one"}, {What: "two"}}, &plan.Error{What: "one"})
+	found := Explain(err, Facts{})
+	if len(found) != 3 {
+		t.Errorf("%d findings: %+v", len(found), found)
+	}
+}
