@@ -349,12 +349,22 @@ func (s *stage) hasNo(text string) error {
 }
 
 // verify is "verify REPOSITORY TAG": every layer in the registry unpacks to
-// the diffID that the image's config names, in order.
+// the diffID that the image's config names, in order; and on the classic store
+// that config is the engine's own, since an image is called by it.
 func (s *stage) verify(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: verify REPOSITORY TAG")
 	}
 	ts.Check(s.checkImage(args[0], args[1]))
+	if s.kind != "debian" && s.kind != "classic" {
+		return
+	}
+	ts.Check(ts.Exec("docker", "image", "inspect", "--format", "{{.Id}}", s.rig.Host(awsrig.Account)+"/"+args[0]+":"+args[1]))
+	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awsrig.Account, args[0], args[1])))
+	ts.Check(err)
+	if id := strings.TrimSpace(ts.ReadFile("stdout")); id != m.Config.Digest.String() {
+		ts.Fatalf("the engine's image is %s, the registry's %s", id, m.Config.Digest)
+	}
 }
 
 func (s *stage) checkImage(repo, tag string) error {
