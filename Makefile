@@ -2,7 +2,7 @@
 
 ENGINES ?= debian classic containerd buildkitd
 
-.PHONY: demo test build dist image engines lint clean
+.PHONY: demo test bench build dist image engines lint clean
 
 demo:
 	script/demo
@@ -35,6 +35,10 @@ dist:
 image: build
 	mkdir -p dist/image && cp ecsbuild /etc/ssl/certs/ca-certificates.crt Dockerfile dist/image/
 	env -u CONTAINER_NAME IMAGE_REPO_NAME_1=ecsbuild CONTAINER_NAME_1=ecsbuild IMAGE_TAG=$(VERSION) ./ecsbuild run --dry-run -C dist/image
+
+# All ways, cases and engines, medians of three: half an hour. ARGS="-engines classic -runs 1" for a look.
+bench: engines
+	go run ./bench $(ARGS)
 
 lint:
 	test -z "$$(gofmt -l cmd internal bench)" || { gofmt -d cmd internal bench; exit 1; }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
@@ -28,9 +29,9 @@ type dockerConfig struct {
 const hubKey = "https://index.docker.io/v1/"
 
 func openDockerConfig(getenv func(string) string) (*dockerConfig, error) {
-	dir := getenv("DOCKER_CONFIG")
+	dir := engine.DockerFolder(getenv)
 	if dir == "" {
-		dir = filepath.Join(getenv("HOME"), ".docker")
+		return nil, &plan.Error{What: "there is no home folder for docker's configuration", Fix: "set HOME or DOCKER_CONFIG"}
 	}
 	c := &dockerConfig{path: filepath.Join(dir, "config.json"), fields: map[string]json.RawMessage{}, auths: map[string]json.RawMessage{}}
 	data, err := os.ReadFile(c.path)
@@ -43,7 +44,10 @@ func openDockerConfig(getenv func(string) string) (*dockerConfig, error) {
 	if err := json.Unmarshal(data, &c.fields); err != nil {
 		return nil, &plan.Error{What: c.path + " is not JSON", Why: err.Error(), Fix: "mend it, or move it away"}
 	}
-	if raw, ok := c.fields["auths"]; ok {
+	if c.fields == nil { // the file says null
+		c.fields = map[string]json.RawMessage{}
+	}
+	if raw, ok := c.fields["auths"]; ok && string(raw) != "null" {
 		if err := json.Unmarshal(raw, &c.auths); err != nil {
 			return nil, &plan.Error{What: c.path + ": auths is not a JSON object", Why: err.Error(), Fix: "mend it, or move it away"}
 		}

@@ -5,16 +5,18 @@ import (
 	"fmt"
 
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
 type loginCmd struct {
-	source
+	File      string `short:"f" placeholder:"FILE" help:"Configuration file (default: ecsbuild.yml, then ecsbuild.yaml, else the environment alone)."`
+	Directory string `short:"C" placeholder:"DIR" help:"Folder of the configuration (default: the working directory)."`
 }
 
 // Run writes docker's configuration: the one command that does.
 func (c *loginCmd) Run(a *app) error {
-	p, err := c.load(a, "")
+	p, err := plan.Load(plan.Options{Directory: c.Directory, File: c.File, Environ: a.environ, LoginsOnly: true})
 	if err != nil {
 		return err
 	}

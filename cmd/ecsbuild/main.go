@@ -20,6 +20,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/term"
 
+	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
@@ -111,13 +112,25 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	err = kctx.Run(a)
 	var i interrupted
 	switch {
-	case errors.As(context.Cause(ctx), &i):
-		fmt.Fprintf(stderr, "ecsbuild: %v; no tag has moved\n", i)
-		return 128 + int(i.signal)
 	case err == nil:
-		return 0
+		return 0 // also where a signal came when everything was done
+	case errors.As(context.Cause(ctx), &i) && !tagged(err):
+		fmt.Fprintf(stderr, "ecsbuild: %v", i)
+		if kctx.Command() == "run" {
+			fmt.Fprint(stderr, "; no tag has moved")
+		}
+		fmt.Fprintln(stderr)
+		return 128 + int(i.signal)
 	}
 	return report(stderr, err)
+}
+
+// tagged says that a run got as far as its tags, which it then ends whatever
+// signal comes: its error says how.
+func tagged(err error) bool {
+	var tags *pipeline.TagsError
+	var files *pipeline.DefinitionsError
+	return errors.As(err, &tags) || errors.As(err, &files)
 }
 
 // handleSignals cancels on the first signal; a second one ends the process.

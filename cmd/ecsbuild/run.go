@@ -28,6 +28,11 @@ type runCmd struct {
 
 func (c *runCmd) Run(a *app) error {
 	p, err := c.load(a, c.Output)
+	if !c.DryRun { // which writes no file, and takes none away
+		if rerr := pipeline.RemoveOld(p); rerr != nil && err == nil {
+			err = rerr
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -70,7 +75,7 @@ func (c *runCmd) Run(a *app) error {
 	display.Close() // what it still has to draw comes before an error
 	if err != nil {
 		facts := a.facts(p)
-		facts.Anonymous = anonymous.Why()
+		facts.Anonymous, facts.Refused = anonymous.Why()
 		return &failure{err: err, facts: facts}
 	}
 	return nil

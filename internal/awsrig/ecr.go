@@ -109,6 +109,11 @@ func (r *Rig) ecr(w http.ResponseWriter, req *http.Request, account string) {
 		return
 	}
 	q := Request{Action: action(req.Method, m[2]), Method: req.Method, Repository: m[1], Path: m[2] + "/" + m[3]}
+	if q.Action == "ecr:PutImage" {
+		r.mu.Lock()
+		r.putTimes = append(r.putTimes, time.Now())
+		r.mu.Unlock()
+	}
 	body := &countingBody{rc: req.Body}
 	rec := &statusWriter{ResponseWriter: w}
 	defer func() {

@@ -28,9 +28,6 @@ func (q Request) String() string {
 func (r *Rig) record(q Request) {
 	r.mu.Lock()
 	r.log = append(r.log, q)
-	if q.Action == "ecr:PutImage" {
-		r.putTimes = append(r.putTimes, time.Now())
-	}
 	r.mu.Unlock()
 }
 
@@ -47,7 +44,7 @@ func (r *Rig) Forget() { r.mu.Lock(); r.log, r.putTimes = nil, nil; r.mu.Unlock(
 // Bytes is how much of layers and configs was sent to ECR.
 func (r *Rig) Bytes() (n int64) {
 	for _, q := range r.Requests() {
-		if q.Action == "ecr:UploadLayerPart" {
+		if q.Action == "ecr:UploadLayerPart" || q.Action == "ecr:CompleteLayerUpload" { // some clients send all with the last
 			n += q.Bytes
 		}
 	}

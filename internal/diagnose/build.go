@@ -1,12 +1,14 @@
 package diagnose
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
 // build explains a failed build. BuildKit gives a type for a RUN that exits
@@ -18,13 +20,16 @@ func (f Facts) build(e *engine.BuildError) Finding {
 		found.What = fmt.Sprintf("%s: %s failed", e.Image, e.Step)
 	}
 	switch {
+	case pullLimit(msg) && !hubLimit(msg):
+		found.What = e.Image + ": a base image's registry is throttling"
+		found.Do = []string{"run again in a while, or give an account for that registry under registries"}
+		found.Exit = ExitPermission
 	case pullLimit(msg):
 		found.What = e.Image + ": Docker Hub's pull limit is reached"
 		found.Exit = ExitPermission
 		if f.Anonymous != "" {
 			found.Why = "the pull was anonymous: " + f.Anonymous
-			found.Do = append(found.Do, "one of:",
-				"- give an account: put its name and an access token into the SSM parameters DOCKER_HUB_ID and DOCKER_HUB_PASSWORD, or set DOCKER_USER and DOCKER_PASSWORD")
+			found.Do = append(found.Do, f.wayIn()...)
 		} else {
 			found.Why = "the limit is that of the configured Docker Hub account"
 			found.Do = append(found.Do, "one of:", "- use an account with a higher limit")
@@ -64,6 +69,16 @@ func (f Facts) build(e *engine.BuildError) Finding {
 	return found
 }
 
+// wayIn is the first of the three ways out of an anonymous pull's limit:
+// what stands between the run and an account.
+func (f Facts) wayIn() []string {
+	var refused *registry.AWSError
+	if errors.As(f.Refused, &refused) && (refused.IsKMS() || refused.IsDenied()) {
+		return append([]string{"one of:", "- let the role have the account that is in the parameters:"}, f.aws(refused).Do[1:]...)
+	}
+	return []string{"one of:", "- give an account: put its name and an access token into the SSM parameters DOCKER_HUB_ID and DOCKER_HUB_PASSWORD, or set DOCKER_USER and DOCKER_PASSWORD"}
+}
+
 // notInContext is how every BuildKit says that a COPY finds nothing.
 var notInContext = regexp.MustCompile(`failed to c(?:ompute cache key|alculate checksum).* "?(/[^"\s]*?)"?:? not found`)
 
@@ -71,6 +86,11 @@ var notInContext = regexp.MustCompile(`failed to c(?:ompute cache key|alculate c
 var baseNotFound = regexp.MustCompile(`([^\s"]+/[^\s"]+): not found$`)
 
 func (f Facts) base(e *engine.BuildError) string { return filepath.Base(e.Dockerfile) }
+
+// hubLimit says that a refusal for too many pulls is Docker Hub's.
+func hubLimit(msg string) bool {
+	return strings.Contains(msg, "pull rate limit") || strings.Contains(msg, "docker.io") || strings.Contains(msg, "docker.com")
+}
 
 // pullLimit knows both wordings of Docker Hub's refusal.
 func pullLimit(msg string) bool {

@@ -42,6 +42,7 @@ type Facts struct {
 	Account   string
 	Project   string // the CodeBuild project that the run is in, "" elsewhere
 	Anonymous string // why Docker Hub was asked without an account, "" where it was not
+	Refused   error  // what stood behind that, or nil
 }
 
 // Explain turns the errors of a run into findings, each cause once. The exit
@@ -120,6 +121,8 @@ func (f Facts) one(err error) Finding {
 		return f.build(build)
 	case errors.As(err, &unreachable):
 		return f.unreachable(unreachable)
+	case errors.As(err, &defs) && defs.Removing:
+		return Finding{What: "cannot take away the definitions of an earlier run, " + defs.File, Why: plain(defs.Err), Do: []string{"remove it; nothing has been built yet"}, Exit: ExitOther}
 	case errors.As(err, &defs):
 		return Finding{What: "cannot write " + defs.File, Why: plain(defs.Err), Do: []string{"every image is in the registry; make the folder writable and run again"}, Exit: ExitOther}
 	case errors.Is(err, context.DeadlineExceeded):
@@ -239,14 +242,14 @@ func (f Facts) aws(e *registry.AWSError) Finding {
 		found.Why = "AWS does not answer in " + f.region() + ": " + e.Err.Error()
 		found.Do = []string{"check the region, and that the build has a way to AWS (a VPC without NAT needs endpoints for ecr.api, ecr.dkr, ssm and s3)"}
 		found.Exit = ExitUnreachable
-	case strings.Contains(msg, "KMS") || strings.Contains(msg, "kms:") || strings.HasPrefix(code, "InvalidKeyId"):
+	case e.IsKMS():
 		found.What = "KMS does not let " + names + " be decrypted"
 		key := kmsKey.FindString(msg)
 		if key == "" {
 			key = f.arn("kms", "key/KEY-ID")
 		}
 		found.Do = f.grant("kms:Decrypt", []string{key})
-	case strings.Contains(code, "AccessDenied") || code == "UnauthorizedOperation":
+	case e.IsDenied():
 		found.What = fmt.Sprintf("%s may not call %s", who(msg), e.Action)
 		if names != "" {
 			found.What += " for " + names
@@ -348,6 +351,9 @@ func createRepository(name, region string) []string {
 func (f Facts) unreachable(e *engine.UnreachableError) Finding {
 	found := Finding{What: "there is no Docker engine at " + e.Endpoint.String(), Why: e.Err.Error(), Exit: ExitUnreachable}
 	switch {
+	case e.Lost:
+		found.What = "the engine at " + e.Endpoint.String() + " went away during the build"
+		found.Do = []string{"look into its log for why (memory and disk are the usual reasons), and run again"}
 	case e.Endpoint.BuildKit != "":
 		found.What = "there is no buildkitd at " + e.Endpoint.BuildKit
 		found.Do = []string{"start it, or unset BUILDKIT_HOST to use the Docker engine"}

@@ -53,6 +53,13 @@ func (s *blobStore) failed(err error) error {
 	return err
 }
 
+// failure is the first one of the sink, or nil.
+func (s *blobStore) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
 // Writer opens a blob for BuildKit to write.
 func (s *blobStore) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
 	var o content.WriterOpts
@@ -87,22 +94,19 @@ type blobWriter struct {
 
 	pipe    *io.PipeWriter // a large one
 	release func()
-	result  chan streamed
-}
-
-type streamed struct {
-	commit func(context.Context, digest.Digest) error
-	err    error
+	done    chan struct{} // closed when the two below are known
+	commit  func(context.Context, digest.Digest) error
+	err     error
 }
 
 // stream starts the upload that the writes feed.
 func (w *blobWriter) stream(ctx context.Context, release func()) {
 	r, pipe := io.Pipe()
-	w.pipe, w.release, w.result = pipe, release, make(chan streamed, 1)
+	w.pipe, w.release, w.done = pipe, release, make(chan struct{})
 	go func() {
-		commit, err := w.store.sink.Stream(ctx, w.desc.Digest, r)
-		_ = r.CloseWithError(err) // a write that still waits learns of it
-		w.result <- streamed{commit, err}
+		defer close(w.done)
+		w.commit, w.err = w.store.sink.Stream(ctx, w.desc.Digest, r)
+		_ = r.CloseWithError(w.err) // a write that still waits learns of it
 	}()
 }
 
@@ -144,19 +148,19 @@ func (w *blobWriter) Commit(ctx context.Context, size int64, expected digest.Dig
 		return nil
 	}
 	_ = w.pipe.Close()
-	res := <-w.result
-	w.result <- streamed{err: res.err} // for Close
-	if res.err == nil {
-		res.err = res.commit(ctx, expected)
+	<-w.done
+	err := w.err
+	if err == nil {
+		err = w.commit(ctx, expected)
 	}
-	w.done()
-	if res.err != nil {
-		return w.store.failed(res.err)
+	w.unclaim()
+	if err != nil {
+		return w.store.failed(err)
 	}
 	return nil
 }
 
-func (w *blobWriter) done() {
+func (w *blobWriter) unclaim() {
 	if w.release != nil {
 		w.release()
 		w.release = nil
@@ -164,18 +168,21 @@ func (w *blobWriter) done() {
 }
 
 // Close gives up what was not committed; the registry forgets an upload that
-// nobody completes.
+// nobody completes. Only a failure from before is the sink's own.
 func (w *blobWriter) Close() error {
 	if w.pipe == nil {
 		return nil
 	}
-	_ = w.pipe.CloseWithError(context.Canceled)
-	res := <-w.result
-	w.result <- streamed{err: res.err}
-	if res.err != nil && res.err != context.Canceled {
-		_ = w.store.failed(res.err)
+	select {
+	case <-w.done:
+		if w.err != nil {
+			_ = w.store.failed(w.err)
+		}
+	default:
+		_ = w.pipe.CloseWithError(context.Canceled)
+		<-w.done
 	}
-	w.done()
+	w.unclaim()
 	return nil
 }
 

@@ -19,9 +19,11 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/grpchijack"
+	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tonistiigi/fsutil"
+	"google.golang.org/grpc/codes"
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
@@ -109,14 +111,15 @@ func (e *Engine) buildBlobs(ctx context.Context, r Request, sink Sink) (*Built, 
 		if err == nil {
 			return store.collect(ctx, res.ExporterResponse)
 		}
-		if store.err == nil {
+		failed := store.failure()
+		if failed == nil {
 			return nil, err
 		}
 		var temporary interface{ Temporary() bool }
-		if ctx.Err() != nil || try == maxExports || !errors.As(store.err, &temporary) || !temporary.Temporary() {
-			return nil, store.err
+		if ctx.Err() != nil || try == maxExports || !errors.As(failed, &temporary) || !temporary.Temporary() {
+			return nil, failed
 		}
-		r.Note(fmt.Sprintf("a layer's upload broke off (%v): sending the rest again", store.err))
+		r.Note(fmt.Sprintf("a layer's upload broke off (%v): sending the rest again", failed))
 		select {
 		case <-time.After(time.Duration(try) * time.Second):
 		case <-ctx.Done():
@@ -196,6 +199,9 @@ func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.Expor
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
+		if grpcerrors.Code(err) == codes.Unavailable {
+			return nil, &UnreachableError{Endpoint: e.Endpoint, Lost: true, Err: err}
+		}
 		return nil, newBuildError(r.Image, err, log)
 	}
 	return res, nil
@@ -227,7 +233,7 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 	}
 	attrs := map[string]string{}
 	mounts := map[string]fsutil.FS{}
-	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(b.Context)}
+	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(folders(b)...)}
 	var err error
 	if opt.Session, err = r.attachables(); err != nil {
 		return opt, err
@@ -244,7 +250,11 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 	}
 	set("target", b.Target)
 	set("platform", strings.Join(b.Platforms, ","))
-	set("add-hosts", strings.Join(b.ExtraHosts, ","))
+	hosts, err := e.extraHosts(r)
+	if err != nil {
+		return opt, err
+	}
+	set("add-hosts", strings.Join(hosts, ","))
 	if b.Network != "default" {
 		set("force-network-mode", b.Network)
 	}
@@ -271,10 +281,14 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 			attrs["context:"+name] = where
 			continue
 		}
-		if mounts[name], err = fsutil.NewFS(where); err != nil {
+		mount := name
+		if name == contextName || name == dockerfileName {
+			mount = "_" + name
+		}
+		if mounts[mount], err = localFS(where); err != nil {
 			return opt, err
 		}
-		attrs["context:"+name] = "local:" + name
+		attrs["context:"+name] = "local:" + mount
 	}
 	for _, c := range b.CacheFrom {
 		opt.CacheImports = append(opt.CacheImports, cacheEntry(c))
@@ -285,11 +299,35 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 	return opt, nil
 }
 
+// extraHosts puts the address of the engine's host where host-gateway stands.
+func (e *Engine) extraHosts(r *Request) ([]string, error) {
+	hosts := slices.Clone(r.Image.Build.ExtraHosts)
+	for i, h := range hosts {
+		name, ip, _ := strings.Cut(h, "=")
+		if ip != plan.HostGateway {
+			continue
+		}
+		workers, err := e.bk.ListWorkers(context.Background())
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range workers {
+			if ip := w.Labels["org.mobyproject.buildkit.worker.moby.host-gateway-ip"]; ip != "" {
+				hosts[i] = name + "=" + ip
+			}
+		}
+		if strings.HasSuffix(hosts[i], plan.HostGateway) {
+			return nil, &UnsupportedError{Image: r.Image.Name(), Key: "extra_hosts with host-gateway", Engine: e.String(), Fix: "it needs a Docker engine of 23.0 or later; or write the address itself"}
+		}
+	}
+	return hosts, nil
+}
+
 // localContext mounts the context and the folder of the Dockerfile, which may
 // lie outside it. A context that siblings share comes through their session.
 func (e *Engine) localContext(r *Request, opt *bkclient.SolveOpt) error {
 	b := r.Image.Build
-	fs, err := fsutil.NewFS(b.Context)
+	fs, err := localFS(b.Context)
 	if err != nil {
 		return err
 	}
@@ -301,7 +339,7 @@ func (e *Engine) localContext(r *Request, opt *bkclient.SolveOpt) error {
 	if shared != "" {
 		opt.FrontendAttrs["local-sessionid:"+contextName] = shared
 	}
-	if opt.LocalMounts["dockerfile"], err = fsutil.NewFS(filepath.Dir(b.Dockerfile)); err != nil {
+	if opt.LocalMounts[dockerfileName], err = localFS(filepath.Dir(b.Dockerfile)); err != nil {
 		return err
 	}
 	opt.FrontendAttrs["filename"] = filepath.Base(b.Dockerfile)

@@ -57,6 +57,9 @@ type Slot struct {
 	mu     sync.Mutex
 	copies sync.WaitGroup
 	copied error // the first layer that could not be copied from its base's registry
+
+	failed   error // what the sink said last; the engine has only a status of it
+	failures int
 }
 
 const doorUser = "ecsbuild"
@@ -127,7 +130,9 @@ func (s *Slot) Close() {
 // put there. The name that it was pushed under is taken away again.
 func (e *Engine) push(ctx context.Context, s *Slot) (*Built, error) {
 	defer func() {
-		_, _ = e.docker.ImageRemove(context.WithoutCancel(ctx), s.Name, client.ImageRemoveOptions{})
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		_, _ = e.docker.ImageRemove(ctx, s.Name, client.ImageRemoveOptions{})
 	}()
 	m, err := e.pushOnce(ctx, s)
 	if ctx.Err() == nil && s.lendNoMore() {
@@ -159,6 +164,12 @@ func (e *Engine) pushOnce(ctx context.Context, s *Slot) (Manifest, error) {
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		return Manifest{}, cause
+	}
+	s.mu.Lock()
+	failed := s.failed
+	s.mu.Unlock()
+	if failed != nil {
+		return Manifest{}, failed
 	}
 	if err == nil {
 		err = errors.New("the engine ended its push without a manifest")
@@ -203,15 +214,23 @@ func (s *Slot) lend(d digest.Digest) (size int64, ok bool) {
 	return size, true
 }
 
-// fail ends the push when trying again is of no use, so that the user sees
-// the registry's own words and not the engine's five tries.
+// maxFailures is how many passing failures of the sink end a push: the sink has
+// tried each several times, and the engine would five times more.
+const maxFailures = 3
+
+// fail keeps the sink's own words, and ends the push with them when trying
+// again is of no use.
 func (s *Slot) fail(err error) {
-	var temporary interface{ Temporary() bool }
-	if errors.As(err, &temporary) && temporary.Temporary() || errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) {
 		return
 	}
+	var temporary interface{ Temporary() bool }
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.failed = err
+	if s.failures++; s.failures < maxFailures && errors.As(err, &temporary) && temporary.Temporary() {
+		return
+	}
 	if s.cancel != nil {
 		s.cancel(err)
 	}
@@ -265,7 +284,7 @@ func (s *Slot) head(w http.ResponseWriter, r *http.Request, d digest.Digest) {
 	case err != nil:
 		s.fail(err)
 		w.WriteHeader(http.StatusBadGateway)
-	case !ok:
+	case !ok || size < 0: // without a size the engine cannot write its manifest
 		if size, ok = s.lend(d); !ok {
 			w.WriteHeader(http.StatusNotFound)
 			return
@@ -376,8 +395,10 @@ func (u *doorUpload) take(r *http.Request, sink Sink) error {
 		} else if err != nil {
 			return err
 		}
-		commit, err := sink.Stream(r.Context(), "", io.MultiReader(&u.buf, r.Body))
-		u.buf, u.commit = bytes.Buffer{}, commit
+		head := u.buf.Bytes()
+		u.buf = bytes.Buffer{}
+		var err error
+		u.commit, err = sink.Stream(r.Context(), "", io.MultiReader(bytes.NewReader(head), r.Body))
 		return err
 	}
 	if n, err := io.Copy(io.Discard, r.Body); err != nil || n == 0 {

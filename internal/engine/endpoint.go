@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 
@@ -21,8 +22,11 @@ type Endpoint struct {
 }
 
 func (e Endpoint) String() string {
-	if e.BuildKit != "" {
+	switch {
+	case e.BuildKit != "":
 		return e.BuildKit
+	case e.Docker == "":
+		return "docker context " + e.Context
 	}
 	return e.Docker
 }
@@ -38,31 +42,43 @@ func FindEndpoint(getenv func(string) string) (Endpoint, error) {
 		e := Endpoint{Docker: h}
 		if getenv("DOCKER_TLS_VERIFY") != "" || getenv("DOCKER_CERT_PATH") != "" {
 			if e.tls = getenv("DOCKER_CERT_PATH"); e.tls == "" {
-				e.tls = dockerFolder(getenv)
+				e.tls = DockerFolder(getenv)
 			}
 		}
 		return e, nil
 	}
 	name := getenv("DOCKER_CONTEXT")
 	if name == "" {
-		name = currentContext(dockerFolder(getenv))
+		name = currentContext(DockerFolder(getenv))
 	}
 	if name == "" || name == "default" {
 		return Endpoint{Docker: client.DefaultDockerHost}, nil
 	}
-	return readContext(dockerFolder(getenv), name)
+	return readContext(DockerFolder(getenv), name)
 }
 
-func dockerFolder(getenv func(string) string) string {
+// DockerFolder is where docker keeps its configuration, "" where there is no
+// home to look in.
+func DockerFolder(getenv func(string) string) string {
 	if d := getenv("DOCKER_CONFIG"); d != "" {
 		return d
 	}
-	return filepath.Join(getenv("HOME"), ".docker")
+	home := getenv("HOME")
+	if u, err := user.Current(); home == "" && err == nil {
+		home = u.HomeDir
+	}
+	if home == "" {
+		return ""
+	}
+	return filepath.Join(home, ".docker")
 }
 
 func currentContext(folder string) string {
 	var cfg struct {
 		CurrentContext string `json:"currentContext"`
+	}
+	if folder == "" {
+		return ""
 	}
 	if data, err := os.ReadFile(filepath.Join(folder, "config.json")); err == nil {
 		_ = json.Unmarshal(data, &cfg) // a broken file means the default, as it does to docker

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/moby/client"
@@ -41,6 +42,7 @@ const (
 // UnreachableError says that no engine answered.
 type UnreachableError struct {
 	Endpoint Endpoint
+	Lost     bool // it had answered before
 	Err      error
 }
 
@@ -49,9 +51,14 @@ func (e *UnreachableError) Error() string {
 }
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
+// connectTimeout is for an engine whose socket is there and which says nothing.
+const connectTimeout = 30 * time.Second
+
 // Connect asks the engine who it is. Its error is an *UnreachableError.
 func Connect(ctx context.Context, ep Endpoint) (*Engine, error) {
 	e := &Engine{Endpoint: ep}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
 	if err := e.connect(ctx); err != nil {
 		e.Close()
 		var u *UnreachableError

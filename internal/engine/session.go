@@ -4,6 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -15,6 +18,7 @@ import (
 	"github.com/moby/buildkit/session/sshforward/sshprovider"
 	"github.com/pkg/errors"
 	"github.com/tonistiigi/fsutil"
+	fstypes "github.com/tonistiigi/fsutil/types"
 	"google.golang.org/grpc"
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -93,7 +97,11 @@ func (e *Engine) NewContexts(images []plan.Image) *Contexts {
 	return c
 }
 
-const contextName = "context"
+// What BuildKit calls the two folders of a build.
+const (
+	contextName    = "context"
+	dockerfileName = "dockerfile"
+)
 
 // session gives the ID of the shared session for a folder, "" where the
 // folder has one user only.
@@ -127,9 +135,36 @@ func (c *Contexts) Close() {
 	c.wg.Wait()
 }
 
-// sharedKey lets BuildKit take what it kept of the same folder from the last
-// run, and have only the changes sent.
-func sharedKey(dir string) string {
-	sum := sha256.Sum256([]byte("ecsbuild\x00" + dir))
+// sharedKey lets BuildKit take what it kept of the same folders from the last
+// run, and have only the changes sent. It compares files by size, time and mode
+// alone: two sessions with one key must mount the same folders.
+func sharedKey(dirs ...string) string {
+	sum := sha256.Sum256([]byte("ecsbuild\x00" + strings.Join(dirs, "\x00")))
 	return hex.EncodeToString(sum[:])
+}
+
+// folders are all that a build mounts from this machine.
+func folders(b plan.Build) []string {
+	out := []string{b.Context, filepath.Dir(b.Dockerfile)}
+	for _, name := range slices.Sorted(maps.Keys(b.AdditionalContexts)) {
+		out = append(out, name+"="+b.AdditionalContexts[name])
+	}
+	return out
+}
+
+// localFS reads a folder as a build shall see it: files belong to root, as
+// docker build has it, whoever checked them out; and the registry of --local,
+// which lies among the sources, is no part of them.
+func localFS(dir string) (fsutil.FS, error) {
+	fs, err := fsutil.NewFS(dir)
+	if err != nil {
+		return nil, err
+	}
+	return fsutil.NewFilterFS(fs, &fsutil.FilterOpt{
+		ExcludePatterns: []string{".ecsbuild"},
+		Map: func(_ string, st *fstypes.Stat) fsutil.MapResult {
+			st.Uid, st.Gid = 0, 0
+			return fsutil.MapResultKeep
+		},
+	})
 }

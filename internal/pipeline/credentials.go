@@ -16,12 +16,21 @@ import (
 type Anonymous struct {
 	mu  sync.Mutex
 	why string
+	err error
 }
 
-// Why gives the reason, or "".
-func (a *Anonymous) Why() string { a.mu.Lock(); defer a.mu.Unlock(); return a.why }
+// Why gives the reason, or "", and the error behind it, or nil.
+func (a *Anonymous) Why() (string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.why, a.err
+}
 
-func (a *Anonymous) set(why string) { a.mu.Lock(); a.why = why; a.mu.Unlock() }
+func (a *Anonymous) set(why string, err error) {
+	a.mu.Lock()
+	a.why, a.err = why, err
+	a.mu.Unlock()
+}
 
 // Source is where credentials come from.
 type Source struct {
@@ -92,7 +101,7 @@ func (s Source) WithoutAWS(ctx context.Context, host registry.Host) (*Credential
 		}
 	}
 	if len(s.sources(true)) > 0 {
-		s.Anonymous.set("this run asked AWS for nothing, and DOCKER_USER and DOCKER_PASSWORD are not set")
+		s.Anonymous.set("this run asked AWS for nothing, and DOCKER_USER and DOCKER_PASSWORD are not set", nil)
 	}
 	c := s.credentials(asked, nil)
 	c.Registry = registry.NewClient(host, nil, s.Agent, s.Sent)
@@ -143,10 +152,12 @@ func (s Source) anonymous(err error) {
 	switch {
 	case errors.As(err, &missing):
 		why = fmt.Sprintf("the parameters %s do not exist in %s", strings.Join(missing.Names, " and "), missing.Region)
-	case errors.As(err, &refused) && refused.Code() != "":
+	case errors.As(err, &refused) && refused.IsKMS():
+		why = "KMS refused to decrypt DOCKER_HUB_PASSWORD"
+	case errors.As(err, &refused) && refused.IsDenied():
 		why = fmt.Sprintf("%s was refused for DOCKER_HUB_ID and DOCKER_HUB_PASSWORD", refused.Action)
 	}
-	s.Anonymous.set(why)
+	s.Anonymous.set(why, err)
 	s.Note("warning: base images are pulled from Docker Hub anonymously: " + why)
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	bkclient "github.com/moby/buildkit/client"
@@ -88,8 +89,9 @@ func (e *ImageError) Unwrap() error { return e.Err }
 
 // DefinitionsError is a definitions file that could not be written or removed.
 type DefinitionsError struct {
-	File string
-	Err  error
+	File     string
+	Removing bool // the file of an earlier run, before anything is built
+	Err      error
 }
 
 func (e *DefinitionsError) Error() string { return e.File + ": " + e.Err.Error() }
@@ -104,13 +106,10 @@ type TagsError struct {
 func (e *TagsError) Error() string { return e.Err.Error() }
 func (e *TagsError) Unwrap() error { return e.Err }
 
-// Run does the whole job. The first failure stops what still runs and is the
+// Run does the whole job; RemoveOld has been called. The first failure stops what still runs and is the
 // error that comes back; no tag has moved then and no definitions file lies
 // there, unless the error is a *TagsError.
 func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error) {
-	if err := removeOld(p); err != nil {
-		return nil, err
-	}
 	creds, eng, err := prepare(ctx, p, d)
 	if eng != nil {
 		defer eng.Close()
@@ -134,12 +133,12 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error)
 	return pushed, writeDefinitions(p, pushed, o.Pin)
 }
 
-// removeOld takes the files of an earlier run away, so that a failed one
+// RemoveOld takes the files of an earlier run away, so that a failed one
 // leaves none.
-func removeOld(p *plan.Plan) error {
+func RemoveOld(p *plan.Plan) error {
 	for _, d := range p.Definitions {
 		if err := imagedef.Remove(d.File); err != nil {
-			return &DefinitionsError{File: d.File, Err: err}
+			return &DefinitionsError{File: d.File, Removing: true, Err: err}
 		}
 	}
 	return nil
@@ -254,43 +253,68 @@ func imageNames(host string, img plan.Image) (names []string) {
 	return names
 }
 
-// tag moves the tags, now that every image is whole. Manifests that an index
-// names go first, by digest.
+// tag moves the tags, now that every image is whole. It ends what it has begun:
+// a signal or a failure half way would leave some tags moved without a word.
 func tag(ctx context.Context, c *registry.Client, pushed []Pushed) error {
-	g, gctx := errgroup.WithContext(ctx)
-	for _, p := range pushed {
-		for _, m := range p.Built.Manifests[:len(p.Built.Manifests)-1] {
-			g.Go(func() error {
-				return wrap(p.Image, c.Repository(p.Image.Repository).PutManifest(gctx, m.Digest.String(), m.MediaType, m.Data))
-			})
-		}
-	}
-	if err := g.Wait(); err != nil {
+	ctx = context.WithoutCancel(ctx)
+	if err := putUntagged(ctx, c, pushed); err != nil {
 		return err
 	}
-	moved := make(chan string, len(pushed)*64)
-	g, gctx = errgroup.WithContext(ctx)
+	var mu sync.Mutex
+	var moved []string
+	var errs []error
+	var wg sync.WaitGroup
 	for _, p := range pushed {
 		for _, t := range p.Image.Tags {
-			g.Go(func() error {
+			wg.Go(func() {
 				m := p.Built.Root()
-				err := c.Repository(p.Image.Repository).PutManifest(gctx, t, m.MediaType, m.Data)
-				if err == nil {
-					moved <- p.Image.Repository + ":" + t
+				err := c.Repository(p.Image.Repository).PutManifest(ctx, t, m.MediaType, m.Data)
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					errs = append(errs, wrap(p.Image, err))
+				} else {
+					moved = append(moved, p.Image.Repository+":"+t)
 				}
-				return wrap(p.Image, err)
 			})
 		}
 	}
-	err := g.Wait()
-	if close(moved); err == nil || len(moved) == 0 {
-		return err
+	wg.Wait()
+	if len(errs) > 0 && len(moved) > 0 {
+		slices.Sort(moved)
+		errs[0] = &TagsError{Moved: moved, Err: errs[0]}
 	}
-	e := &TagsError{Err: err}
-	for t := range moved {
-		e.Moved = append(e.Moved, t)
+	return errors.Join(errs...)
+}
+
+// freePuts is how many manifests ECR takes in a second: putting a few more of
+// them first costs no waiting.
+const freePuts = 10
+
+// putUntagged puts what an index names, and, where several tags shall move and
+// it costs no waiting, every manifest by its digest: so a missing permission or
+// layer shows while no tag has moved.
+func putUntagged(ctx context.Context, c *registry.Client, pushed []Pushed) error {
+	tags := 0
+	for _, p := range pushed {
+		tags += len(p.Image.Tags)
 	}
-	return e
+	roots := tags > 1 && tags+len(pushed) <= freePuts
+	g, ctx := errgroup.WithContext(ctx)
+	for _, p := range pushed {
+		g.Go(func() error {
+			for i, m := range p.Built.Manifests {
+				if i == len(p.Built.Manifests)-1 && !roots {
+					break
+				}
+				if err := c.Repository(p.Image.Repository).PutManifest(ctx, m.Digest.String(), m.MediaType, m.Data); err != nil {
+					return wrap(p.Image, err)
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
 }
 
 func wrap(img plan.Image, err error) error {
@@ -337,7 +361,7 @@ func writeDefinitions(p *plan.Plan, pushed []Pushed, pin bool) error {
 	}
 	for i, d := range p.Definitions {
 		if err := imagedef.Write(d.File, contents[i]); err != nil {
-			_ = removeOld(p) // all of them or none
+			_ = RemoveOld(p) // all of them or none
 			return &DefinitionsError{File: d.File, Err: err}
 		}
 	}

@@ -82,6 +82,7 @@ func (b *builder) images() error {
 	}
 	var fallback string
 	for _, img := range images {
+		img.Tags = unique(img.Tags) // ["${IMAGE_TAG}", latest], where IMAGE_TAG is latest
 		if len(img.Tags) == 0 {
 			if fallback == "" {
 				var err error
@@ -95,6 +96,16 @@ func (b *builder) images() error {
 		b.plan.Images = append(b.plan.Images, img.Image)
 	}
 	return b.checkImages(images)
+}
+
+// unique keeps the first of each.
+func unique(in []string) (out []string) {
+	for _, s := range in {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // tag is for images that name none: the file's, IMAGE_TAG, or the commit.
@@ -232,11 +243,30 @@ func (b *builder) resolvePaths(img *imageConfig) {
 	default:
 		build.Dockerfile = filepath.Join(build.Context, df)
 	}
+	for _, list := range [][]string{build.CacheFrom, build.CacheTo} {
+		for i := range list {
+			list[i] = b.cachePath(list[i])
+		}
+	}
 	for name, dir := range build.AdditionalContexts {
 		if !Remote(dir) {
 			build.AdditionalContexts[name] = b.abs(dir)
 		}
 	}
+}
+
+// cachePath makes the folder of a local cache absolute.
+func (b *builder) cachePath(cache string) string {
+	parts := strings.Split(cache, ",")
+	if !slices.Contains(parts, "type=local") {
+		return cache
+	}
+	for i, p := range parts {
+		if k, v, ok := strings.Cut(p, "="); ok && (k == "src" || k == "dest") {
+			parts[i] = k + "=" + b.abs(v)
+		}
+	}
+	return strings.Join(parts, ",")
 }
 
 // checkImages finds what two images cannot share.
@@ -263,6 +293,25 @@ func (b *builder) checkImages(images []imageConfig) error {
 	return errs.orNil()
 }
 
+// file is where a definitions file goes.
+func (b *builder) file(d Definitions) string {
+	switch {
+	case d.File != "":
+		return b.abs(d.File)
+	case d.Format == ImageDetail:
+		return b.abs("imageDetail.json")
+	}
+	return b.abs(DefaultFile)
+}
+
+// files are the definitions files, before anything is known to be right.
+func (b *builder) files() (out []Definitions) {
+	for _, d := range b.config.definitions {
+		out = append(out, Definitions{File: b.file(d.Definitions)})
+	}
+	return out
+}
+
 func (b *builder) definitions() error {
 	var all []string
 	for _, img := range b.plan.Images {
@@ -272,16 +321,11 @@ func (b *builder) definitions() error {
 	if len(defs) == 0 {
 		defs = []definitionsConfig{{Definitions: Definitions{Format: ImageDefinitions}}}
 	}
+	b.plan.Definitions = nil
 	var errs Errors
 	files := map[string]bool{}
 	for _, d := range defs {
-		if d.File == "" {
-			d.File = DefaultFile
-			if d.Format == ImageDetail {
-				d.File = "imageDetail.json"
-			}
-		}
-		d.File = b.abs(d.File)
+		d.File = b.file(d.Definitions)
 		if files[d.File] {
 			errs = append(errs, &Error{Place: d.place, What: "two definitions are written to " + filepath.Base(d.File), Fix: "give each a file of its own"})
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -83,8 +84,8 @@ func parse(name string, data []byte, lookup func(string) (string, bool)) (*confi
 		return c, nil // an empty file is the environment alone
 	}
 	err = d.mapping("the configuration", map[string]reader{
-		"region":  d.checked("region", &c.region, checkRegion),
-		"account": d.checked("account", &c.account, checkAccount),
+		"region":  d.checked("region", &c.region, orEmpty(checkRegion)),
+		"account": d.checked("account", &c.account, orEmpty(checkAccount)),
 		"tag":     d.checked("tag", &c.tag, checkTag),
 		"docker_hub": func(n ast.Node) error {
 			c.hub = &loginConfig{host: DockerHub, place: d.fail(n, "", "").Place}
@@ -111,6 +112,16 @@ func parse(name string, data []byte, lookup func(string) (string, bool)) (*confi
 	})(root)
 	c.warnings = d.warnings
 	return c, err
+}
+
+// orEmpty lets a variable that is unset mean the default.
+func orEmpty(check func(string) *Error) func(string) *Error {
+	return func(s string) *Error {
+		if s == "" {
+			return nil
+		}
+		return check(s)
+	}
 }
 
 func (d *document) source(what string, into *Source, literal bool) reader {
@@ -275,18 +286,47 @@ func (d *document) secrets(into *map[string]Source) reader {
 	}
 }
 
+// extraHosts reads "host=ip" or "host:ip", in a list, or a mapping; a host may
+// have several addresses.
 func (d *document) extraHosts(into *[]string) reader {
-	m := map[string]string{}
-	return func(n ast.Node) error {
-		if err := d.pairs("extra_hosts", &m, "=:", false)(n); err != nil {
-			return err
+	add := func(n ast.Node, host, ip string) error {
+		ip = strings.Trim(ip, "[]")
+		if _, err := netip.ParseAddr(ip); err != nil && ip != HostGateway || host == "" {
+			return d.fail(n, fmt.Sprintf("extra_hosts: %q is not an address", ip), "write HOST=IP, or HOST="+HostGateway)
 		}
-		for _, host := range slices.Sorted(maps.Keys(m)) {
-			*into = append(*into, host+"="+strings.Trim(m[host], "[]"))
-		}
+		*into = append(*into, host+"="+ip)
 		return nil
 	}
+	return func(n ast.Node) error {
+		r, err := d.resolve(n)
+		if err != nil {
+			return err
+		}
+		if _, ok := r.(*ast.SequenceNode); ok {
+			return d.list("extra_hosts", func(n ast.Node) error {
+				s, err := d.scalar("extra_hosts", n)
+				if err != nil {
+					return err
+				}
+				i := strings.IndexAny(s, "=:")
+				if i < 0 {
+					return d.fail(n, fmt.Sprintf("extra_hosts: %q is not of the form host=ip", s), "")
+				}
+				return add(n, s[:i], s[i+1:])
+			})(n)
+		}
+		return d.each("extra_hosts", n, func(host string, _, v ast.Node) error {
+			s, err := d.scalar("extra_hosts."+host, v)
+			if err != nil {
+				return err
+			}
+			return add(v, host, s)
+		})
+	}
 }
+
+// HostGateway stands for the address that the engine's host has in a build.
+const HostGateway = "host-gateway"
 
 func (d *document) bytes(what string, into *int64) reader {
 	return func(n ast.Node) error {
@@ -315,7 +355,7 @@ func checkCache(c string) *Error {
 	if !strings.Contains(c, "=") && c != "" {
 		return nil
 	}
-	types := []string{"registry", "inline", "local", "gha", "s3", "azblob"}
+	types := []string{"registry", "inline", "local"}
 	for _, kv := range strings.Split(c, ",") {
 		if t, ok := strings.CutPrefix(kv, "type="); ok && slices.Contains(types, t) {
 			return nil

@@ -113,19 +113,40 @@ type Login struct {
 
 // Options are what the command line adds to environment and file.
 type Options struct {
-	Directory string        // where to look and resolve paths; "" for the working directory
-	File      string        // "" for ecsbuild.yml, ecsbuild.yaml, or none
-	Only      []string      // container names to keep; empty keeps all
-	Output    string        // replaces the name of the one definitions file
-	Environ   []string      // "KEY=value", as os.Environ
-	Commit    func() string // the commit of the checkout, "" for none; asked only when nothing else gives a tag
+	Directory  string        // where to look and resolve paths; "" for the working directory
+	File       string        // "" for ecsbuild.yml, ecsbuild.yaml, or none
+	Only       []string      // container names to keep; empty keeps all
+	Output     string        // replaces the name of the one definitions file
+	Environ    []string      // "KEY=value", as os.Environ
+	LoginsOnly bool          // registry and accounts, for login: no images, no definitions
+	Commit     func() string // the commit of the checkout, "" for none; asked only when nothing else gives a tag
 }
 
 // DefaultFile is the definitions file that the ECS deploy action looks for.
 const DefaultFile = "imagedefinitions.json"
 
-// Load resolves the plan. Its errors are of type *Error.
+// Load resolves the plan. Its errors are of type *Error or Errors. With an
+// error comes a plan of nothing but the definitions files, as far as they can
+// be told, so that a failed run can take those of an earlier one away.
 func Load(o Options) (*Plan, error) {
+	p, err := load(o)
+	if err == nil {
+		return p, nil
+	}
+	left := &Plan{Definitions: []Definitions{{File: filepath.Join(o.Directory, DefaultFile)}}}
+	if o.Output != "" {
+		left.Definitions[0].File = o.Output
+		if !filepath.IsAbs(o.Output) {
+			left.Definitions[0].File = filepath.Join(o.Directory, o.Output)
+		}
+	}
+	if p != nil && len(p.Definitions) > 0 && o.Output == "" {
+		left.Definitions = p.Definitions
+	}
+	return left, err
+}
+
+func load(o Options) (*Plan, error) {
 	dir, err := filepath.Abs(o.Directory)
 	if err != nil {
 		return nil, &Error{What: "cannot resolve the directory " + o.Directory, Why: err.Error()}
@@ -146,16 +167,25 @@ func Load(o Options) (*Plan, error) {
 		p.Warnings = append(p.Warnings, cfg.warnings...)
 	}
 	b := builder{plan: p, config: cfg, env: env, commit: o.Commit}
-	for _, step := range []func() error{b.registry, b.images, b.definitions, b.logins} {
+	steps := []func() error{b.registry, b.images, b.definitions, b.logins}
+	if o.LoginsOnly {
+		steps = []func() error{b.registry, b.logins}
+	} else {
+		p.Definitions = b.files()
+	}
+	for _, step := range steps {
 		if err := step(); err != nil {
-			return nil, err
+			return p, err
 		}
 	}
+	if o.LoginsOnly {
+		return p, nil
+	}
 	if err := p.output(o.Output); err != nil {
-		return nil, err
+		return p, err
 	}
 	if err := p.only(o.Only); err != nil {
-		return nil, err
+		return p, err
 	}
 	return p, p.checkFiles()
 }

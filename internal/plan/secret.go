@@ -8,13 +8,18 @@ import (
 
 // A Secret is a value that prints as [redacted] from every verb and encoder.
 // Reveal is the only way to it.
-type Secret struct{ value string }
+type Secret struct{ value *string } // a pointer, so that %v of what holds one shows an address at most
 
 // NewSecret wraps a value.
-func NewSecret(v string) Secret { return Secret{v} }
+func NewSecret(v string) Secret { return Secret{&v} }
 
 // Reveal gives the value to the one place that must send it.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
 
 const redacted = "[redacted]"
 
@@ -58,10 +63,10 @@ func (s Source) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // literal is allowed, the value itself.
 func parseSource(text string, literal bool, lookup func(string) (string, bool)) (Source, *Error) {
 	kind, name, ok := strings.Cut(text, ":")
+	if ok && name == "" && (kind == FromSSM || kind == FromSecretsManager || kind == FromEnv) {
+		return Source{}, &Error{What: kind + ": names nothing after the colon"}
+	}
 	if ok {
-		if name == "" {
-			return Source{}, &Error{What: fmt.Sprintf("%q names nothing after the colon", text)}
-		}
 		switch kind {
 		case FromSSM:
 			return Source{Kind: kind, Name: name}, nil

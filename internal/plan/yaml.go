@@ -338,9 +338,11 @@ func (d *document) pairs(what string, into *map[string]string, sep string, fromE
 		return d.each(what, n, func(key string, _, v ast.Node) error {
 			if r, err := d.resolve(v); err != nil {
 				return err
-			} else if _, ok := r.(*ast.NullNode); ok && fromEnv {
-				if v, ok := d.lookup(key); ok {
+			} else if _, ok := r.(*ast.NullNode); ok {
+				if v, ok := d.lookup(key); ok && fromEnv {
 					put(key, v)
+				} else if !fromEnv {
+					put(key, "")
 				}
 				return nil
 			}

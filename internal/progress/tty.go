@@ -17,7 +17,6 @@ import (
 type tty struct {
 	status chan *bkclient.SolveStatus
 	done   chan struct{}
-	notes  int
 }
 
 func newTTY(w io.Writer) (*tty, error) {
@@ -39,7 +38,6 @@ func newTTY(w io.Writer) (*tty, error) {
 
 func (t *tty) draw(e event) {
 	if e.note != "" {
-		t.notes++
 		now := time.Now()
 		t.status <- &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{{
 			Digest: digest.FromString(now.String() + e.note), Name: prefix(e.image, e.note), Started: &now, Completed: &now,

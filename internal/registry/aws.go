@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -38,7 +37,7 @@ func LoadAWS(ctx context.Context, region string) (*AWS, error) {
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, opts...)
 	if err != nil {
-		return nil, &AWSError{Action: "sts:GetCallerIdentity", Err: err}
+		return nil, &plan.Error{What: "the AWS configuration does not load", Why: err.Error(), Fix: "correct ~/.aws/config or the AWS_… variable that it names"}
 	}
 	if cfg.Region == "" {
 		return nil, &plan.Error{What: "no AWS region is configured", Fix: "set AWS_REGION, or region in ecsbuild.yml, to the region of your registry, as in us-east-1"}
@@ -201,5 +200,3 @@ func pickKeys(into Values, sources []plan.Source, id, value, region string) erro
 	}
 	return nil
 }
-
-func (t Token) String() string { return fmt.Sprintf("token for %s", t.Host.Name) }

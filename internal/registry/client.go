@@ -43,7 +43,13 @@ type Client struct {
 
 	mu    sync.Mutex
 	repos map[string]*Repository
-	where map[digest.Digest]string // a repository that holds the blob, for mounts
+	where map[digest.Digest]placed // where a blob is, for mounts
+}
+
+// placed is a repository that holds a blob, and its size in bytes.
+type placed struct {
+	repository string
+	size       int64
 }
 
 // NewClient makes a client; sent, where not nil, hears of every byte of a
@@ -57,7 +63,7 @@ func NewClient(host Host, auth Authorize, agent string, sent func(n int64)) *Cli
 		http:  &http.Client{Transport: newTransport()},
 		puts:  window{limit: putsPerSecond, length: time.Second + 50*time.Millisecond},
 		repos: map[string]*Repository{},
-		where: map[digest.Digest]string{},
+		where: map[digest.Digest]placed{},
 	}
 }
 
@@ -111,9 +117,14 @@ func (c *Client) do(ctx context.Context, repo string, r request) (*http.Response
 
 func (c *Client) once(ctx context.Context, r request, renew bool) (*http.Response, error) {
 	var body io.Reader
+	var stream *closing
 	switch {
 	case r.stream != nil:
-		body = r.stream
+		// The transport may read on for a moment after it has returned an
+		// answer that came early; the caller's buffer is the caller's again
+		// only when it has closed the body.
+		stream = &closing{Reader: r.stream, closed: make(chan struct{})}
+		body = stream
 	case r.body != nil:
 		rc, err := r.body()
 		if err != nil {
@@ -138,6 +149,12 @@ func (c *Client) once(ctx context.Context, r request, renew bool) (*http.Respons
 		req.SetBasicAuth(user, pass)
 	}
 	resp, err := c.http.Do(req)
+	if stream != nil {
+		select {
+		case <-stream.closed:
+		case <-time.After(10 * time.Second): // whoever writes has stopped writing
+		}
+	}
 	if err != nil {
 		var u *url.Error
 		if errors.As(err, &u) {
@@ -153,31 +170,37 @@ func (c *Client) once(ctx context.Context, r request, renew bool) (*http.Respons
 	return resp, nil
 }
 
+// closing tells when a body is closed.
+type closing struct {
+	io.Reader
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *closing) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return nil
+}
+
 // call is do for an exchange whose answer has no body of interest, tried
 // again with growing pauses while the failure is a passing one.
-func (c *Client) call(ctx context.Context, repo string, r request) (http.Header, int, error) {
-	return retry3(ctx, func() (http.Header, int, error) {
+func (c *Client) call(ctx context.Context, repo string, r request) (h http.Header, status int, err error) {
+	err = retry(ctx, func() error {
 		resp, err := c.do(ctx, repo, r)
 		if err != nil {
-			return nil, 0, err
+			return err
 		}
 		_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
 		_ = resp.Body.Close()
-		return resp.Header, resp.StatusCode, nil
+		h, status = resp.Header, resp.StatusCode
+		return nil
 	})
+	return h, status, err
 }
 
 // maxTries counts the first one; with the pauses below a throttled request
 // gets about 15 seconds.
 const maxTries = 6
-
-func retry3[A, B any](ctx context.Context, f func() (A, B, error)) (a A, b B, err error) {
-	err = retry(ctx, func() error {
-		a, b, err = f()
-		return err
-	})
-	return a, b, err
-}
 
 func retry(ctx context.Context, f func() error) error {
 	pause := backoff.NewExponentialBackOff()
@@ -186,6 +209,10 @@ func retry(ctx context.Context, f func() error) error {
 	pause.MaxInterval = 8 * time.Second
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := f()
+		var permanent *backoff.PermanentError
+		if errors.As(err, &permanent) {
+			return struct{}{}, err
+		}
 		var e *Error
 		if err != nil && (ctx.Err() != nil || !errors.As(err, &e) || !e.Temporary()) {
 			return struct{}{}, backoff.Permanent(err)

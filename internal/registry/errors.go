@@ -1,8 +1,11 @@
 package registry
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"regexp"
 	"strings"
@@ -58,8 +61,10 @@ func (e *Error) expired() bool {
 // Temporary says that the same request may succeed a moment later.
 func (e *Error) Temporary() bool {
 	switch s := e.Status(); {
-	case s == 0:
-		return true // no answer: reset, timeout, cut off
+	case s == 0: // no answer: reset, timeout, cut off; but not a fault of our own
+		var file *fs.PathError
+		var certificate *tls.CertificateVerificationError
+		return !errors.Is(e.Err, context.Canceled) && !errors.As(e.Err, &file) && !errors.As(e.Err, &certificate)
 	case s == http.StatusTooManyRequests, s == http.StatusRequestTimeout, s >= 500 && s != http.StatusNotImplemented:
 		return true
 	case s == http.StatusNotFound:
@@ -99,6 +104,17 @@ func (e *AWSError) Message() string {
 		return api.ErrorCode()
 	}
 	return e.Err.Error()
+}
+
+// IsKMS says that KMS refused to decrypt, and the service passed it on.
+func (e *AWSError) IsKMS() bool {
+	msg := e.Message()
+	return e.Code() != "" && (strings.Contains(msg, "KMS") || strings.Contains(msg, "kms:") || strings.HasPrefix(e.Code(), "InvalidKeyId"))
+}
+
+// IsDenied says that IAM refused the call.
+func (e *AWSError) IsDenied() bool {
+	return strings.Contains(e.Code(), "AccessDenied") || e.Code() == "UnauthorizedOperation"
 }
 
 var callerARN = regexp.MustCompile(`arn:aws[a-z-]*:(?:sts|iam)::[0-9]{12}:[A-Za-z0-9_+=,.@/-]+`)

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -98,7 +99,7 @@ func (l *Local) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	repo, err := l.Repo(m[1])
+	repo, err := l.open(m[1])
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -113,8 +114,8 @@ func (l *Local) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Repo opens a repository and reads back the manifests that it holds.
-func (l *Local) Repo(name string) (*localRepo, error) {
+// open opens a repository and reads back the manifests that it holds.
+func (l *Local) open(name string) (*localRepo, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if r := l.repos[name]; r != nil {
@@ -133,6 +134,8 @@ func (l *Local) Repo(name string) (*localRepo, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	// What an index names must be there before it: digests first, tags after.
+	sort.SliceStable(saved, func(i, j int) bool { return isDigest(saved[i].Name()) && !isDigest(saved[j].Name()) })
 	for _, f := range saved {
 		r.restore(name, f.Name())
 	}
@@ -140,10 +143,12 @@ func (l *Local) Repo(name string) (*localRepo, error) {
 	return r, nil
 }
 
+func isDigest(file string) bool { return strings.HasPrefix(file, "sha256") }
+
 // savedManifest is a manifest as it lies in the folder, named by its tag.
 type savedManifest struct {
-	MediaType string          `json:"mediaType"`
-	Manifest  json.RawMessage `json:"manifest"` // base64, to the byte
+	MediaType string `json:"mediaType"`
+	Manifest  []byte `json:"manifest"` // to the byte, so as base64
 }
 
 func (r *localRepo) restore(name, file string) {
@@ -152,12 +157,11 @@ func (r *localRepo) restore(name, file string) {
 		return
 	}
 	var s savedManifest
-	var body []byte
-	ref, err1 := url.PathUnescape(file)
-	if json.Unmarshal(data, &s) != nil || json.Unmarshal(s.Manifest, &body) != nil || err1 != nil {
+	ref, err := url.PathUnescape(file)
+	if json.Unmarshal(data, &s) != nil || err != nil {
 		return // half a file is a tag that is not there
 	}
-	req, err := http.NewRequest(http.MethodPut, "/v2/"+name+"/manifests/"+ref, bytes.NewReader(body))
+	req, err := http.NewRequest(http.MethodPut, "/v2/"+name+"/manifests/"+ref, bytes.NewReader(s.Manifest))
 	if err != nil {
 		return
 	}
@@ -178,15 +182,23 @@ func (r *localRepo) putManifest(w http.ResponseWriter, req *http.Request, ref st
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	raw, _ := json.Marshal(body)
-	data, _ := json.Marshal(savedManifest{MediaType: req.Header.Get("Content-Type"), Manifest: raw})
-	if err := os.WriteFile(filepath.Join(r.folder, "manifests", url.PathEscape(ref)), data, 0o644); err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	answer := &status{ResponseWriter: w}
+	r.handler.ServeHTTP(answer, req)
+	if answer.code != http.StatusCreated {
 		return
 	}
-	req.Body = io.NopCloser(bytes.NewReader(body))
-	r.handler.ServeHTTP(w, req)
+	data, _ := json.Marshal(savedManifest{MediaType: req.Header.Get("Content-Type"), Manifest: body})
+	_ = os.WriteFile(filepath.Join(r.folder, "manifests", url.PathEscape(ref)), data, 0o644) // unsaved, it is there until the end of the run
 }
+
+// status remembers what was answered.
+type status struct {
+	http.ResponseWriter
+	code int
+}
+
+func (s *status) WriteHeader(code int) { s.code = code; s.ResponseWriter.WriteHeader(code) }
 
 // upload takes POST, PATCH and PUT of one blob by way of a file.
 func (l *Local) upload(w http.ResponseWriter, r *http.Request, repo *localRepo, name, id string) {
@@ -202,7 +214,7 @@ func (l *Local) upload(w http.ResponseWriter, r *http.Request, repo *localRepo, 
 		l.mu.Lock()
 		l.uploads[id] = f
 		l.mu.Unlock()
-		l.located(w, name, id, http.StatusAccepted)
+		l.located(w, name, id, 0)
 		return
 	}
 	l.mu.Lock()
@@ -220,7 +232,12 @@ func (l *Local) upload(w http.ResponseWriter, r *http.Request, repo *localRepo, 
 		return
 	}
 	if r.Method == http.MethodPatch {
-		l.located(w, name, id, http.StatusAccepted)
+		got, err := f.Seek(0, io.SeekCurrent)
+		if err != nil {
+			fail(err)
+			return
+		}
+		l.located(w, name, id, got)
 		return
 	}
 	defer f.Close()
@@ -244,9 +261,11 @@ func (l *Local) upload(w http.ResponseWriter, r *http.Request, repo *localRepo, 
 	repo.handler.ServeHTTP(w, req)
 }
 
-func (l *Local) located(w http.ResponseWriter, name, id string, status int) {
+// located answers where an upload goes on, and how many bytes of it are here:
+// an engine takes the range for what has arrived.
+func (l *Local) located(w http.ResponseWriter, name, id string, got int64) {
 	w.Header().Set("Location", fmt.Sprintf("/v2/%s/blobs/uploads/%s", name, id))
 	w.Header().Set("Docker-Upload-UUID", id)
-	w.Header().Set("Range", "0-0")
-	w.WriteHeader(status)
+	w.Header().Set("Range", fmt.Sprintf("0-%d", max(0, got-1)))
+	w.WriteHeader(http.StatusAccepted)
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/singleflight"
 )
@@ -50,12 +51,25 @@ func (r *Repository) url(path string) string {
 	return fmt.Sprintf("%s://%s/v2/%s/%s", scheme, r.client.Host.Name, r.Name, path)
 }
 
-// Has asks whether a blob is there, and gives its size in bytes.
+// Has asks whether a blob is there, and gives its size in bytes, -1 where the
+// registry does not tell.
 func (r *Repository) Has(ctx context.Context, d digest.Digest) (size int64, ok bool, err error) {
 	if size, ok := r.lookup(d); ok {
 		return size, true, nil
 	}
-	_, err, _ = r.asks.Do(d.String(), func() (any, error) {
+	for {
+		err = r.ask(ctx, d)
+		if !errors.Is(err, context.Canceled) || ctx.Err() != nil {
+			break // else the one who asked for all of us has gone away
+		}
+	}
+	size, ok = r.lookup(d)
+	return size, ok, err
+}
+
+// ask sends the question once for all who have it at the moment.
+func (r *Repository) ask(ctx context.Context, d digest.Digest) error {
+	_, err, _ := r.asks.Do(d.String(), func() (any, error) {
 		r.mu.Lock()
 		_, there := r.known[d]
 		asked := there || r.absent[d]
@@ -64,18 +78,22 @@ func (r *Repository) Has(ctx context.Context, d digest.Digest) (size int64, ok b
 			return nil, nil
 		}
 		h, status, err := r.client.call(ctx, r.Name, request{action: actionHead, method: http.MethodHead, url: r.url("blobs/" + d.String()), accept: []int{http.StatusOK, http.StatusNotFound}})
-		if err == nil && status == http.StatusOK {
-			n, _ := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
+		switch {
+		case err != nil:
+		case status == http.StatusOK:
+			n, perr := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
+			if perr != nil {
+				n = -1
+			}
 			r.add(d, n)
-		} else if err == nil {
+		default:
 			r.mu.Lock()
 			r.absent[d] = true
 			r.mu.Unlock()
 		}
 		return nil, err
 	})
-	size, ok = r.lookup(d)
-	return size, ok, err
+	return err
 }
 
 func (r *Repository) lookup(d digest.Digest) (int64, bool) {
@@ -90,7 +108,7 @@ func (r *Repository) add(d digest.Digest, size int64) {
 	r.known[d] = size
 	r.mu.Unlock()
 	r.client.mu.Lock()
-	r.client.where[d] = r.Name
+	r.client.where[d] = placed{r.Name, size}
 	r.client.mu.Unlock()
 }
 
@@ -136,19 +154,26 @@ func (r *Repository) Put(ctx context.Context, d digest.Digest, size int64, open 
 		return err
 	}
 	defer release()
+	r.mu.Lock()
+	u := r.ready
+	r.ready = nil
+	r.mu.Unlock()
 	return retry(ctx, func() error {
-		u, err := r.begin(ctx, d)
-		if err != nil || u == nil {
-			return err
+		if u == nil {
+			if u, err = r.begin(ctx, d); err != nil || u == nil {
+				return err
+			}
 		}
+		this := u
+		u = nil // another try begins another upload
 		body, err := open()
 		if err != nil {
 			return err
 		}
-		if err := u.send(ctx, body, size); err != nil {
+		if err := this.send(ctx, body, size); err != nil {
 			return err
 		}
-		return u.commit(ctx, d)
+		return this.commit(ctx, d)
 	})
 }
 
@@ -193,20 +218,13 @@ func (r *Repository) begin(ctx context.Context, d digest.Digest) (*upload, error
 		r.client.mu.Lock()
 		from := r.client.where[d]
 		r.client.mu.Unlock()
-		if from != "" && from != r.Name {
-			u, err := r.post(ctx, target+"?"+url.Values{"mount": {d.String()}, "from": {from}}.Encode())
+		if from.repository != "" && from.repository != r.Name {
+			u, err := r.post(ctx, target+"?"+url.Values{"mount": {d.String()}, "from": {from.repository}}.Encode())
 			if err == nil && u == nil {
-				r.add(d, 0)
+				r.add(d, from.size)
 			}
 			return u, err
 		}
-	}
-	r.mu.Lock()
-	u := r.ready
-	r.ready = nil
-	r.mu.Unlock()
-	if u != nil {
-		return u, nil
 	}
 	return r.post(ctx, target)
 }
@@ -244,11 +262,21 @@ func (u *upload) commit(ctx context.Context, d digest.Digest) error {
 	q := target.Query()
 	q.Set("digest", d.String())
 	target.RawQuery = q.Encode()
-	resp, err := u.repo.client.do(ctx, u.repo.Name, request{action: actionCommit, method: http.MethodPut, url: target.String(), accept: []int{http.StatusCreated, http.StatusNoContent, http.StatusOK}})
+	// A layer that cannot be sent again is worth asking twice for its last step.
+	err = retry(ctx, func() error {
+		resp, err := u.repo.client.do(ctx, u.repo.Name, request{action: actionCommit, method: http.MethodPut, url: target.String(), accept: []int{http.StatusCreated, http.StatusNoContent, http.StatusOK}})
+		var e *Error
+		if errors.As(err, &e) && e.Status() < http.StatusTooManyRequests {
+			return backoff.Permanent(err)
+		}
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	_ = resp.Body.Close()
 	u.repo.add(d, u.sent)
 	return nil
 }
@@ -267,28 +295,20 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *counter) Close() error {
-	if rc, ok := c.r.(io.Closer); ok {
-		return rc.Close()
-	}
-	return nil
-}
-
 // PutManifest puts a manifest under a tag or its own digest, in step with
 // ECR's quota. It needs every blob and manifest that it names to be there.
 func (r *Repository) PutManifest(ctx context.Context, reference, mediaType string, data []byte) error {
-	_, _, err := retry3(ctx, func() (http.Header, int, error) {
+	err := retry(ctx, func() error {
 		if err := r.client.puts.wait(ctx); err != nil {
-			return nil, 0, err
+			return err
 		}
 		resp, err := r.client.do(ctx, r.Name, request{action: actionPutImage, method: http.MethodPut, url: r.url("manifests/" + reference), contentType: mediaType, size: int64(len(data)),
 			body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil },
 			accept: []int{http.StatusCreated, http.StatusOK, http.StatusAccepted}})
-		if err != nil {
-			return nil, 0, err
+		if err == nil {
+			_ = resp.Body.Close()
 		}
-		_ = resp.Body.Close()
-		return nil, 0, nil
+		return err
 	})
 	var e *Error
 	if errors.As(err, &e) {

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A workload is an application: the images that one build makes of one folder.
+type workload struct {
+	name   string
+	images []image
+	dir    string // the sources as they lie in the repository; a build gets a copy
+	yaml   bool   // configured by ecsbuild.yml; else, as most are, by the environment
+}
+
+// image is one of them; its paths are relative to the folder.
+type image struct{ name, context, dockerfile string }
+
+// app is two images from one folder, as a Laravel project has them: 60 MB of
+// own files on a base of 200 MB.
+func app(dir string) (*workload, error) {
+	w := &workload{name: "app", dir: dir, images: []image{{"php", ".", "docker/php/Dockerfile"}, {"nginx", ".", "docker/nginx/Dockerfile"}}}
+	f := newFiller(1)
+	for _, t := range []struct {
+		dir         string
+		count, size int
+	}{{"vendor", 1000, 40_000}, {"public", 60, 300_000}, {"src", 200, 10_000}} {
+		if err := f.tree(filepath.Join(dir, t.dir), t.count, t.size); err != nil {
+			return nil, err
+		}
+	}
+	return w, w.dockerfiles(map[string]string{
+		"docker/php/Dockerfile":   "FROM base\nCOPY vendor /app/vendor\nRUN echo ready > /app/installed\nCOPY src /app/src\n",
+		"docker/nginx/Dockerfile": "FROM base\nRUN echo ready > /installed\nCOPY public /app/public\n",
+	})
+}
+
+// eight is eight services with a step of two seconds each. The step comes
+// after a file of the service's own, or one would be every service's.
+func eight(dir string) (*workload, error) {
+	w := &workload{name: "eight", dir: dir}
+	for i := range 8 {
+		name := fmt.Sprintf("svc%d", i+1)
+		w.images = append(w.images, image{name, name, name + "/Dockerfile"})
+		if err := write(filepath.Join(dir, name, "data"), newFiller(uint64(10+i)).bytes(4_000_000)); err != nil {
+			return nil, err
+		}
+		if err := w.dockerfiles(map[string]string{name + "/Dockerfile": "FROM busybox\nCOPY data /data\nRUN sleep 2\n"}); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// hundred is more images than anybody has, to see what grows with them.
+func hundred(dir string) (*workload, error) {
+	w := &workload{name: "hundred", dir: dir, yaml: true}
+	yaml := strings.Builder{}
+	yaml.WriteString("images:\n")
+	for i := range 100 {
+		name := fmt.Sprintf("img%03d", i+1)
+		w.images = append(w.images, image{name, name, name + "/Dockerfile"})
+		fmt.Fprintf(&yaml, "  - {container: %s, repository: %s, context: %s, tags: [\"${IMAGE_TAG}\"]}\n", name, name, name)
+		if err := write(filepath.Join(dir, name, "data"), []byte(name+"\n")); err != nil {
+			return nil, err
+		}
+		if err := w.dockerfiles(map[string]string{name + "/Dockerfile": "FROM scratch\nCOPY data /data\n"}); err != nil {
+			return nil, err
+		}
+	}
+	return w, write(filepath.Join(dir, "ecsbuild.yml"), []byte(yaml.String()))
+}
+
+func (w *workload) dockerfiles(files map[string]string) error {
+	for name, text := range files {
+		if err := write(filepath.Join(w.dir, name), []byte(text)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkout gives a new host its copy of the sources. The times of its files
+// and folders are new, as after git clone.
+func (w *workload) checkout(to string) error { return os.CopyFS(to, os.DirFS(w.dir)) }
+
+// change changes one line of one own file in a checkout, to a text that no
+// change before had.
+func change(checkout string, n int) error {
+	files, err := filepath.Glob(filepath.Join(checkout, "src", "d00", "f0000.txt"))
+	if err != nil || len(files) != 1 {
+		return fmt.Errorf("no own file to change in %s: %v", checkout, err)
+	}
+	data, err := os.ReadFile(files[0])
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(files[0], append([]byte(fmt.Sprintf("change %d\n", n)), data...), 0o644)
+}
+
+// environment is the project's: what a buildspec for these images has set.
+func (w *workload) environment(tag string) []string {
+	env := []string{"IMAGE_TAG=" + tag}
+	for i, img := range w.images {
+		if w.yaml {
+			break
+		}
+		set := func(key, value string) { env = append(env, fmt.Sprintf("%s_%d=%s", key, i+1, value)) }
+		set("IMAGE_REPO_NAME", img.name)
+		set("CONTAINER_NAME", img.name)
+		set("DOCKERFILE", img.dockerfile)
+		set("BUILD_CONTEXT", img.context)
+	}
+	return env
+}
