@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/term"
 
+	"github.com/ecsbuild/ecsbuild/internal/imagedef"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
@@ -107,6 +109,9 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		return exited // --help
 	}
 	if err != nil {
+		if args[0] == "run" && !slices.Contains(args, "--dry-run") {
+			_ = imagedef.Remove(plan.DefaultFile) // no failed run leaves an old one
+		}
 		return usage(stderr, err)
 	}
 	err = kctx.Run(a)

@@ -78,6 +78,11 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 		s.rig.ExpireTokens()
 	case "hub-account":
 		s.rig.HubAccount(arg(0), arg(1))
+	case "differ": // rig differ REPOSITORY TAG REPOSITORY TAG
+		one, two := s.rig.Manifest(awsrig.Account, arg(0), arg(1)), s.rig.Manifest(awsrig.Account, arg(2), arg(3))
+		if one == nil || two == nil || bytes.Equal(one, two) {
+			ts.Fatalf("%s:%s and %s:%s are the same image, or not there", arg(0), arg(1), arg(2), arg(3))
+		}
 	case "hub-refuse-all":
 		s.rig.RefuseAllPulls(awsrig.HubLimitOld)
 	case "hub-refuse-anonymous":
@@ -392,6 +397,9 @@ func (s *stage) checkImage(repo, tag string) error {
 		return fmt.Errorf("%d diffIDs and %d layers", len(cfg.RootFS.DiffIDs), len(m.Layers))
 	}
 	for i, l := range m.Layers {
+		if packed, err := s.blob(repo, l.Digest.String(), false); err != nil || int64(len(packed)) != l.Size {
+			return fmt.Errorf("layer %d has %d bytes, the manifest says %d: %v", i, len(packed), l.Size, err)
+		}
 		raw, err := s.blob(repo, l.Digest.String(), true)
 		if err != nil {
 			return err
