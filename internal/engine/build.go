@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	bkclient "github.com/moby/buildkit/client"
@@ -46,6 +47,9 @@ type Bases interface {
 	Seen(ref, platform string)
 	// Layer finds a layer of a base image that was seen, with its size in bytes.
 	Layer(ctx context.Context, d digest.Digest) (size int64, open func() (io.ReadCloser, error), ok bool)
+	// Copy puts every layer of a base image that was seen; it stops at the first
+	// that fails.
+	Copy(ctx context.Context, ref, platform string, put func(ctx context.Context, d digest.Digest, size int64, open func() (io.ReadCloser, error)) error) error
 }
 
 // Built is an image whose blobs are in its Sink; no tag names it yet.
@@ -77,7 +81,9 @@ func (e *Engine) Build(ctx context.Context, r Request, sink Sink) (*Built, error
 	}
 	slot := door.Open(r.Image, sink, r.Bases)
 	defer slot.Close()
-	if _, err := e.solve(ctx, &r, moby(append(slices.Clone(r.Names), slot.Name)), false); err != nil {
+	copies := newCopies(r.Image, sink)
+	defer copies.end()
+	if _, err := e.solve(ctx, &r, moby(append(slices.Clone(r.Names), slot.Name)), copies, false); err != nil {
 		return nil, err
 	}
 	return e.push(ctx, slot)
@@ -91,7 +97,9 @@ func (e *Engine) BuildLocal(ctx context.Context, r Request) error {
 		r.Note("built and dropped: " + e.String() + " keeps no images")
 		export = nil
 	}
-	_, err := e.solve(ctx, &r, export, false)
+	copies := newCopies(r.Image, nil)
+	defer copies.end()
+	_, err := e.solve(ctx, &r, export, copies, false)
 	return err
 }
 
@@ -106,8 +114,10 @@ const maxExports = 4
 // buildBlobs exports through BuildKit's content store protocol.
 func (e *Engine) buildBlobs(ctx context.Context, r Request, sink Sink) (*Built, error) {
 	for try := 1; ; try++ {
+		copies := newCopies(r.Image, sink)
 		store := &blobStore{sink: sink, kept: map[digest.Digest][]byte{}}
-		res, err := e.solve(ctx, &r, []bkclient.ExportEntry{{Type: bkclient.ExporterOCI, Attrs: map[string]string{"tar": "false"}, OutputStore: store}}, try > 1)
+		res, err := e.solve(ctx, &r, []bkclient.ExportEntry{{Type: bkclient.ExporterOCI, Attrs: map[string]string{"tar": "false"}, OutputStore: store}}, copies, try > 1)
+		copies.end()
 		if err == nil {
 			return store.collect(ctx, res.ExporterResponse)
 		}
@@ -173,7 +183,7 @@ func (s *blobStore) walk(ctx context.Context, d ocispec.Descriptor, b *Built) er
 
 // solve runs BuildKit's Dockerfile frontend. again leaves out what would
 // build anew what has just been built.
-func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.ExportEntry, again bool) (*bkclient.SolveResponse, error) {
+func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.ExportEntry, copies *copies, again bool) (*bkclient.SolveResponse, error) {
 	opt, err := e.solveOpt(r)
 	if err != nil {
 		return nil, err
@@ -183,19 +193,22 @@ func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.Expor
 	}
 	opt.Exports = exports
 	log := newStepLog()
+	copying, stop := context.WithCancel(ctx)
 	status := make(chan *bkclient.SolveStatus)
 	drained := make(chan struct{})
 	go func() { // until it is closed, whatever became of ctx
 		defer close(drained)
 		for s := range status {
 			log.add(s)
-			r.bases(s)
+			r.bases(copying, s, copies)
 			r.Status(s)
 		}
 	}()
 	res, err := e.bk.Solve(ctx, nil, opt, status)
 	<-drained
+	copies.stop = stop
 	if err != nil {
+		copies.end()
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -210,20 +223,64 @@ func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.Expor
 // fromStep is how BuildKit names the step that takes a base image.
 var fromStep = regexp.MustCompile(`FROM (\S+@sha256:[0-9a-f]{64})`)
 
-func (r *Request) bases(s *bkclient.SolveStatus) {
+// bases hears of base images from the steps of a build. The one whose layers
+// the image ends up with is on its way to the registry while the rest is built;
+// what cannot be copied, the engine sends.
+func (r *Request) bases(ctx context.Context, s *bkclient.SolveStatus, copies *copies) {
 	if r.Bases == nil {
 		return
 	}
 	for _, v := range s.Vertexes {
-		if m := fromStep.FindStringSubmatch(v.Name); m != nil {
-			// Layers are lent to an engine on this host alone, which builds for it.
-			platform := "linux/" + runtime.GOARCH
-			if len(r.Image.Build.Platforms) > 0 {
-				platform = r.Image.Build.Platforms[0]
-			}
-			r.Bases.Seen(m[1], platform)
+		m := fromStep.FindStringSubmatch(v.Name)
+		if m == nil {
+			continue
+		}
+		ref := m[1]
+		// One platform is copied: that of the image, or of the engine, which
+		// lends its loopback and so its processor.
+		platform := "linux/" + runtime.GOARCH
+		switch len(r.Image.Build.Platforms) {
+		case 0:
+		case 1:
+			platform = r.Image.Build.Platforms[0]
+		default:
+			return
+		}
+		r.Bases.Seen(ref, platform)
+		if name, _, _ := strings.Cut(ref, "@"); copies.sink != nil && name == copies.base && !copies.begun {
+			copies.begun = true
+			copies.wg.Go(func() { _ = r.Bases.Copy(ctx, ref, platform, copies.sink.Put) })
 		}
 	}
+}
+
+// copies are the layers of a base image on their way.
+type copies struct {
+	sink  Sink   // nil where nothing is pushed
+	base  string // the base image that counts
+	begun bool
+	wg    sync.WaitGroup
+	stop  context.CancelFunc
+}
+
+// end stops what nobody waits for any more: a layer that the image needs has
+// been waited for, by whoever would have sent it.
+func (c *copies) end() {
+	if c.stop != nil {
+		c.stop()
+	}
+	c.wg.Wait()
+}
+
+func newCopies(img plan.Image, sink Sink) *copies {
+	c := &copies{sink: sink}
+	if sink == nil || plan.Remote(img.Build.Context) {
+		return c
+	}
+	if d, err := ReadDockerfile(img); err == nil {
+		c.base = d.Base(img.Build.Target)
+	}
+	return c
 }
 
 func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {

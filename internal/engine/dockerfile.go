@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 
@@ -20,7 +21,9 @@ type Dockerfile struct {
 	Stages []string // their names, "" for one without
 	Bases  []string // base images, variables not resolved left out
 	Args   []string // build arguments that are declared
-	custom bool     // its syntax is not ours to judge
+
+	parents map[string]string // what each stage begins with, by name and by number
+	custom  bool              // its syntax is not ours to judge
 }
 
 // ReadDockerfile parses the Dockerfile of a local build as BuildKit would. Its
@@ -49,7 +52,7 @@ func ReadDockerfile(img plan.Image) (*Dockerfile, error) {
 		}
 		return nil, e
 	}
-	d := &Dockerfile{}
+	d := &Dockerfile{parents: map[string]string{}}
 	declare := func(args []instructions.KeyValuePairOptional) {
 		for _, kv := range args {
 			d.Args = append(d.Args, kv.Key)
@@ -62,6 +65,7 @@ func ReadDockerfile(img plan.Image) (*Dockerfile, error) {
 		if base := s.BaseName; base != "scratch" && !strings.Contains(base, "$") && !slices.Contains(d.Stages, strings.ToLower(base)) && !slices.Contains(d.Bases, base) {
 			d.Bases = append(d.Bases, base)
 		}
+		d.parents[strconv.Itoa(len(d.Stages))], d.parents[strings.ToLower(s.Name)] = s.BaseName, s.BaseName
 		d.Stages = append(d.Stages, strings.ToLower(s.Name))
 		for _, c := range s.Commands {
 			if arg, ok := c.(*instructions.ArgCommand); ok {
@@ -70,6 +74,28 @@ func ReadDockerfile(img plan.Image) (*Dockerfile, error) {
 		}
 	}
 	return d, nil
+}
+
+// Base is the base image whose layers a target ends up with, as BuildKit spells
+// it: docker.io/library/php:8. It is "" for scratch and for what a variable names.
+func (d *Dockerfile) Base(target string) string {
+	stage := strings.ToLower(target)
+	if stage == "" {
+		stage = strconv.Itoa(len(d.Stages) - 1)
+	}
+	base := ""
+	for range d.Stages {
+		parent, ok := d.parents[stage]
+		if !ok {
+			break
+		}
+		base, stage = parent, strings.ToLower(parent)
+	}
+	named, err := reference.ParseNormalizedNamed(base)
+	if err != nil || base == "scratch" || strings.Contains(base, "$") {
+		return ""
+	}
+	return reference.TagNameOnly(named).String()
 }
 
 // predefined are the arguments that every Dockerfile has.

@@ -320,6 +320,7 @@ func (s *Slot) putManifest(w http.ResponseWriter, r *http.Request) {
 // sink once it has grown past smallBlob.
 type doorUpload struct {
 	mu     sync.Mutex
+	got    int64 // bytes so far
 	buf    bytes.Buffer
 	commit func(context.Context, digest.Digest) error
 }
@@ -334,14 +335,16 @@ func (d *Door) begin(w http.ResponseWriter, slot *Slot) {
 	d.mu.Lock()
 	d.uploads[id] = &doorUpload{}
 	d.mu.Unlock()
-	slot.uploadAnswer(w, id, 0, http.StatusAccepted)
+	slot.uploadAnswer(w, id, 0)
 }
 
-func (s *Slot) uploadAnswer(w http.ResponseWriter, id string, size int, status int) {
+// uploadAnswer says where an upload goes on and how much of it is here: the
+// engine writes that size into its manifest.
+func (s *Slot) uploadAnswer(w http.ResponseWriter, id string, got int64) {
 	w.Header().Set("Location", "/v2/"+s.path+"/blobs/uploads/"+id)
 	w.Header().Set("Docker-Upload-UUID", id)
-	w.Header().Set("Range", fmt.Sprintf("0-%d", max(0, size-1)))
-	w.WriteHeader(status)
+	w.Header().Set("Range", fmt.Sprintf("0-%d", max(0, got-1)))
+	w.WriteHeader(http.StatusAccepted)
 }
 
 func (d *Door) upload(w http.ResponseWriter, r *http.Request, slot *Slot, id string) {
@@ -367,7 +370,7 @@ func (d *Door) upload(w http.ResponseWriter, r *http.Request, slot *Slot, id str
 			return
 		}
 		if r.Method == http.MethodPatch {
-			slot.uploadAnswer(w, id, u.buf.Len(), http.StatusAccepted)
+			slot.uploadAnswer(w, id, u.got)
 			return
 		}
 		want, err := digest.Parse(r.URL.Query().Get("digest"))
@@ -389,6 +392,7 @@ func (d *Door) upload(w http.ResponseWriter, r *http.Request, slot *Slot, id str
 
 // take reads a body: into memory while it is small, then through to the sink.
 func (u *doorUpload) take(r *http.Request, sink Sink) error {
+	r.Body = &countReader{r.Body, &u.got}
 	if u.commit == nil {
 		if _, err := io.CopyN(&u.buf, r.Body, int64(smallBlob-u.buf.Len())+1); errors.Is(err, io.EOF) {
 			return nil
@@ -405,6 +409,17 @@ func (u *doorUpload) take(r *http.Request, sink Sink) error {
 		return err
 	}
 	return errors.New("the engine sent a layer in several parts, and the door takes one")
+}
+
+type countReader struct {
+	io.ReadCloser
+	n *int64
+}
+
+func (c *countReader) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	*c.n += int64(n)
+	return n, err
 }
 
 func (u *doorUpload) finish(ctx context.Context, sink Sink, want digest.Digest) error {

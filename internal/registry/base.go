@@ -16,6 +16,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
@@ -99,6 +100,43 @@ func (b *Bases) Layer(ctx context.Context, d digest.Digest) (size int64, open fu
 		}
 	}
 	return 0, nil, false
+}
+
+// copiesAtOnce bounds the layers of one base image that travel side by side.
+const copiesAtOnce = 3
+
+// Copy puts every layer of a base image that was seen. Reading its manifest
+// counts as a pull at Docker Hub: where the record does not have it, and the
+// pulls are an anonymous address's few, nothing is copied ahead.
+func (b *Bases) Copy(ctx context.Context, ref, platform string, put func(context.Context, digest.Digest, int64, func() (io.ReadCloser, error)) error) error {
+	d, err := name.NewDigest(ref)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	key := d.DigestStr() + " " + platform
+	img := b.images[key]
+	b.mu.Unlock()
+	if img == nil {
+		return nil
+	}
+	host := plan.CanonicalHost(img.ref.RegistryStr())
+	_, _, account := b.login(ctx, host)
+	b.mu.Lock()
+	_, known := b.record[key]
+	b.mu.Unlock()
+	if !known && !account && host == plan.DockerHub {
+		return nil
+	}
+	img.once.Do(func() { img.layers = b.layers(ctx, key, img) })
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(copiesAtOnce)
+	for _, l := range img.layers {
+		g.Go(func() error {
+			return put(ctx, l.Digest, l.Size, func() (io.ReadCloser, error) { return b.open(ctx, img, l.Digest) })
+		})
+	}
+	return g.Wait()
 }
 
 // layers reads a base's manifest, or the record of it. What cannot be had is
