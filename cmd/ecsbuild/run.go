@@ -43,7 +43,7 @@ func (c *runCmd) Run(a *app) error {
 	for _, img := range p.Images {
 		names = append(names, img.Name())
 	}
-	display, err := progress.New(progress.Mode(c.Progress), a.stderr, isTerminal(a.stderr), names)
+	display, err := progress.New(progress.Mode(c.Progress), a.stderr, isTerminal(a.stderr) && a.getenv("TERM") != "dumb", names)
 	if err != nil {
 		return &plan.Error{What: err.Error(), Fix: "use --progress plain"}
 	}
@@ -106,6 +106,9 @@ func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
 		return nil, err
 	}
 	r.display.Note("", "building with "+e.String())
+	if free, ok := e.FreeDisk(); ok && free < engine.LowDisk {
+		r.display.Note("", "warning: the engine has only "+progress.Bytes(free)+" of disk left")
+	}
 	return e, nil
 }
 

@@ -151,9 +151,6 @@ func (p Patient) repositories(ctx context.Context, a *registry.AWS, creds *pipel
 	return out
 }
 
-// lowDisk is what an engine should have left, in bytes.
-const lowDisk = 2 << 30
-
 func (p Patient) engine(ctx context.Context) []Check {
 	e, err := p.Engine(ctx)
 	if err != nil {
@@ -164,7 +161,7 @@ func (p Patient) engine(ctx context.Context) []Check {
 	switch free, ok := e.FreeDisk(); {
 	case !ok:
 		out = append(out, Check{Name: "disk", Verdict: NotChecked, Text: "the engine's disk is not on this machine"})
-	case free < lowDisk:
+	case free < engine.LowDisk:
 		out = append(out, Check{Name: "disk", Verdict: Warning, Text: fmt.Sprintf("%.1f GB are free where the engine keeps its images", float64(free)/1e9), Found: []Finding{{Do: []string{"make room:", "  docker system prune"}}}})
 	default:
 		out = append(out, Check{Name: "disk", Verdict: OK, Text: fmt.Sprintf("%.0f GB are free", float64(free)/1e9)})

@@ -290,7 +290,7 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 	}
 	attrs := map[string]string{}
 	mounts := map[string]fsutil.FS{}
-	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(folders(b)...)}
+	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(folders(r.Image)...)}
 	var err error
 	if opt.Session, err = r.attachables(); err != nil {
 		return opt, err
@@ -388,7 +388,7 @@ func (e *Engine) localContext(r *Request, opt *bkclient.SolveOpt) error {
 	if err != nil {
 		return err
 	}
-	shared, err := r.Contexts.session(b.Context, fs)
+	shared, err := r.Contexts.session(r.Image, fs)
 	if err != nil {
 		return err
 	}

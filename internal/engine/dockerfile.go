@@ -21,6 +21,7 @@ type Dockerfile struct {
 	Stages []string // their names, "" for one without
 	Bases  []string // base images, variables not resolved left out
 	Args   []string // build arguments that are declared
+	Reads  []string // what COPY and ADD take from the context, sorted
 
 	parents map[string]string // what each stage begins with, by name and by number
 	custom  bool              // its syntax is not ours to judge
@@ -68,11 +69,20 @@ func ReadDockerfile(img plan.Image) (*Dockerfile, error) {
 		d.parents[strconv.Itoa(len(d.Stages))], d.parents[strings.ToLower(s.Name)] = s.BaseName, s.BaseName
 		d.Stages = append(d.Stages, strings.ToLower(s.Name))
 		for _, c := range s.Commands {
-			if arg, ok := c.(*instructions.ArgCommand); ok {
-				declare(arg.Args)
+			switch c := c.(type) {
+			case *instructions.ArgCommand:
+				declare(c.Args)
+			case *instructions.CopyCommand:
+				if c.From == "" {
+					d.Reads = append(d.Reads, c.SourcePaths...)
+				}
+			case *instructions.AddCommand:
+				d.Reads = append(d.Reads, c.SourcePaths...)
 			}
 		}
 	}
+	slices.Sort(d.Reads)
+	d.Reads = slices.Compact(d.Reads)
 	return d, nil
 }
 

@@ -22,6 +22,7 @@ type Engine struct {
 	Version  string // "28.5.2", "buildkitd v0.34.2"
 	Store    Store
 
+	root   string         // folder of the engine's images, as the engine knows it
 	docker *client.Client // nil for a buildkitd
 	bk     *bkclient.Client
 
@@ -118,7 +119,7 @@ func (e *Engine) detect(ctx context.Context) error {
 	e.Store = Classic
 	info, err := e.docker.Info(ctx, client.InfoOptions{})
 	if err == nil {
-		e.Version = info.Info.ServerVersion
+		e.Version, e.root = info.Info.ServerVersion, info.Info.DockerRootDir
 		for _, kv := range info.Info.DriverStatus {
 			if kv[0] == "driver-type" && kv[1] == "io.containerd.snapshotter.v1" {
 				e.Store = Containerd

@@ -77,10 +77,13 @@ func (r *Request) attachables() ([]session.Attachable, error) {
 	return out, nil
 }
 
-// Contexts sends each folder that several images are built from through one
-// session, so that BuildKit reads it once.
+// Contexts sends what several images read of one folder through one session,
+// so that BuildKit fetches it once. Images that read different files of it have
+// sessions of their own: BuildKit sends each just those, and keeps them apart
+// for the next run.
 type Contexts struct {
 	engine *Engine
+	keys   map[string]string // of each image, by its name
 	uses   map[string]int
 
 	mu     sync.Mutex
@@ -88,11 +91,16 @@ type Contexts struct {
 	wg     sync.WaitGroup
 }
 
-// NewContexts counts the uses of each folder.
+// NewContexts finds the images that read the same.
 func (e *Engine) NewContexts(images []plan.Image) *Contexts {
-	c := &Contexts{engine: e, uses: map[string]int{}, shared: map[string]*session.Session{}}
+	c := &Contexts{engine: e, keys: map[string]string{}, uses: map[string]int{}, shared: map[string]*session.Session{}}
 	for _, img := range images {
-		c.uses[img.Build.Context]++
+		key := img.Name()
+		if d, err := ReadDockerfile(img); err == nil {
+			key = sharedKey(append([]string{img.Build.Context}, d.Reads...)...)
+		}
+		c.keys[img.Name()] = key
+		c.uses[key]++
 	}
 	return c
 }
@@ -103,24 +111,25 @@ const (
 	dockerfileName = "dockerfile"
 )
 
-// session gives the ID of the shared session for a folder, "" where the
-// folder has one user only.
-func (c *Contexts) session(dir string, fs fsutil.FS) (string, error) {
-	if c.uses[dir] < 2 {
+// session gives the ID of the shared session for an image's context, "" where
+// nobody shares it.
+func (c *Contexts) session(img plan.Image, fs fsutil.FS) (string, error) {
+	key := c.keys[img.Name()]
+	if c.uses[key] < 2 {
 		return "", nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s := c.shared[dir]; s != nil {
+	if s := c.shared[key]; s != nil {
 		return s.ID(), nil
 	}
 	// The session outlives a cancelled build; Close ends it.
-	s, err := session.NewSession(context.Background(), sharedKey(dir))
+	s, err := session.NewSession(context.Background(), key)
 	if err != nil {
 		return "", err
 	}
 	s.Allow(filesync.NewFSSyncProvider(filesync.StaticDirSource{contextName: fs}))
-	c.shared[dir] = s
+	c.shared[key] = s
 	c.wg.Go(func() { _ = s.Run(context.Background(), c.engine.sessionDialer()) })
 	return s.ID(), nil
 }
@@ -143,9 +152,11 @@ func sharedKey(dirs ...string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// folders are all that a build mounts from this machine.
-func folders(b plan.Build) []string {
-	out := []string{b.Context, filepath.Dir(b.Dockerfile)}
+// folders are all that a build mounts from this machine, and the image's name:
+// images that are built at once must not take each other's copies.
+func folders(img plan.Image) []string {
+	b := img.Build
+	out := []string{img.Name(), b.Context, filepath.Dir(b.Dockerfile)}
 	for _, name := range slices.Sorted(maps.Keys(b.AdditionalContexts)) {
 		out = append(out, name+"="+b.AdditionalContexts[name])
 	}
