@@ -1,16 +1,12 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -126,116 +122,6 @@ func (s *Slot) Close() {
 	delete(s.door.slots, s.path)
 }
 
-// push has the engine push through the slot and gives the manifest that it
-// put there. The name that it was pushed under is taken away again.
-func (e *Engine) push(ctx context.Context, s *Slot) (*Built, error) {
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		_, _ = e.docker.ImageRemove(ctx, s.Name, client.ImageRemoveOptions{})
-	}()
-	m, err := e.pushOnce(ctx, s)
-	if ctx.Err() == nil && s.lendNoMore() {
-		m, err = e.pushOnce(ctx, s)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &Built{Manifests: []Manifest{m}}, nil
-}
-
-func (e *Engine) pushOnce(ctx context.Context, s *Slot) (Manifest, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	s.mu.Lock()
-	s.ctx, s.cancel = ctx, cancel
-	s.mu.Unlock()
-	auth, _ := json.Marshal(map[string]string{"username": doorUser, "password": s.door.password, "serveraddress": s.door.addr})
-	resp, err := e.docker.ImagePush(ctx, s.Name, client.ImagePushOptions{RegistryAuth: base64.URLEncoding.EncodeToString(auth)})
-	if err == nil {
-		err = resp.Wait(ctx)
-		_ = resp.Close()
-	}
-	s.copies.Wait()
-	select {
-	case m := <-s.manifest:
-		return m, nil
-	default:
-	}
-	if cause := context.Cause(ctx); cause != nil {
-		return Manifest{}, cause
-	}
-	s.mu.Lock()
-	failed := s.failed
-	s.mu.Unlock()
-	if failed != nil {
-		return Manifest{}, failed
-	}
-	if err == nil {
-		err = errors.New("the engine ended its push without a manifest")
-	}
-	return Manifest{}, fmt.Errorf("%s pushes: %w", e, err)
-}
-
-// lendNoMore says whether a layer could not be copied. The engine has these
-// layers as well, and sends them itself the next time.
-func (s *Slot) lendNoMore() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	failed := s.copied != nil
-	if failed {
-		s.bases, s.copied = nil, nil
-	}
-	return failed
-}
-
-// lend answers for a layer that the registry lacks and a base image has: it is
-// copied from the base's registry while the engine goes on.
-func (s *Slot) lend(d digest.Digest) (size int64, ok bool) {
-	s.mu.Lock()
-	ctx, bases := s.ctx, s.bases
-	s.mu.Unlock()
-	if bases == nil || ctx == nil {
-		return 0, false
-	}
-	size, open, ok := bases.Layer(ctx, d)
-	if !ok {
-		return 0, false
-	}
-	s.copies.Go(func() {
-		if err := s.sink.Put(ctx, d, size, open); err != nil {
-			s.mu.Lock()
-			if s.copied == nil {
-				s.copied = err
-			}
-			s.mu.Unlock()
-		}
-	})
-	return size, true
-}
-
-// maxFailures is how many passing failures of the sink end a push: the sink has
-// tried each several times, and the engine would five times more.
-const maxFailures = 3
-
-// fail keeps the sink's own words, and ends the push with them when trying
-// again is of no use.
-func (s *Slot) fail(err error) {
-	if errors.Is(err, context.Canceled) {
-		return
-	}
-	var temporary interface{ Temporary() bool }
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.failed = err
-	if s.failures++; s.failures < maxFailures && errors.As(err, &temporary) && temporary.Temporary() {
-		return
-	}
-	if s.cancel != nil {
-		s.cancel(err)
-	}
-}
-
 var doorPath = regexp.MustCompile(`^/v2/(.+)/(blobs|manifests)/(uploads/)?([^/]*)$`)
 
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -314,128 +200,6 @@ func (s *Slot) putManifest(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Docker-Content-Digest", m.Digest.String())
 	w.WriteHeader(http.StatusCreated)
-}
-
-// doorUpload is one blob on its way: at first in memory, and straight to the
-// sink once it has grown past smallBlob.
-type doorUpload struct {
-	mu     sync.Mutex
-	got    int64 // bytes so far
-	buf    bytes.Buffer
-	commit func(context.Context, digest.Digest) error
-}
-
-// smallBlob is the size below which an engine does not ask for the digests
-// that it knows of a layer before it sends it, in bytes. Such a layer is taken
-// into memory, and dropped when the registry has it.
-const smallBlob = 10 << 20
-
-func (d *Door) begin(w http.ResponseWriter, slot *Slot) {
-	id := rand.Text()
-	d.mu.Lock()
-	d.uploads[id] = &doorUpload{}
-	d.mu.Unlock()
-	slot.uploadAnswer(w, id, 0)
-}
-
-// uploadAnswer says where an upload goes on and how much of it is here: the
-// engine writes that size into its manifest.
-func (s *Slot) uploadAnswer(w http.ResponseWriter, id string, got int64) {
-	w.Header().Set("Location", "/v2/"+s.path+"/blobs/uploads/"+id)
-	w.Header().Set("Docker-Upload-UUID", id)
-	w.Header().Set("Range", fmt.Sprintf("0-%d", max(0, got-1)))
-	w.WriteHeader(http.StatusAccepted)
-}
-
-func (d *Door) upload(w http.ResponseWriter, r *http.Request, slot *Slot, id string) {
-	d.mu.Lock()
-	u := d.uploads[id]
-	if r.Method == http.MethodPut || r.Method == http.MethodDelete {
-		delete(d.uploads, id)
-	}
-	d.mu.Unlock()
-	if u == nil {
-		doorError(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "there is no such upload")
-		return
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	switch r.Method {
-	case http.MethodDelete:
-		w.WriteHeader(http.StatusNoContent)
-	case http.MethodPatch, http.MethodPut:
-		if err := u.take(r, slot.sink); err != nil {
-			slot.fail(err)
-			doorError(w, http.StatusBadGateway, "UNKNOWN", "the upload broke off")
-			return
-		}
-		if r.Method == http.MethodPatch {
-			slot.uploadAnswer(w, id, u.got)
-			return
-		}
-		want, err := digest.Parse(r.URL.Query().Get("digest"))
-		if err == nil {
-			err = u.finish(r.Context(), slot.sink, want)
-		}
-		if err != nil {
-			slot.fail(err)
-			doorError(w, http.StatusBadGateway, "UNKNOWN", "the upload could not be completed")
-			return
-		}
-		w.Header().Set("Location", "/v2/"+slot.path+"/blobs/"+want.String())
-		w.Header().Set("Docker-Content-Digest", want.String())
-		w.WriteHeader(http.StatusCreated)
-	default:
-		doorError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "not a request that a push makes")
-	}
-}
-
-// take reads a body: into memory while it is small, then through to the sink.
-func (u *doorUpload) take(r *http.Request, sink Sink) error {
-	r.Body = &countReader{r.Body, &u.got}
-	if u.commit == nil {
-		if _, err := io.CopyN(&u.buf, r.Body, int64(smallBlob-u.buf.Len())+1); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		head := u.buf.Bytes()
-		u.buf = bytes.Buffer{}
-		var err error
-		u.commit, err = sink.Stream(r.Context(), "", io.MultiReader(bytes.NewReader(head), r.Body))
-		return err
-	}
-	if n, err := io.Copy(io.Discard, r.Body); err != nil || n == 0 {
-		return err
-	}
-	return errors.New("the engine sent a layer in several parts, and the door takes one")
-}
-
-type countReader struct {
-	io.ReadCloser
-	n *int64
-}
-
-func (c *countReader) Read(p []byte) (int, error) {
-	n, err := c.ReadCloser.Read(p)
-	*c.n += int64(n)
-	return n, err
-}
-
-func (u *doorUpload) finish(ctx context.Context, sink Sink, want digest.Digest) error {
-	if u.commit != nil {
-		return u.commit(ctx, want)
-	}
-	return putBytes(ctx, sink, want, u.buf.Bytes())
-}
-
-func putBytes(ctx context.Context, sink Sink, want digest.Digest, data []byte) error {
-	if got := digest.FromBytes(data); got != want {
-		return fmt.Errorf("a blob arrived as %s and not as %s", got, want)
-	}
-	return sink.Put(ctx, want, int64(len(data)), func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(data)), nil
-	})
 }
 
 func doorError(w http.ResponseWriter, status int, code, message string) {

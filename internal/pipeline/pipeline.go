@@ -7,14 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	bkclient "github.com/moby/buildkit/client"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ecsbuild/ecsbuild/internal/engine"
-	"github.com/ecsbuild/ecsbuild/internal/imagedef"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
@@ -87,25 +85,6 @@ type ImageError struct {
 func (e *ImageError) Error() string { return e.Image.Name() + ": " + e.Err.Error() }
 func (e *ImageError) Unwrap() error { return e.Err }
 
-// DefinitionsError is a definitions file that could not be written or removed.
-type DefinitionsError struct {
-	File     string
-	Removing bool // the file of an earlier run, before anything is built
-	Err      error
-}
-
-func (e *DefinitionsError) Error() string { return e.File + ": " + e.Err.Error() }
-func (e *DefinitionsError) Unwrap() error { return e.Err }
-
-// TagsError is a tag that was refused after others of the run had moved.
-type TagsError struct {
-	Moved []string // "repository:tag"
-	Err   error
-}
-
-func (e *TagsError) Error() string { return e.Err.Error() }
-func (e *TagsError) Unwrap() error { return e.Err }
-
 // Run does the whole job; RemoveOld has been called. The first failure stops what still runs and is the
 // error that comes back; no tag has moved then and no definitions file lies
 // there, unless the error is a *TagsError.
@@ -131,17 +110,6 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error)
 		return nil, err
 	}
 	return pushed, writeDefinitions(p, pushed, o.Pin)
-}
-
-// RemoveOld takes the files of an earlier run away, so that a failed one
-// leaves none.
-func RemoveOld(p *plan.Plan) error {
-	for _, d := range p.Definitions {
-		if err := imagedef.Remove(d.File); err != nil {
-			return &DefinitionsError{File: d.File, Removing: true, Err: err}
-		}
-	}
-	return nil
 }
 
 // prepare asks for everything at once; nothing is built before all of it is
@@ -253,132 +221,9 @@ func imageNames(host string, img plan.Image) (names []string) {
 	return names
 }
 
-// tag moves the tags, now that every image is whole. It ends what it has begun:
-// a signal or a failure half way would leave some tags moved without a word.
-func tag(ctx context.Context, c *registry.Client, pushed []Pushed) error {
-	ctx = context.WithoutCancel(ctx)
-	if err := putUntagged(ctx, c, pushed); err != nil {
-		return err
-	}
-	var mu sync.Mutex
-	var moved []string
-	var errs []error
-	var wg sync.WaitGroup
-	for _, p := range pushed {
-		for _, t := range p.Image.Tags {
-			wg.Go(func() {
-				m := p.Built.Root()
-				err := c.Repository(p.Image.Repository).PutManifest(ctx, t, m.MediaType, m.Data)
-				mu.Lock()
-				defer mu.Unlock()
-				if err != nil {
-					errs = append(errs, wrap(p.Image, err))
-				} else {
-					moved = append(moved, p.Image.Repository+":"+t)
-				}
-			})
-		}
-	}
-	wg.Wait()
-	if len(errs) > 0 && len(moved) > 0 {
-		slices.Sort(moved)
-		errs[0] = &TagsError{Moved: moved, Err: errs[0]}
-	}
-	return errors.Join(errs...)
-}
-
-// freePuts is how many manifests ECR takes in a second: putting a few more of
-// them first costs no waiting.
-const freePuts = 10
-
-// putUntagged puts what an index names, and, where several tags shall move and
-// it costs no waiting, every manifest by its digest: so a missing permission or
-// layer shows while no tag has moved.
-func putUntagged(ctx context.Context, c *registry.Client, pushed []Pushed) error {
-	tags := 0
-	for _, p := range pushed {
-		tags += len(p.Image.Tags)
-	}
-	roots := tags > 1 && tags+len(pushed) <= freePuts
-	g, ctx := errgroup.WithContext(ctx)
-	for _, p := range pushed {
-		g.Go(func() error {
-			for i, m := range p.Built.Manifests {
-				if i == len(p.Built.Manifests)-1 && !roots {
-					break
-				}
-				if err := c.Repository(p.Image.Repository).PutManifest(ctx, m.Digest.String(), m.MediaType, m.Data); err != nil {
-					return wrap(p.Image, err)
-				}
-			}
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
 func wrap(img plan.Image, err error) error {
 	if err == nil {
 		return nil
 	}
 	return &ImageError{Image: img, Err: err}
-}
-
-// Definitions gives the content of each file of the plan. An image-detail file
-// always names the digest, as blue/green deployments want it.
-func Definitions(p *plan.Plan, pushed []Pushed, pin bool) ([][]byte, error) {
-	by := map[string]Pushed{}
-	for _, img := range pushed {
-		for _, c := range img.Image.Containers {
-			by[c] = img
-		}
-	}
-	var out [][]byte
-	for _, d := range p.Definitions {
-		var data []byte
-		var err error
-		if d.Format == plan.ImageDetail {
-			data, err = imagedef.EncodeDetail(by[d.Containers[0]].URI(true))
-		} else {
-			var defs []imagedef.Definition
-			for _, c := range d.Containers {
-				defs = append(defs, imagedef.Definition{Name: c, ImageURI: by[c].URI(pin)})
-			}
-			data, err = imagedef.Encode(defs)
-		}
-		if err != nil {
-			return nil, &DefinitionsError{File: d.File, Err: err}
-		}
-		out = append(out, data)
-	}
-	return out, nil
-}
-
-func writeDefinitions(p *plan.Plan, pushed []Pushed, pin bool) error {
-	contents, err := Definitions(p, pushed, pin)
-	if err != nil {
-		return err
-	}
-	for i, d := range p.Definitions {
-		if err := imagedef.Write(d.File, contents[i]); err != nil {
-			_ = RemoveOld(p) // all of them or none
-			return &DefinitionsError{File: d.File, Err: err}
-		}
-	}
-	return nil
-}
-
-// checkSize refuses a file that will be too large before anything is built.
-func checkSize(p *plan.Plan, pushed []Pushed, pin bool) error {
-	const digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
-	trial := make([]Pushed, len(pushed))
-	for i, img := range pushed {
-		img.Built = &engine.Built{Manifests: []engine.Manifest{{Digest: digest}}}
-		trial[i] = img
-	}
-	var e *DefinitionsError
-	if _, err := Definitions(p, trial, pin); errors.As(err, &e) {
-		return &plan.Error{What: e.File + " is too large", Why: e.Err.Error()}
-	}
-	return nil
 }

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"sync"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/singleflight"
 )
@@ -200,99 +198,6 @@ func (r *Repository) Stream(ctx context.Context, want digest.Digest, body io.Rea
 		return nil, err
 	}
 	return u.commit, nil
-}
-
-// An upload is one blob on its way; every answer says where the next request
-// goes.
-type upload struct {
-	repo     *Repository
-	location string
-	sent     int64
-}
-
-// begin starts an upload, or gives nil when a sibling repository could lend
-// the blob (ECR does where the account has blob mounting turned on).
-func (r *Repository) begin(ctx context.Context, d digest.Digest) (*upload, error) {
-	target := r.url("blobs/uploads/")
-	if d != "" {
-		r.client.mu.Lock()
-		from := r.client.where[d]
-		r.client.mu.Unlock()
-		if from.repository != "" && from.repository != r.Name {
-			u, err := r.post(ctx, target+"?"+url.Values{"mount": {d.String()}, "from": {from.repository}}.Encode())
-			if err == nil && u == nil {
-				r.add(d, from.size)
-			}
-			return u, err
-		}
-	}
-	return r.post(ctx, target)
-}
-
-// follow takes the next address from an answer.
-func (u *upload) follow(resp *http.Response) error {
-	loc, err := resp.Location()
-	if errors.Is(err, http.ErrNoLocation) {
-		return nil // the last one stays good
-	}
-	if err != nil {
-		return &Error{Host: u.repo.client.Host.Name, Repository: u.repo.Name, Action: actionBegin, Err: err}
-	}
-	u.location = loc.String()
-	return nil
-}
-
-func (u *upload) send(ctx context.Context, body io.Reader, size int64) error {
-	counted := &counter{r: body, add: func(n int64) { u.sent += n; u.repo.client.sent(n) }}
-	// ECR answers a PATCH with 201.
-	resp, err := u.repo.client.do(ctx, u.repo.Name, request{action: actionSend, method: http.MethodPatch, url: u.location, stream: counted, size: size, contentType: "application/octet-stream",
-		accept: []int{http.StatusAccepted, http.StatusCreated, http.StatusNoContent}})
-	if err != nil {
-		return err
-	}
-	_ = resp.Body.Close()
-	return u.follow(resp)
-}
-
-func (u *upload) commit(ctx context.Context, d digest.Digest) error {
-	target, err := url.Parse(u.location)
-	if err != nil {
-		return err
-	}
-	q := target.Query()
-	q.Set("digest", d.String())
-	target.RawQuery = q.Encode()
-	// A layer that cannot be sent again is worth asking twice for its last step.
-	err = retry(ctx, func() error {
-		resp, err := u.repo.client.do(ctx, u.repo.Name, request{action: actionCommit, method: http.MethodPut, url: target.String(), accept: []int{http.StatusCreated, http.StatusNoContent, http.StatusOK}})
-		var e *Error
-		if errors.As(err, &e) && e.Status() < http.StatusTooManyRequests {
-			return backoff.Permanent(err)
-		}
-		if err == nil {
-			_ = resp.Body.Close()
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	u.repo.add(d, u.sent)
-	return nil
-}
-
-// counter tells how many bytes have been read through it.
-type counter struct {
-	r   io.Reader
-	add func(int64)
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	if n > 0 {
-		c.add(int64(n))
-	}
-	return n, err
 }
 
 // PutManifest puts a manifest under a tag or its own digest, in step with

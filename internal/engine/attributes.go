@@ -1,0 +1,190 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/tonistiigi/fsutil"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
+	b := r.Image.Build
+	if err := e.supports(r); err != nil {
+		return bkclient.SolveOpt{}, err
+	}
+	attrs := map[string]string{}
+	mounts := map[string]fsutil.FS{}
+	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(folders(r.Image)...)}
+	var err error
+	if opt.Session, err = r.attachables(); err != nil {
+		return opt, err
+	}
+	if plan.Remote(b.Context) {
+		attrs["context"], attrs["filename"] = b.Context, b.Dockerfile
+	} else if err := e.localContext(r, &opt); err != nil {
+		return opt, err
+	}
+	set := func(key, value string) {
+		if value != "" {
+			attrs[key] = value
+		}
+	}
+	set("target", b.Target)
+	set("platform", strings.Join(b.Platforms, ","))
+	hosts, err := e.extraHosts(r)
+	if err != nil {
+		return opt, err
+	}
+	set("add-hosts", strings.Join(hosts, ","))
+	if b.Network != "default" {
+		set("force-network-mode", b.Network)
+	}
+	if b.Network == "host" {
+		opt.AllowedEntitlements = []string{"network.host"}
+	}
+	if b.ShmSize > 0 {
+		attrs["shm-size"] = strconv.FormatInt(b.ShmSize, 10)
+	}
+	if b.NoCache {
+		attrs["no-cache"] = ""
+	}
+	if b.Pull {
+		attrs["image-resolve-mode"] = "pull"
+	}
+	for k, v := range b.Args {
+		attrs["build-arg:"+k] = v
+	}
+	for k, v := range b.Labels {
+		attrs["label:"+k] = v
+	}
+	for name, where := range b.AdditionalContexts {
+		if plan.Remote(where) {
+			attrs["context:"+name] = where
+			continue
+		}
+		mount := name
+		if name == contextName || name == dockerfileName {
+			mount = "_" + name
+		}
+		if mounts[mount], err = localFS(where); err != nil {
+			return opt, err
+		}
+		attrs["context:"+name] = "local:" + mount
+	}
+	for _, c := range b.CacheFrom {
+		opt.CacheImports = append(opt.CacheImports, cacheEntry(c))
+	}
+	for _, c := range b.CacheTo {
+		opt.CacheExports = append(opt.CacheExports, cacheEntry(c))
+	}
+	return opt, nil
+}
+
+// extraHosts puts the address of the engine's host where host-gateway stands.
+func (e *Engine) extraHosts(r *Request) ([]string, error) {
+	hosts := slices.Clone(r.Image.Build.ExtraHosts)
+	for i, h := range hosts {
+		name, ip, _ := strings.Cut(h, "=")
+		if ip != plan.HostGateway {
+			continue
+		}
+		workers, err := e.bk.ListWorkers(context.Background())
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range workers {
+			if ip := w.Labels["org.mobyproject.buildkit.worker.moby.host-gateway-ip"]; ip != "" {
+				hosts[i] = name + "=" + ip
+			}
+		}
+		if strings.HasSuffix(hosts[i], plan.HostGateway) {
+			return nil, &UnsupportedError{Image: r.Image.Name(), Key: "extra_hosts with host-gateway", Engine: e.String(), Fix: "it needs a Docker engine of 23.0 or later; or write the address itself"}
+		}
+	}
+	return hosts, nil
+}
+
+// localContext mounts the context and the folder of the Dockerfile, which may
+// lie outside it. A context that siblings share comes through their session.
+func (e *Engine) localContext(r *Request, opt *bkclient.SolveOpt) error {
+	b := r.Image.Build
+	fs, err := localFS(b.Context)
+	if err != nil {
+		return err
+	}
+	shared, err := r.Contexts.session(r.Image, fs)
+	if err != nil {
+		return err
+	}
+	opt.LocalMounts[contextName] = fs
+	if shared != "" {
+		opt.FrontendAttrs["local-sessionid:"+contextName] = shared
+	}
+	if opt.LocalMounts[dockerfileName], err = localFS(filepath.Dir(b.Dockerfile)); err != nil {
+		return err
+	}
+	opt.FrontendAttrs["filename"] = filepath.Base(b.Dockerfile)
+	return nil
+}
+
+// cacheEntry reads "type=registry,ref=…" or a plain image name, as Compose does.
+func cacheEntry(text string) bkclient.CacheOptionsEntry {
+	if !strings.Contains(text, "=") {
+		return bkclient.CacheOptionsEntry{Type: "registry", Attrs: map[string]string{"ref": text}}
+	}
+	c := bkclient.CacheOptionsEntry{Attrs: map[string]string{}}
+	for _, kv := range strings.Split(text, ",") {
+		k, v, _ := strings.Cut(kv, "=")
+		if k == "type" {
+			c.Type = v
+			continue
+		}
+		c.Attrs[k] = v
+	}
+	return c
+}
+
+// supports refuses what the engine cannot do, and warns of what it would
+// silently leave out.
+func (e *Engine) supports(r *Request) error {
+	b := r.Image.Build
+	fail := func(key, fix string) error {
+		return &UnsupportedError{Image: r.Image.Name(), Key: key, Engine: e.String(), Fix: fix}
+	}
+	if e.Store == Classic {
+		if len(b.Platforms) > 1 {
+			return fail("platforms with more than one entry", "turn on the containerd image store (\"features\": {\"containerd-snapshotter\": true} in /etc/docker/daemon.json), or set BUILDKIT_HOST to a buildkitd")
+		}
+		for _, c := range b.CacheTo {
+			if t := cacheEntry(c).Type; t != "inline" {
+				return fail("cache_to of type "+t, "use type=inline, turn on the containerd image store, or set BUILDKIT_HOST to a buildkitd")
+			}
+		}
+	}
+	if e.Store == Classic && e.before(23, 0) {
+		if len(b.AdditionalContexts) > 0 {
+			return fail("additional_contexts", "it needs Docker engine 23.0 or later")
+		}
+		if b.ShmSize > 0 {
+			r.Note(fmt.Sprintf("warning: %s ignores shm_size, which needs Docker engine 23.0 or later", e))
+		}
+		if len(b.CacheTo) > 1 {
+			return fail("cache_to with more than one entry", "it needs Docker engine 23.0 or later")
+		}
+	}
+	return nil
+}
+
+// UnsupportedError names a key that the engine cannot do.
+type UnsupportedError struct{ Image, Key, Engine, Fix string }
+
+func (e *UnsupportedError) Error() string {
+	return fmt.Sprintf("%s: %s cannot do %s; %s", e.Image, e.Engine, e.Key, e.Fix)
+}

@@ -1,0 +1,123 @@
+package engine
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/moby/moby/client"
+	"github.com/opencontainers/go-digest"
+)
+
+// push has the engine push through the slot and gives the manifest that it
+// put there. The name that it was pushed under is taken away again.
+func (e *Engine) push(ctx context.Context, s *Slot) (*Built, error) {
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		_, _ = e.docker.ImageRemove(ctx, s.Name, client.ImageRemoveOptions{})
+	}()
+	m, err := e.pushOnce(ctx, s)
+	if ctx.Err() == nil && s.lendNoMore() {
+		m, err = e.pushOnce(ctx, s)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Built{Manifests: []Manifest{m}}, nil
+}
+
+func (e *Engine) pushOnce(ctx context.Context, s *Slot) (Manifest, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.mu.Lock()
+	s.ctx, s.cancel = ctx, cancel
+	s.mu.Unlock()
+	auth, _ := json.Marshal(map[string]string{"username": doorUser, "password": s.door.password, "serveraddress": s.door.addr})
+	resp, err := e.docker.ImagePush(ctx, s.Name, client.ImagePushOptions{RegistryAuth: base64.URLEncoding.EncodeToString(auth)})
+	if err == nil {
+		err = resp.Wait(ctx)
+		_ = resp.Close()
+	}
+	s.copies.Wait()
+	select {
+	case m := <-s.manifest:
+		return m, nil
+	default:
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return Manifest{}, cause
+	}
+	s.mu.Lock()
+	failed := s.failed
+	s.mu.Unlock()
+	if failed != nil {
+		return Manifest{}, failed
+	}
+	if err == nil {
+		err = errors.New("the engine ended its push without a manifest")
+	}
+	return Manifest{}, fmt.Errorf("%s pushes: %w", e, err)
+}
+
+// lendNoMore says whether a layer could not be copied. The engine has these
+// layers as well, and sends them itself the next time.
+func (s *Slot) lendNoMore() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	failed := s.copied != nil
+	if failed {
+		s.bases, s.copied = nil, nil
+	}
+	return failed
+}
+
+// lend answers for a layer that the registry lacks and a base image has: it is
+// copied from the base's registry while the engine goes on.
+func (s *Slot) lend(d digest.Digest) (size int64, ok bool) {
+	s.mu.Lock()
+	ctx, bases := s.ctx, s.bases
+	s.mu.Unlock()
+	if bases == nil || ctx == nil {
+		return 0, false
+	}
+	size, open, ok := bases.Layer(ctx, d)
+	if !ok {
+		return 0, false
+	}
+	s.copies.Go(func() {
+		if err := s.sink.Put(ctx, d, size, open); err != nil {
+			s.mu.Lock()
+			if s.copied == nil {
+				s.copied = err
+			}
+			s.mu.Unlock()
+		}
+	})
+	return size, true
+}
+
+// maxFailures is how many passing failures of the sink end a push: the sink has
+// tried each several times, and the engine would five times more.
+const maxFailures = 3
+
+// fail keeps the sink's own words, and ends the push with them when trying
+// again is of no use.
+func (s *Slot) fail(err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	var temporary interface{ Temporary() bool }
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = err
+	if s.failures++; s.failures < maxFailures && errors.As(err, &temporary) && temporary.Temporary() {
+		return
+	}
+	if s.cancel != nil {
+		s.cancel(err)
+	}
+}

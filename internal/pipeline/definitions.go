@@ -1,0 +1,90 @@
+package pipeline
+
+import (
+	"errors"
+
+	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/imagedef"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// DefinitionsError is a definitions file that could not be written or removed.
+type DefinitionsError struct {
+	File     string
+	Removing bool // the file of an earlier run, before anything is built
+	Err      error
+}
+
+func (e *DefinitionsError) Error() string { return e.File + ": " + e.Err.Error() }
+
+func (e *DefinitionsError) Unwrap() error { return e.Err }
+
+// RemoveOld takes the files of an earlier run away, so that a failed one
+// leaves none.
+func RemoveOld(p *plan.Plan) error {
+	for _, d := range p.Definitions {
+		if err := imagedef.Remove(d.File); err != nil {
+			return &DefinitionsError{File: d.File, Removing: true, Err: err}
+		}
+	}
+	return nil
+}
+
+// Definitions gives the content of each file of the plan. An image-detail file
+// always names the digest, as blue/green deployments want it.
+func Definitions(p *plan.Plan, pushed []Pushed, pin bool) ([][]byte, error) {
+	by := map[string]Pushed{}
+	for _, img := range pushed {
+		for _, c := range img.Image.Containers {
+			by[c] = img
+		}
+	}
+	var out [][]byte
+	for _, d := range p.Definitions {
+		var data []byte
+		var err error
+		if d.Format == plan.ImageDetail {
+			data, err = imagedef.EncodeDetail(by[d.Containers[0]].URI(true))
+		} else {
+			var defs []imagedef.Definition
+			for _, c := range d.Containers {
+				defs = append(defs, imagedef.Definition{Name: c, ImageURI: by[c].URI(pin)})
+			}
+			data, err = imagedef.Encode(defs)
+		}
+		if err != nil {
+			return nil, &DefinitionsError{File: d.File, Err: err}
+		}
+		out = append(out, data)
+	}
+	return out, nil
+}
+
+func writeDefinitions(p *plan.Plan, pushed []Pushed, pin bool) error {
+	contents, err := Definitions(p, pushed, pin)
+	if err != nil {
+		return err
+	}
+	for i, d := range p.Definitions {
+		if err := imagedef.Write(d.File, contents[i]); err != nil {
+			_ = RemoveOld(p) // all of them or none
+			return &DefinitionsError{File: d.File, Err: err}
+		}
+	}
+	return nil
+}
+
+// checkSize refuses a file that will be too large before anything is built.
+func checkSize(p *plan.Plan, pushed []Pushed, pin bool) error {
+	const digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+	trial := make([]Pushed, len(pushed))
+	for i, img := range pushed {
+		img.Built = &engine.Built{Manifests: []engine.Manifest{{Digest: digest}}}
+		trial[i] = img
+	}
+	var e *DefinitionsError
+	if _, err := Definitions(p, trial, pin); errors.As(err, &e) {
+		return &plan.Error{What: e.File + " is too large", Why: e.Err.Error()}
+	}
+	return nil
+}

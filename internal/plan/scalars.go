@@ -1,0 +1,147 @@
+package plan
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// scalar gives the text of a scalar as it was written, variables replaced.
+func (d *document) scalar(what string, n ast.Node) (string, error) {
+	n, err := d.resolve(n)
+	if err != nil {
+		return "", err
+	}
+	var text string
+	switch t := n.(type) {
+	case *ast.StringNode:
+		text = t.Value
+	case *ast.LiteralNode:
+		text = t.Value.Value
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		text = n.GetToken().Value // 012345678901 and 1.10 stay as they are
+	default:
+		return "", d.wrong(n, what, "text")
+	}
+	out, unset, ferr := interpolate(text, d.lookup)
+	if ferr != nil {
+		return "", d.at(n, ferr)
+	}
+	for _, v := range unset {
+		d.warnings = append(d.warnings, fmt.Sprintf("%s: the variable %s is not set, so it is empty in %s", d.fail(n, "", "").Place, v, what))
+	}
+	return out, nil
+}
+
+func (d *document) text(what string, into *string) reader {
+	return d.checked(what, into, nil)
+}
+
+// checked reads a text and asks check whether it will do.
+func (d *document) checked(what string, into *string, check func(string) *Error) reader {
+	return func(n ast.Node) error {
+		s, err := d.scalar(what, n)
+		if err != nil {
+			return err
+		}
+		if check != nil {
+			if e := check(s); e != nil {
+				return d.at(n, e)
+			}
+		}
+		*into = s
+		return nil
+	}
+}
+
+func (d *document) boolean(what string, into *bool) reader {
+	return func(n ast.Node) error {
+		s, err := d.scalar(what, n)
+		if err != nil {
+			return err
+		}
+		v, err := strconv.ParseBool(strings.ToLower(s))
+		if err != nil {
+			return d.fail(n, fmt.Sprintf("%s must be true or false, not %q", what, s), "")
+		}
+		*into = v
+		return nil
+	}
+}
+
+// texts reads a list of texts, or one text as a list of one.
+func (d *document) texts(what string, into *[]string, check func(string) *Error) reader {
+	return func(n ast.Node) error {
+		item := func(n ast.Node) error {
+			var s string
+			if err := d.checked(what, &s, check)(n); err != nil {
+				return err
+			}
+			*into = append(*into, s)
+			return nil
+		}
+		if r, err := d.resolve(n); err != nil {
+			return err
+		} else if _, ok := r.(*ast.SequenceNode); ok {
+			return d.list(what, item)(n)
+		}
+		return item(n)
+	}
+}
+
+// pairs reads Compose's two spellings: a mapping, or a list of "key=value".
+// A key without a value takes that of the environment, as in Compose; where
+// that is unset the key is left out.
+func (d *document) pairs(what string, into *map[string]string, sep string, fromEnv bool) reader {
+	put := func(k, v string) {
+		if *into == nil {
+			*into = map[string]string{}
+		}
+		(*into)[k] = v
+	}
+	return func(n ast.Node) error {
+		r, err := d.resolve(n)
+		if err != nil {
+			return err
+		}
+		if _, ok := r.(*ast.SequenceNode); ok {
+			return d.list(what, func(n ast.Node) error {
+				s, err := d.scalar(what, n)
+				if err != nil {
+					return err
+				}
+				i := strings.IndexAny(s, sep)
+				if i < 0 && fromEnv {
+					if v, ok := d.lookup(s); ok {
+						put(s, v)
+					}
+					return nil
+				}
+				if i <= 0 {
+					return d.fail(n, fmt.Sprintf("%s: %q is not of the form name%cvalue", what, s, sep[0]), "")
+				}
+				put(s[:i], s[i+1:])
+				return nil
+			})(n)
+		}
+		return d.each(what, n, func(key string, _, v ast.Node) error {
+			if r, err := d.resolve(v); err != nil {
+				return err
+			} else if _, ok := r.(*ast.NullNode); ok {
+				if v, ok := d.lookup(key); ok && fromEnv {
+					put(key, v)
+				} else if !fromEnv {
+					put(key, "")
+				}
+				return nil
+			}
+			s, err := d.scalar(what+"."+key, v)
+			if err == nil {
+				put(key, s)
+			}
+			return err
+		})
+	}
+}
