@@ -178,6 +178,7 @@ func runScripts(t *testing.T, dir string, rig *awsrig.Rig, kind, engine string) 
 			"rig":     s.command,
 			"busybox": s.busybox,
 			"binary":  binary,
+			"sshkey":  sshkey,
 			"collect": collect,
 			"verify":  s.verify,
 		},

@@ -163,6 +163,16 @@ func (s *blobStore) walk(ctx context.Context, d ocispec.Descriptor, b *Built) er
 	return nil
 }
 
+// lostCaches says of each cache that could not be read what it would take; the
+// build goes on without it.
+func (r *Request) lostCaches(s *bkclient.SolveStatus) {
+	for _, v := range s.Vertexes {
+		if ref, ok := strings.CutPrefix(v.Name, "importing cache manifest from "); ok && v.Error != "" && v.Completed != nil {
+			r.Note(fmt.Sprintf("warning: the cache %s was not read, which in ECR needs ecr:BatchGetImage and ecr:GetDownloadUrlForLayer, and the image: %s", ref, v.Error))
+		}
+	}
+}
+
 // solve runs BuildKit's Dockerfile frontend. again leaves out what would
 // build anew what has just been built.
 func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.ExportEntry, copies *copies, again bool) (*bkclient.SolveResponse, error) {
@@ -182,6 +192,7 @@ func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.Expor
 		defer close(drained)
 		for s := range status {
 			log.add(s)
+			r.lostCaches(s)
 			r.bases(copying, s, copies)
 			r.Status(s)
 		}

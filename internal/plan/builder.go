@@ -135,6 +135,11 @@ func (b *builder) resolvePaths(img *imageConfig) {
 			list[i] = b.cachePath(list[i])
 		}
 	}
+	for i, s := range build.SSH {
+		if id, path, ok := strings.Cut(s, "="); ok {
+			build.SSH[i] = id + "=" + b.abs(path)
+		}
+	}
 	for name, dir := range build.AdditionalContexts {
 		if !Remote(dir) {
 			build.AdditionalContexts[name] = b.abs(dir)
