@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -72,7 +73,10 @@ func (c *runCmd) Run(a *app) error {
 	if err == nil && !c.DryRun {
 		display.Note("", fmt.Sprintf("pushed %d of %d images, %s sent", len(p.Images), len(p.Images), progress.Bytes(sent.Load())))
 	}
-	display.Close() // what it still has to draw comes before an error
+	display.Close() // what it still has to draw comes before results and errors
+	if _, werr := a.stdout.Write(run.out.Bytes()); err == nil {
+		err = werr
+	}
 	if err != nil {
 		facts := a.facts(p)
 		facts.Anonymous, facts.Refused = anonymous.Why()
@@ -94,6 +98,7 @@ type execution struct {
 	plan    *plan.Plan
 	display *progress.Display
 	source  pipeline.Source
+	out     bytes.Buffer // for standard output, when the display has ended
 }
 
 func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
@@ -136,7 +141,8 @@ func (r *execution) aws() error {
 	if err != nil {
 		return err
 	}
-	return r.results(pushed)
+	r.results(pushed)
+	return nil
 }
 
 // local does the same against a registry on loopback.
@@ -152,19 +158,17 @@ func (r *execution) local() error {
 		return err
 	}
 	r.display.Note("", "the images are kept in "+localFolder(r.plan.Directory)+"; ecsbuild serve lets docker pull them")
-	return r.results(pushed)
+	r.results(pushed)
+	return nil
 }
 
 func localFolder(dir string) string { return filepath.Join(dir, ".ecsbuild") }
 
-// results prints one line an image: NAME, a tab, REPOSITORY:TAG@DIGEST.
-func (r *execution) results(pushed []pipeline.Pushed) error {
+// results writes one line an image: NAME, a tab, REPOSITORY:TAG@DIGEST.
+func (r *execution) results(pushed []pipeline.Pushed) {
 	for _, p := range pushed {
-		if _, err := fmt.Fprintf(r.app.stdout, "%s\t%s@%s\n", p.Image.Name(), p.URI(false), p.Built.Root().Digest); err != nil {
-			return err
-		}
+		fmt.Fprintf(&r.out, "%s\t%s@%s\n", p.Image.Name(), p.URI(false), p.Built.Root().Digest)
 	}
-	return nil
 }
 
 // dry builds and tags with the local engine, and prints what would be written.
@@ -182,9 +186,7 @@ func (r *execution) dry() error {
 		return err
 	}
 	for _, data := range contents {
-		if _, err := r.app.stdout.Write(data); err != nil {
-			return err
-		}
+		r.out.Write(data)
 	}
 	return nil
 }
