@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
+	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
@@ -116,6 +117,27 @@ func (p Patient) account(ctx context.Context) []Check {
 	return out
 }
 
+// tags says whether the tags of a repository may move, and, where they may
+// not, whether the ones of this run are taken.
+func (p Patient) tags(ctx context.Context, a *registry.AWS, img plan.Image, title string, m types.ImageTagMutability) Check {
+	c := Check{Name: title, Verdict: OK, Text: "it exists; its tags are " + strings.ToLower(string(m))}
+	if m != types.ImageTagMutabilityImmutable {
+		return c
+	}
+	var taken *registry.TakenError
+	switch err := a.CheckTags(ctx, p.Plan.Account, img); {
+	case errors.As(err, &taken):
+		c.Verdict = Warning
+		c.Text += "; " + taken.Tag + " is taken, so that a run which builds another image fails at its end"
+		c.Found = []Finding{{Do: []string{"give the build a tag of its own (IMAGE_TAG, such as the commit)"}}}
+	case err != nil:
+		c.Text += "; whether " + img.Tags[0] + " is taken was not checked, for which ecr:DescribeImages is not granted"
+	default:
+		c.Text += ", and those of this run are free"
+	}
+	return c
+}
+
 // repositories looks at each with what a push needs anyway, and, where
 // ecr:DescribeRepositories is granted, whether it exists and lets tags move.
 func (p Patient) repositories(ctx context.Context, a *registry.AWS, creds *pipeline.Credentials) (out []Check) {
@@ -140,7 +162,7 @@ func (p Patient) repositories(ctx context.Context, a *registry.AWS, creds *pipel
 		var api smithy.APIError
 		switch {
 		case err == nil && len(described.Repositories) == 1:
-			out = append(out, Check{Name: title, Verdict: OK, Text: "it exists; its tags are " + strings.ToLower(string(described.Repositories[0].ImageTagMutability))})
+			out = append(out, p.tags(ctx, a, img, title, described.Repositories[0].ImageTagMutability))
 		case errors.As(err, &api) && api.ErrorCode() == "RepositoryNotFoundException":
 			found := Finding{What: fmt.Sprintf("the repository %s does not exist in %s", name, creds.Registry.Host.Name), Do: createRepository(name, a.Config.Region), Exit: ExitOther}
 			out = append(out, Check{Name: title, Verdict: Failure, Text: found.What, Found: []Finding{found}})
