@@ -63,6 +63,7 @@ func (e *Engine) Build(ctx context.Context, r Request, sink Sink) (*Built, error
 	}
 	slot := door.Open(r.Image, sink, r.Bases)
 	defer slot.Close()
+	defer e.untag(ctx, slot.Name)
 	copies := newCopies(r.Image, sink)
 	defer copies.end()
 	if _, err := e.solve(ctx, &r, moby(append(slices.Clone(r.Names), slot.Name)), copies, false); err != nil {

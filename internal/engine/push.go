@@ -12,14 +12,17 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
+// untag takes away the name that an image is pushed under, whatever became of
+// the push.
+func (e *Engine) untag(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	_, _ = e.docker.ImageRemove(ctx, name, client.ImageRemoveOptions{})
+}
+
 // push has the engine push through the slot and gives the manifest that it
-// put there. The name that it was pushed under is taken away again.
+// put there.
 func (e *Engine) push(ctx context.Context, s *Slot) (*Built, error) {
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		_, _ = e.docker.ImageRemove(ctx, s.Name, client.ImageRemoveOptions{})
-	}()
 	m, err := e.pushOnce(ctx, s)
 	if ctx.Err() == nil && s.lendNoMore() {
 		m, err = e.pushOnce(ctx, s)
