@@ -64,7 +64,7 @@ func (e *Engine) Build(ctx context.Context, r Request, sink Sink) (*Built, error
 	slot := door.Open(r.Image, sink, r.Bases)
 	defer slot.Close()
 	defer e.untag(ctx, slot.Name)
-	copies := newCopies(r.Image, sink)
+	copies := e.newCopies(r.Image, sink)
 	defer copies.end()
 	if _, err := e.solve(ctx, &r, moby(append(slices.Clone(r.Names), slot.Name)), copies, false); err != nil {
 		return nil, err
@@ -80,7 +80,7 @@ func (e *Engine) BuildLocal(ctx context.Context, r Request) error {
 		r.Note("built and dropped: " + e.String() + " keeps no images")
 		export = nil
 	}
-	copies := newCopies(r.Image, nil)
+	copies := e.newCopies(r.Image, nil)
 	defer copies.end()
 	_, err := e.solve(ctx, &r, export, copies, false)
 	return err
@@ -97,7 +97,7 @@ const maxExports = 4
 // buildBlobs exports through BuildKit's content store protocol.
 func (e *Engine) buildBlobs(ctx context.Context, r Request, sink Sink) (*Built, error) {
 	for try := 1; ; try++ {
-		copies := newCopies(r.Image, sink)
+		copies := e.newCopies(r.Image, sink)
 		store := &blobStore{sink: sink, kept: map[digest.Digest][]byte{}}
 		res, err := e.solve(ctx, &r, []bkclient.ExportEntry{{Type: bkclient.ExporterOCI, Attrs: map[string]string{"tar": "false"}, OutputStore: store}}, copies, try > 1)
 		copies.end()

@@ -20,9 +20,9 @@ type Bases interface {
 	Seen(ref, platform string)
 	// Layer finds a layer of a base image that was seen, with its size in bytes.
 	Layer(ctx context.Context, d digest.Digest) (size int64, open func() (io.ReadCloser, error), ok bool)
-	// Copy puts every layer of a base image that was seen; it stops at the first
-	// that fails.
-	Copy(ctx context.Context, ref, platform string, put func(ctx context.Context, d digest.Digest, size int64, open func() (io.ReadCloser, error)) error) error
+	// Copy puts every layer of at least so many bytes of a base image that was
+	// seen; it stops at the first that fails.
+	Copy(ctx context.Context, ref, platform string, least int64, put func(ctx context.Context, d digest.Digest, size int64, open func() (io.ReadCloser, error)) error) error
 }
 
 // fromStep is how BuildKit names the step that takes a base image.
@@ -54,7 +54,7 @@ func (r *Request) bases(ctx context.Context, s *bkclient.SolveStatus, copies *co
 		r.Bases.Seen(ref, platform)
 		if name, _, _ := strings.Cut(ref, "@"); copies.sink != nil && name == copies.base && !copies.begun {
 			copies.begun = true
-			copies.wg.Go(func() { _ = r.Bases.Copy(ctx, ref, platform, copies.sink.Put) })
+			copies.wg.Go(func() { _ = r.Bases.Copy(ctx, ref, platform, copies.least, copies.sink.Put) })
 		}
 	}
 }
@@ -63,6 +63,7 @@ func (r *Request) bases(ctx context.Context, s *bkclient.SolveStatus, copies *co
 type copies struct {
 	sink  Sink   // nil where nothing is pushed
 	base  string // the base image that counts
+	least int64  // bytes of a layer that is worth it
 	begun bool
 	wg    sync.WaitGroup
 	stop  context.CancelFunc
@@ -77,8 +78,13 @@ func (c *copies) end() {
 	c.wg.Wait()
 }
 
-func newCopies(img plan.Image, sink Sink) *copies {
+// newCopies finds the base image. A classic engine asks for the upstream digest
+// of large layers alone, and sends the others as it compresses them.
+func (e *Engine) newCopies(img plan.Image, sink Sink) *copies {
 	c := &copies{sink: sink}
+	if e.Store == Classic {
+		c.least = smallBlob
+	}
 	if sink == nil || plan.Remote(img.Build.Context) {
 		return c
 	}

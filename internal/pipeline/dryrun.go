@@ -13,20 +13,11 @@ import (
 // DryRun builds every image, tags it in the engine, and gives the content of
 // each definitions file that a run would write. It writes none.
 func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, error) {
-	creds, eng, err := prepare(ctx, p, d)
-	if eng != nil {
-		defer eng.Close()
-	}
+	creds, eng, pushed, err := begin(ctx, p, d, o)
 	if err != nil {
 		return nil, err
 	}
-	pushed := make([]Pushed, len(p.Images))
-	for i, img := range p.Images {
-		pushed[i] = Pushed{Image: img, Host: creds.Registry.Host.Name}
-	}
-	if err := checkSize(p, pushed, o.Pin); err != nil {
-		return nil, err
-	}
+	defer eng.Close()
 	contexts := eng.NewContexts(p.Images)
 	defer contexts.Close()
 	g, gctx := errgroup.WithContext(ctx)

@@ -89,20 +89,11 @@ func (e *ImageError) Unwrap() error { return e.Err }
 // error that comes back; no tag has moved then and no definitions file lies
 // there, unless the error is a *TagsError.
 func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error) {
-	creds, eng, err := prepare(ctx, p, d)
-	if eng != nil {
-		defer eng.Close()
-	}
+	creds, eng, pushed, err := begin(ctx, p, d, o)
 	if err != nil {
 		return nil, err
 	}
-	pushed := make([]Pushed, len(p.Images))
-	for i, img := range p.Images {
-		pushed[i] = Pushed{Image: img, Host: creds.Registry.Host.Name}
-	}
-	if err := checkSize(p, pushed, o.Pin); err != nil {
-		return nil, err
-	}
+	defer eng.Close()
 	if err := build(ctx, p, d, o, creds, eng, pushed); err != nil {
 		return nil, err
 	}
@@ -110,6 +101,23 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error)
 		return nil, err
 	}
 	return pushed, writeDefinitions(p, pushed, o.Pin)
+}
+
+// begin has everything in hand that a build needs. The engine is the caller's
+// to close, unless there is an error.
+func begin(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Credentials, Engine, []Pushed, error) {
+	creds, eng, err := prepare(ctx, p, d)
+	var pushed []Pushed
+	if err == nil {
+		for _, img := range p.Images {
+			pushed = append(pushed, Pushed{Image: img, Host: creds.Registry.Host.Name})
+		}
+		err = checkSize(p, pushed, o.Pin)
+	}
+	if err != nil && eng != nil {
+		eng.Close()
+	}
+	return creds, eng, pushed, err
 }
 
 // prepare asks for everything at once; nothing is built before all of it is

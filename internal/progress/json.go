@@ -24,12 +24,14 @@ type jsonLines struct {
 	enc   *json.Encoder
 	names map[digest.Digest]string
 	state map[digest.Digest]string
+
+	started map[digest.Digest]bool
 }
 
 func newJSON(w io.Writer) *jsonLines {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	return &jsonLines{enc: enc, names: map[digest.Digest]string{}, state: map[digest.Digest]string{}}
+	return &jsonLines{enc: enc, names: map[digest.Digest]string{}, state: map[digest.Digest]string{}, started: map[digest.Digest]bool{}}
 }
 
 func (j *jsonLines) draw(e event) {
@@ -60,10 +62,14 @@ func (j *jsonLines) draw(e event) {
 		case v.Started != nil:
 			l.Status, l.Time = "started", *v.Started
 		}
-		if l.Status != "" && j.state[v.Digest] != l.Status {
-			j.state[v.Digest] = l.Status
-			emit(l)
+		// A step whose result was looked for and not found is started anew: it
+		// is told to start once.
+		if l.Status == "" || l.Status == j.state[v.Digest] || l.Status == "started" && j.started[v.Digest] {
+			continue
 		}
+		j.state[v.Digest] = l.Status
+		j.started[v.Digest] = j.started[v.Digest] || l.Status == "started"
+		emit(l)
 	}
 	for _, l := range e.status.Logs {
 		for _, text := range bytes.Split(bytes.TrimSuffix(l.Data, []byte("\n")), []byte("\n")) {

@@ -105,10 +105,11 @@ func (b *Bases) Layer(ctx context.Context, d digest.Digest) (size int64, open fu
 // copiesAtOnce bounds the layers of one base image that travel side by side.
 const copiesAtOnce = 3
 
-// Copy puts every layer of a base image that was seen. Reading its manifest
+// Copy puts the layers of a base image that was seen, those of at least so
+// many bytes. Reading its manifest
 // counts as a pull at Docker Hub: where the record does not have it, and the
 // pulls are an anonymous address's few, nothing is copied ahead.
-func (b *Bases) Copy(ctx context.Context, ref, platform string, put func(context.Context, digest.Digest, int64, func() (io.ReadCloser, error)) error) error {
+func (b *Bases) Copy(ctx context.Context, ref, platform string, least int64, put func(context.Context, digest.Digest, int64, func() (io.ReadCloser, error)) error) error {
 	d, err := name.NewDigest(ref)
 	if err != nil {
 		return err
@@ -132,6 +133,9 @@ func (b *Bases) Copy(ctx context.Context, ref, platform string, put func(context
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(copiesAtOnce)
 	for _, l := range img.layers {
+		if l.Size < least {
+			continue
+		}
 		g.Go(func() error {
 			return put(ctx, l.Digest, l.Size, func() (io.ReadCloser, error) { return b.open(ctx, img, l.Digest) })
 		})
