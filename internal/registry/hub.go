@@ -61,7 +61,7 @@ func AskHub(ctx context.Context, user string, password plan.Secret, agent string
 	}
 	var token struct{ Token string }
 	if err := json.Unmarshal(body, &token); err != nil || resp.StatusCode != http.StatusOK {
-		return HubLimit{}, fmt.Errorf("Docker Hub's token service answers with status %d", resp.StatusCode)
+		return HubLimit{}, fmt.Errorf("the token service of Docker Hub answers with status %d", resp.StatusCode)
 	}
 	resp, _, err = get(http.MethodHead, "https://registry-1.docker.io/v2/"+image+"/manifests/latest", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token.Token) })
 	if err != nil {

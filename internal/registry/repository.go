@@ -168,7 +168,9 @@ func (r *Repository) Put(ctx context.Context, d digest.Digest, size int64, open 
 		if err != nil {
 			return err
 		}
-		if err := this.send(ctx, body, size); err != nil {
+		err = this.send(ctx, body, size)
+		_ = body.Close() // the transport is through with it
+		if err != nil {
 			return err
 		}
 		return this.commit(ctx, d)
