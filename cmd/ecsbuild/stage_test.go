@@ -1,20 +1,12 @@
 package main
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,12 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/ssh"
 
@@ -200,81 +186,6 @@ func binary(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// hubImage puts an image of busybox into the rig's Docker Hub, with a second
-// layer of random bytes where size is not 0. It is compressed by the standard
-// library's gzip, as no engine would do it.
-func (s *stage) hubImage(repo string, size int) error {
-	layers := []v1.Layer{}
-	base, err := tarball.LayerFromFile(busyboxTar())
-	if err != nil {
-		return err
-	}
-	layers = append(layers, base)
-	if size > 0 {
-		var b bytes.Buffer
-		w := tar.NewWriter(&b)
-		data := make([]byte, size)
-		_, _ = rand.Read(data)
-		if err := errors.Join(w.WriteHeader(&tar.Header{Name: "large", Mode: 0o644, Size: int64(size)}), func() error { _, err := w.Write(data); return err }(), w.Close()); err != nil {
-			return err
-		}
-		l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }, tarball.WithCompressionLevel(gzip.BestCompression))
-		if err != nil {
-			return err
-		}
-		layers = append(layers, l)
-	}
-	img, err := mutate.AppendLayers(empty.Image, layers...)
-	if err != nil {
-		return err
-	}
-	cfg, err := img.ConfigFile()
-	if err != nil {
-		return err
-	}
-	cfg.OS, cfg.Architecture = "linux", "amd64"
-	cfg.Config.Env = []string{"PATH=/bin"}
-	if img, err = mutate.ConfigFile(img, cfg); err != nil {
-		return err
-	}
-	return s.withHub(repo, func(ref name.Reference) error { return remote.Write(ref, img) })
-}
-
-// withHub reaches the hub's store, which asks for nothing.
-func (s *stage) withHub(repo string, f func(name.Reference) error) error {
-	server := httptest.NewServer(s.rig.Hub())
-	defer server.Close()
-	ref, err := name.ParseReference(strings.TrimPrefix(server.URL, "http://") + "/" + repo)
-	if err != nil {
-		return err
-	}
-	return f(ref)
-}
-
-// hasLayers checks that an image begins with a base image's layers, to the digest.
-func (s *stage) hasLayers(repo, tag, base string) error {
-	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awsrig.Account, repo, tag)))
-	if err != nil {
-		return err
-	}
-	return s.withHub(base, func(ref name.Reference) error {
-		img, err := remote.Image(ref)
-		if err != nil {
-			return err
-		}
-		b, err := img.Manifest()
-		if err != nil {
-			return err
-		}
-		for i, l := range b.Layers {
-			if l.Size > 10<<20 && m.Layers[i].Digest != l.Digest { // smaller ones an engine compresses anew
-				return fmt.Errorf("layer %d is %s, the base has %s", i, m.Layers[i].Digest, l.Digest)
-			}
-		}
-		return nil
-	})
-}
-
 // collect is "collect FILE TITLE": what the last command said goes to the end of
 // a file, without what differs from run to run.
 func collect(ts *testscript.TestScript, neg bool, args []string) {
@@ -335,108 +246,4 @@ func (s *stage) policy(text string) error {
 	}
 	s.rig.SetPolicy(grants)
 	return nil
-}
-
-// hasNo looks for a secret in everything that was pushed.
-func (s *stage) hasNo(text string) error {
-	return filepath.WalkDir(filepath.Join(s.rig.Dir, "ecr"), func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		var r io.Reader = f
-		if z, err := gzip.NewReader(f); err == nil {
-			r = z
-		} else if _, err := f.Seek(0, io.SeekStart); err != nil {
-			return err
-		}
-		data, err := io.ReadAll(r)
-		if err != nil {
-			return err
-		}
-		if strings.Contains(string(data), text) {
-			return fmt.Errorf("%s holds the secret", path)
-		}
-		return nil
-	})
-}
-
-// verify is "verify REPOSITORY TAG": every layer in the registry unpacks to
-// the diffID that the image's config names, in order; and on the classic store
-// that config is the engine's own, since an image is called by it.
-func (s *stage) verify(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) != 2 {
-		ts.Fatalf("usage: verify REPOSITORY TAG")
-	}
-	ts.Check(s.checkImage(args[0], args[1]))
-	if s.kind != "debian" && s.kind != "classic" {
-		return
-	}
-	ts.Check(ts.Exec("docker", "image", "inspect", "--format", "{{.Id}}", s.rig.Host(awsrig.Account)+"/"+args[0]+":"+args[1]))
-	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awsrig.Account, args[0], args[1])))
-	ts.Check(err)
-	if id := strings.TrimSpace(ts.ReadFile("stdout")); id != m.Config.Digest.String() {
-		ts.Fatalf("the engine's image is %s, the registry's %s", id, m.Config.Digest)
-	}
-}
-
-func (s *stage) checkImage(repo, tag string) error {
-	data := s.rig.Manifest(awsrig.Account, repo, tag)
-	if data == nil {
-		return fmt.Errorf("%s has no tag %s", repo, tag)
-	}
-	m, err := v1.ParseManifest(strings.NewReader(string(data)))
-	if err != nil {
-		return err
-	}
-	var cfg struct {
-		RootFS struct {
-			DiffIDs []string `json:"diff_ids"`
-		} `json:"rootfs"`
-	}
-	raw, err := s.blob(repo, m.Config.Digest.String(), false)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(raw, &cfg); err != nil {
-		return err
-	}
-	if len(cfg.RootFS.DiffIDs) != len(m.Layers) || len(m.Layers) == 0 {
-		return fmt.Errorf("%d diffIDs and %d layers", len(cfg.RootFS.DiffIDs), len(m.Layers))
-	}
-	for i, l := range m.Layers {
-		if packed, err := s.blob(repo, l.Digest.String(), false); err != nil || int64(len(packed)) != l.Size {
-			return fmt.Errorf("layer %d has %d bytes, the manifest says %d: %v", i, len(packed), l.Size, err)
-		}
-		raw, err := s.blob(repo, l.Digest.String(), true)
-		if err != nil {
-			return err
-		}
-		sum := sha256.Sum256(raw)
-		if got := "sha256:" + hex.EncodeToString(sum[:]); got != cfg.RootFS.DiffIDs[i] {
-			return fmt.Errorf("layer %d is %s, the config has %s", i, got, cfg.RootFS.DiffIDs[i])
-		}
-	}
-	return nil
-}
-
-// blob reads a blob from the rig's registry without asking IAM.
-func (s *stage) blob(repo, digest string, unzip bool) ([]byte, error) {
-	rec := httptest.NewRecorder()
-	s.rig.Blobs(awsrig.Account).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/v2/"+repo+"/blobs/"+digest, nil))
-	if rec.Code != http.StatusOK {
-		return nil, fmt.Errorf("blob %s of %s: status %d", digest, repo, rec.Code)
-	}
-	if !unzip {
-		return rec.Body.Bytes(), nil
-	}
-	z, err := gzip.NewReader(rec.Body)
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(z)
 }

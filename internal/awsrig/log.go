@@ -21,10 +21,6 @@ type Request struct {
 
 func (q Request) with(status int) Request { q.Status = status; return q }
 
-func (q Request) String() string {
-	return fmt.Sprintf("%s %s %s %d", q.Action, q.Repository, q.Path, q.Status)
-}
-
 func (r *Rig) record(q Request) {
 	r.mu.Lock()
 	r.log = append(r.log, q)

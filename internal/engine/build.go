@@ -202,7 +202,6 @@ func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.Expor
 	<-drained
 	copies.stop = stop
 	if err != nil {
-		copies.end()
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}

@@ -22,7 +22,9 @@ import (
 // the image, and its layers are compressed here, in parallel.
 func (e *Engine) buildAndSave(ctx context.Context, r Request, sink Sink) (*Built, error) {
 	r.Note("the engine has a loopback of its own: its layers are saved and compressed here")
-	if _, err := e.solve(ctx, &r, moby(r.Names), e.newCopies(r.Image, nil), false); err != nil {
+	copies := e.newCopies(r.Image, nil) // none: its layers are compressed here
+	defer copies.end()
+	if _, err := e.solve(ctx, &r, moby(r.Names), copies, false); err != nil {
 		return nil, err
 	}
 	archive, err := e.docker.ImageSave(ctx, []string{r.Names[0]})

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/ecsbuild/ecsbuild/internal/awsrig"
+)
+
+// hasNo looks for a secret in everything that was pushed.
+func (s *stage) hasNo(text string) error {
+	return filepath.WalkDir(filepath.Join(s.rig.Dir, "ecr"), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		var r io.Reader = f
+		if z, err := gzip.NewReader(f); err == nil {
+			r = z
+		} else if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			return err
+		}
+		if strings.Contains(string(data), text) {
+			return fmt.Errorf("%s holds the secret", path)
+		}
+		return nil
+	})
+}
+
+// verify is "verify REPOSITORY TAG": every layer in the registry unpacks to
+// the diffID that the image's config names, in order; and on the classic store
+// that config is the engine's own, since an image is called by it.
+func (s *stage) verify(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: verify REPOSITORY TAG")
+	}
+	ts.Check(s.checkImage(args[0], args[1]))
+	if s.kind != "debian" && s.kind != "classic" {
+		return
+	}
+	ts.Check(ts.Exec("docker", "image", "inspect", "--format", "{{.Id}}", s.rig.Host(awsrig.Account)+"/"+args[0]+":"+args[1]))
+	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awsrig.Account, args[0], args[1])))
+	ts.Check(err)
+	if id := strings.TrimSpace(ts.ReadFile("stdout")); id != m.Config.Digest.String() {
+		ts.Fatalf("the engine's image is %s, the registry's %s", id, m.Config.Digest)
+	}
+}
+
+func (s *stage) checkImage(repo, tag string) error {
+	data := s.rig.Manifest(awsrig.Account, repo, tag)
+	if data == nil {
+		return fmt.Errorf("%s has no tag %s", repo, tag)
+	}
+	m, err := v1.ParseManifest(strings.NewReader(string(data)))
+	if err != nil {
+		return err
+	}
+	var cfg struct {
+		RootFS struct {
+			DiffIDs []string `json:"diff_ids"`
+		} `json:"rootfs"`
+	}
+	raw, err := s.blob(repo, m.Config.Digest.String(), false)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, &cfg); err != nil {
+		return err
+	}
+	if len(cfg.RootFS.DiffIDs) != len(m.Layers) || len(m.Layers) == 0 {
+		return fmt.Errorf("%d diffIDs and %d layers", len(cfg.RootFS.DiffIDs), len(m.Layers))
+	}
+	for i, l := range m.Layers {
+		if packed, err := s.blob(repo, l.Digest.String(), false); err != nil || int64(len(packed)) != l.Size {
+			return fmt.Errorf("layer %d has %d bytes, the manifest says %d: %v", i, len(packed), l.Size, err)
+		}
+		raw, err := s.blob(repo, l.Digest.String(), true)
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(raw)
+		if got := "sha256:" + hex.EncodeToString(sum[:]); got != cfg.RootFS.DiffIDs[i] {
+			return fmt.Errorf("layer %d is %s, the config has %s", i, got, cfg.RootFS.DiffIDs[i])
+		}
+	}
+	return nil
+}
+
+// blob reads a blob from the rig's registry without asking IAM.
+func (s *stage) blob(repo, digest string, unzip bool) ([]byte, error) {
+	rec := httptest.NewRecorder()
+	s.rig.Blobs(awsrig.Account).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/v2/"+repo+"/blobs/"+digest, nil))
+	if rec.Code != http.StatusOK {
+		return nil, fmt.Errorf("blob %s of %s: status %d", digest, repo, rec.Code)
+	}
+	if !unzip {
+		return rec.Body.Bytes(), nil
+	}
+	z, err := gzip.NewReader(rec.Body)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(z)
+}
