@@ -111,8 +111,9 @@ func (s *stage) withHub(repo string, f func(name.Reference) error) error {
 	return f(ref)
 }
 
-// hasLayers checks that an image begins with a base image's layers, to the digest.
-func (s *stage) hasLayers(repo, tag, base string) error {
+// hasLayers checks that an image begins with a base image's layers of at least
+// so many bytes, to the digest.
+func (s *stage) hasLayers(repo, tag, base string, least int64) error {
 	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awsrig.Account, repo, tag)))
 	if err != nil {
 		return err
@@ -127,7 +128,7 @@ func (s *stage) hasLayers(repo, tag, base string) error {
 			return err
 		}
 		for i, l := range b.Layers {
-			if l.Size > 10<<20 && m.Layers[i].Digest != l.Digest { // smaller ones an engine compresses anew
+			if l.Size >= least && m.Layers[i].Digest != l.Digest {
 				return fmt.Errorf("layer %d is %s, the base has %s", i, m.Layers[i].Digest, l.Digest)
 			}
 		}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +23,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"ecsbuild": func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) },
+		"forward":  func() { forward(os.Args[1], os.Args[2]) },
 	})
 }
 
@@ -70,8 +73,62 @@ func TestFarEngine(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", netns).Run() })
 			rig := startRig(t)
-			runScripts(t, "testdata/far", rig, kind, startEngine(t, kind, nil, "nsenter", "--net=/run/netns/"+netns))
+			lendRig(t, rig, netns)
+			runScripts(t, "testdata/far", rig, kind, startEngine(t, kind, rig.Environ(), "nsenter", "--net=/run/netns/"+netns))
 		})
+	}
+}
+
+// lendRig has the rig heard on another network namespace's loopback, by way of
+// a socket that both can reach.
+func lendRig(t *testing.T, rig *awsrig.Rig, netns string) {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "rig")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go relay(l, "tcp", rig.Addr)
+	if out, err := exec.Command("ip", "-n", netns, "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		t.Fatalf("ip link set lo up: %v: %s", err, out)
+	}
+	forward, err := exec.LookPath("forward")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("nsenter", "--net=/run/netns/"+netns, forward, rig.Addr, socket)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+}
+
+// forward listens on an address, and hands every connection to a socket.
+func forward(addr, socket string) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		panic(err)
+	}
+	relay(l, "unix", socket)
+}
+
+func relay(l net.Listener, network, to string) {
+	for {
+		in, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer in.Close()
+			out, err := net.Dial(network, to)
+			if err != nil {
+				return
+			}
+			defer out.Close()
+			go func() { _, _ = io.Copy(out, in); _ = out.Close() }()
+			_, _ = io.Copy(in, out)
+		}()
 	}
 }
 
@@ -181,6 +238,8 @@ func runScripts(t *testing.T, dir string, rig *awsrig.Rig, kind, engine string) 
 			"sshkey":  sshkey,
 			"collect": collect,
 			"verify":  s.verify,
+			"times":   s.times,
+			"media":   s.media,
 		},
 	})
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,12 +15,52 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/klauspost/compress/zstd"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/ecsbuild/ecsbuild/internal/awsrig"
 )
+
+// times is "times REPOSITORY TAG FILE": the time of every file of every layer,
+// in seconds, and of the image.
+func (s *stage) times(ts *testscript.TestScript, neg bool, args []string) {
+	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awsrig.Account, args[0], args[1])))
+	ts.Check(err)
+	config, err := s.blob(args[0], m.Config.Digest.String(), false)
+	ts.Check(err)
+	var cfg struct{ Created time.Time }
+	ts.Check(json.Unmarshal(config, &cfg))
+	var out strings.Builder
+	fmt.Fprintln(&out, "created", cfg.Created.Unix())
+	for i, l := range m.Layers {
+		raw, err := s.blob(args[0], l.Digest.String(), true)
+		ts.Check(err)
+		for tr := tar.NewReader(bytes.NewReader(raw)); ; {
+			h, err := tr.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			ts.Check(err)
+			fmt.Fprintln(&out, i, h.Name, h.ModTime.Unix())
+		}
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(out.String()), 0o644))
+}
+
+// media is "media REPOSITORY TAG FILE": the types of a manifest, its config and
+// its layers.
+func (s *stage) media(ts *testscript.TestScript, neg bool, args []string) {
+	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awsrig.Account, args[0], args[1])))
+	ts.Check(err)
+	lines := []string{string(m.MediaType), string(m.Config.MediaType)}
+	for _, l := range m.Layers {
+		lines = append(lines, string(l.MediaType))
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(strings.Join(lines, "\n")+"\n"), 0o644))
+}
 
 // hasNo looks for a secret in everything that was pushed.
 func (s *stage) hasNo(text string) error {
@@ -50,13 +92,14 @@ func (s *stage) hasNo(text string) error {
 
 // verify is "verify REPOSITORY TAG": every layer in the registry unpacks to
 // the diffID that the image's config names, in order; and on the classic store
-// that config is the engine's own, since an image is called by it.
+// that config is the engine's own, since an image is called by it; but where its
+// layers were made anew ("verify REPOSITORY TAG remade").
 func (s *stage) verify(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) != 2 {
-		ts.Fatalf("usage: verify REPOSITORY TAG")
+	if len(args) < 2 {
+		ts.Fatalf("usage: verify REPOSITORY TAG [remade]")
 	}
 	ts.Check(s.checkImage(args[0], args[1]))
-	if s.kind != "debian" && s.kind != "classic" {
+	if len(args) > 2 || s.kind != "debian" && s.kind != "classic" {
 		return
 	}
 	ts.Check(ts.Exec("docker", "image", "inspect", "--format", "{{.Id}}", s.rig.Host(awsrig.Account)+"/"+args[0]+":"+args[1]))
@@ -116,6 +159,14 @@ func (s *stage) blob(repo, digest string, unzip bool) ([]byte, error) {
 	}
 	if !unzip {
 		return rec.Body.Bytes(), nil
+	}
+	if bytes.HasPrefix(rec.Body.Bytes(), []byte{0x28, 0xb5, 0x2f, 0xfd}) {
+		z, err := zstd.NewReader(rec.Body)
+		if err != nil {
+			return nil, err
+		}
+		defer z.Close()
+		return io.ReadAll(z)
 	}
 	z, err := gzip.NewReader(rec.Body)
 	if err != nil {

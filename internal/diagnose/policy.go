@@ -77,6 +77,12 @@ func Needs(p *plan.Plan) []Need {
 				add(&pulls, arn)
 			}
 		}
+		switch img.Build.Cache {
+		case plan.CacheInline:
+			add(&pulls, repo)
+		case plan.CacheRegistry:
+			add(&caches, repo)
+		}
 		for _, c := range img.Build.CacheTo {
 			if arn := f.ecrARN(cacheRef(c)); arn != "" {
 				add(&caches, arn)
@@ -101,10 +107,10 @@ func Needs(p *plan.Plan) []Need {
 		{"Parameters", []string{"ssm:GetParameters"}, params, "registry accounts and build secrets from SSM; a parameter under a KMS key of your own needs kms:Decrypt on that key as well"},
 		{"Secrets", []string{"secretsmanager:GetSecretValue"}, secrets, "registry accounts and build secrets from Secrets Manager"},
 		{"Service", []string{"ecs:DescribeServices"}, services, "the check of container names: service under definitions"},
-		{"Pull", pull, pulls, "base images and cache_from in ECR"},
+		{"Pull", pull, pulls, "base images, cache_from and cache: inline in ECR"},
 		{"Create", create, creates, "create_repository: made where it is missing"},
 		{"Tags", []string{"ecr:DescribeImages"}, looks, "on_immutable: fail looks for the tag before the build"},
-		{"Cache", append(slices.Clone(push), pull...), caches, "cache_to in ECR"},
+		{"Cache", append(slices.Clone(push), pull...), caches, "cache_to and cache: registry in ECR"},
 	} {
 		if len(n.Resources) > 0 {
 			slices.Sort(n.Resources)

@@ -78,13 +78,61 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 		}
 		attrs["context:"+name] = "local:" + mount
 	}
-	for _, c := range b.CacheFrom {
+	from, to := r.caches()
+	for _, c := range from {
 		opt.CacheImports = append(opt.CacheImports, cacheEntry(c))
 	}
-	for _, c := range b.CacheTo {
+	for _, c := range to {
 		opt.CacheExports = append(opt.CacheExports, cacheEntry(c))
 	}
 	return opt, nil
+}
+
+// caches are those that are named, and the one in ECR that cache asks for: in
+// the image itself, or in a tag of its repository. ECR takes a cache that is an
+// image manifest, and no other. A cache that cannot be written costs no build.
+func (r *Request) caches() (from, to []string) {
+	b := r.Image.Build
+	from, to = b.CacheFrom, b.CacheTo
+	host, _, known := strings.Cut(r.Names[0], "/"+r.Image.Repository+":")
+	switch {
+	case !known: // no registry here
+	case b.Cache == plan.CacheInline:
+		return append(slices.Clone(from), r.Names[0]), append(slices.Clone(to), "type=inline")
+	case b.Cache == plan.CacheRegistry:
+		ref := host + "/" + r.Image.Repository + ":" + r.Image.CacheTag()
+		return append(slices.Clone(from), ref), append(slices.Clone(to), "type=registry,mode=max,image-manifest=true,oci-mediatypes=true,ignore-error=true,ref="+ref)
+	}
+	return from, to
+}
+
+// withoutExports leaves out the caches that a build would send away.
+func (r *Request) withoutExports() {
+	b := &r.Image.Build
+	b.CacheTo = slices.DeleteFunc(slices.Clone(b.CacheTo), func(c string) bool { return cacheEntry(c).Type == "registry" })
+	if b.Cache == plan.CacheRegistry {
+		b.Cache = ""
+	}
+}
+
+// exportAttrs say how BuildKit packs layers. Those of base images, and others
+// that it has packed before, it leaves as they are.
+// https://github.com/moby/buildkit#imageregistry
+func exportAttrs(b plan.Build) map[string]string {
+	attrs := map[string]string{"tar": "false"}
+	if b.Compression != "" {
+		attrs["compression"] = b.Compression
+	}
+	if b.Compression == plan.Zstd {
+		attrs["oci-mediatypes"] = "true"
+	}
+	if b.CompressionLevel != nil {
+		attrs["compression-level"] = strconv.Itoa(*b.CompressionLevel)
+	}
+	if b.Reproducible {
+		attrs["rewrite-timestamp"], attrs["source-date-epoch"] = "true", strconv.FormatInt(b.Epoch().Unix(), 10)
+	}
+	return attrs
 }
 
 // extraHosts puts the address of the engine's host where host-gateway stands.
@@ -167,6 +215,14 @@ func (e *Engine) supports(r *Request) error {
 				return fail("cache_to of type "+t, "use type=inline, turn on the containerd image store, or set BUILDKIT_HOST to a buildkitd")
 			}
 		}
+		if b.Cache == plan.CacheRegistry {
+			return fail("cache: registry", "use cache: inline, turn on the containerd image store, or set BUILDKIT_HOST to a buildkitd")
+		}
+		if _, own := recipeOf(b); own && (b.Cache == plan.CacheInline || len(b.CacheTo) > 0) {
+			return fail("an inline cache with compression, compression_level or reproducible", "leave one of them out, turn on the containerd image store, or set BUILDKIT_HOST to a buildkitd")
+		}
+	} else if b.Reproducible && e.before(26, 0) {
+		return fail("reproducible", "with the containerd image store it needs Docker engine 26.0 or later")
 	}
 	if e.Store == Classic && e.before(23, 0) {
 		if len(b.AdditionalContexts) > 0 {

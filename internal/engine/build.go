@@ -32,6 +32,7 @@ type Request struct {
 	Status   func(*bkclient.SolveStatus)
 	Note     func(string) // a line for the user
 	Bases    Bases        // nil for none
+	Record   Record
 }
 
 // Built is an image whose blobs are in its Sink; no tag names it yet.
@@ -61,7 +62,7 @@ func (e *Engine) Build(ctx context.Context, r Request, sink Sink) (*Built, error
 	if door == nil {
 		return e.buildAndSave(ctx, r, sink)
 	}
-	slot := door.Open(r.Image, sink, r.Bases)
+	slot := door.Open(r, sink)
 	defer slot.Close()
 	defer e.untag(ctx, slot.Name)
 	copies := e.newCopies(r.Image, sink)
@@ -80,6 +81,7 @@ func (e *Engine) BuildLocal(ctx context.Context, r Request) error {
 		r.Note("built and dropped: " + e.String() + " keeps no images")
 		export = nil
 	}
+	r.withoutExports()
 	copies := e.newCopies(r.Image, nil)
 	defer copies.end()
 	_, err := e.solve(ctx, &r, export, copies, false)
@@ -99,7 +101,7 @@ func (e *Engine) buildBlobs(ctx context.Context, r Request, sink Sink) (*Built, 
 	for try := 1; ; try++ {
 		copies := e.newCopies(r.Image, sink)
 		store := &blobStore{sink: sink, kept: map[digest.Digest][]byte{}}
-		res, err := e.solve(ctx, &r, []bkclient.ExportEntry{{Type: bkclient.ExporterOCI, Attrs: map[string]string{"tar": "false"}, OutputStore: store}}, copies, try > 1)
+		res, err := e.solve(ctx, &r, []bkclient.ExportEntry{{Type: bkclient.ExporterOCI, Attrs: exportAttrs(r.Image.Build), OutputStore: store}}, copies, try > 1)
 		copies.end()
 		if err == nil {
 			return store.collect(ctx, res.ExporterResponse)
@@ -164,11 +166,21 @@ func (s *blobStore) walk(ctx context.Context, d ocispec.Descriptor, b *Built) er
 	return nil
 }
 
-// lostCaches says of each cache that could not be read what it would take; the
-// build goes on without it.
+// lostCaches says of each cache that could not be read or written what it would
+// take; the build goes on without it.
 func (r *Request) lostCaches(s *bkclient.SolveStatus) {
 	for _, v := range s.Vertexes {
-		if ref, ok := strings.CutPrefix(v.Name, "importing cache manifest from "); ok && v.Error != "" && v.Completed != nil {
+		if v.Error == "" || v.Completed == nil {
+			continue
+		}
+		ref, ok := strings.CutPrefix(v.Name, "importing cache manifest from ")
+		switch {
+		case strings.HasPrefix(v.Name, "exporting cache"):
+			r.Note("warning: the cache was not written, which in ECR needs what a push needs, and ecr:BatchGetImage: " + v.Error)
+		case !ok:
+		case strings.HasSuffix(v.Error, "not found"):
+			r.Note("there is no cache at " + ref + " yet")
+		default:
 			r.Note(fmt.Sprintf("warning: the cache %s was not read, which in ECR needs ecr:BatchGetImage and ecr:GetDownloadUrlForLayer, and the image: %s", ref, v.Error))
 		}
 	}

@@ -20,6 +20,8 @@ type Bases interface {
 	Seen(ref, platform string)
 	// Layer finds a layer of a base image that was seen, with its size in bytes.
 	Layer(ctx context.Context, d digest.Digest) (size int64, open func() (io.ReadCloser, error), ok bool)
+	// Unpacked finds such a layer by its diffID.
+	Unpacked(ctx context.Context, diffID digest.Digest) (d digest.Digest, size int64, open func() (io.ReadCloser, error), ok bool)
 	// Copy puts every layer of at least so many bytes of a base image that was
 	// seen; it stops at the first that fails.
 	Copy(ctx context.Context, ref, platform string, least int64, put func(ctx context.Context, d digest.Digest, size int64, open func() (io.ReadCloser, error)) error) error

@@ -17,8 +17,6 @@ import (
 
 	"github.com/moby/moby/client"
 	"github.com/opencontainers/go-digest"
-
-	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // Door is a registry on loopback, for the time of a run. A classic engine
@@ -36,6 +34,8 @@ type Door struct {
 	mu      sync.Mutex
 	slots   map[string]*Slot
 	uploads map[string]*doorUpload
+
+	packing chan struct{} // bounds the layers that are packed at once
 }
 
 // A Slot is one image's way through the door.
@@ -46,6 +46,7 @@ type Slot struct {
 	path     string
 	sink     Sink
 	bases    Bases
+	remake   *remake // nil where the engine's own layers will do
 	manifest chan Manifest
 	ctx      context.Context         // of the push, and of what is copied meanwhile
 	cancel   context.CancelCauseFunc // ends the push with the sink's own error
@@ -60,6 +61,10 @@ type Slot struct {
 
 const doorUser = "ecsbuild"
 
+// packsAtOnce bounds the layers that are packed side by side, each of which
+// takes some megabytes of memory and all cores.
+const packsAtOnce = 4
+
 // doorPort is tried first: an engine asks for every layer that it remembers to
 // have pushed to the same address, and of another one for the large ones alone.
 const doorPort = "127.0.0.1:53170"
@@ -72,7 +77,7 @@ func newDoor() (*Door, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Door{addr: l.Addr().String(), password: rand.Text(), slots: map[string]*Slot{}, uploads: map[string]*doorUpload{}}
+	d := &Door{addr: l.Addr().String(), password: rand.Text(), slots: map[string]*Slot{}, uploads: map[string]*doorUpload{}, packing: make(chan struct{}, packsAtOnce)}
 	d.server = &http.Server{Handler: d, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = d.server.Serve(l) }()
 	return d, nil
@@ -105,9 +110,13 @@ func (e *Engine) openDoor(ctx context.Context) (*Door, error) {
 // Open makes a slot for one image. Its path is the image's own, also where
 // images share a repository, and the same in every run, so that the engine
 // finds what it remembers of it.
-func (d *Door) Open(img plan.Image, sink Sink, bases Bases) *Slot {
+func (d *Door) Open(r Request, sink Sink) *Slot {
+	img := r.Image
 	sum := sha256.Sum256([]byte(img.Name()))
-	s := &Slot{door: d, path: img.Repository + "/" + hex.EncodeToString(sum[:4]), sink: sink, bases: bases, manifest: make(chan Manifest, 1)}
+	s := &Slot{door: d, path: img.Repository + "/" + hex.EncodeToString(sum[:4]), sink: sink, bases: r.Bases, manifest: make(chan Manifest, 1)}
+	if recipe, own := recipeOf(img.Build); own {
+		s.remake = newRemake(recipe, r.Record, d.packing)
+	}
 	s.Name = d.addr + "/" + s.path + ":run"
 	d.mu.Lock()
 	d.slots[s.path] = s
@@ -164,18 +173,27 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// has says what a push need not send, and its size in bytes, without which the
+// engine cannot write its manifest.
+func (s *Slot) has(ctx context.Context, d digest.Digest) (size int64, ok bool, err error) {
+	if s.remake != nil {
+		return s.remake.has(ctx, s, d)
+	}
+	if size, ok, err = s.sink.Has(ctx, d); err != nil || ok && size >= 0 {
+		return size, ok, err
+	}
+	size, ok = s.lend(d)
+	return size, ok, nil
+}
+
 func (s *Slot) head(w http.ResponseWriter, r *http.Request, d digest.Digest) {
-	size, ok, err := s.sink.Has(r.Context(), d)
+	size, ok, err := s.has(r.Context(), d)
 	switch {
 	case err != nil:
 		s.fail(err)
 		w.WriteHeader(http.StatusBadGateway)
-	case !ok || size < 0: // without a size the engine cannot write its manifest
-		if size, ok = s.lend(d); !ok {
-			w.WriteHeader(http.StatusNotFound)
-			return
-		}
-		fallthrough
+	case !ok:
+		w.WriteHeader(http.StatusNotFound)
 	default:
 		// Without a length the engine takes it for "not there".
 		w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
@@ -194,11 +212,18 @@ func (s *Slot) putManifest(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	m := Manifest{MediaType: r.Header.Get("Content-Type"), Digest: digest.FromBytes(data), Data: data}
+	w.Header().Set("Docker-Content-Digest", m.Digest.String()) // also of one that is made anew: the engine holds it against its own
+	if s.remake != nil {
+		if m, err = s.remake.manifest(r.Context(), s.sink, data); err != nil {
+			s.fail(err)
+			doorError(w, http.StatusBadGateway, "UNKNOWN", "the image could not be completed")
+			return
+		}
+	}
 	select {
 	case s.manifest <- m:
 	default: // the same one, put again
 	}
-	w.Header().Set("Docker-Content-Digest", m.Digest.String())
 	w.WriteHeader(http.StatusCreated)
 }
 

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/moby/moby/client"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // untag takes away the name that an image is pushed under, whatever became of
@@ -88,9 +90,28 @@ func (s *Slot) lend(d digest.Digest) (size int64, ok bool) {
 		return 0, false
 	}
 	size, open, ok := bases.Layer(ctx, d)
-	if !ok {
-		return 0, false
+	if ok {
+		s.copy(ctx, d, size, open)
 	}
+	return size, ok
+}
+
+// lendUnpacked is lend for a layer that is known by its diffID.
+func (s *Slot) lendUnpacked(diffID digest.Digest) (made, bool) {
+	s.mu.Lock()
+	ctx, bases := s.ctx, s.bases
+	s.mu.Unlock()
+	if bases == nil || ctx == nil {
+		return made{}, false
+	}
+	d, size, open, ok := bases.Unpacked(ctx, diffID)
+	if ok {
+		s.copy(ctx, d, size, open)
+	}
+	return made{Desc: ocispec.Descriptor{MediaType: dockerLayer, Digest: d, Size: size}, From: diffID, DiffID: diffID}, ok
+}
+
+func (s *Slot) copy(ctx context.Context, d digest.Digest, size int64, open func() (io.ReadCloser, error)) {
 	s.copies.Go(func() {
 		if err := s.sink.Put(ctx, d, size, open); err != nil {
 			s.mu.Lock()
@@ -100,7 +121,6 @@ func (s *Slot) lend(d digest.Digest) (size int64, ok bool) {
 			s.mu.Unlock()
 		}
 	})
-	return size, true
 }
 
 // maxFailures is how many passing failures of the sink end a push: the sink has

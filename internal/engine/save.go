@@ -4,15 +4,13 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
+	"strings"
 
-	"github.com/klauspost/pgzip"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -22,22 +20,48 @@ import (
 // the image, and its layers are compressed here, in parallel.
 func (e *Engine) buildAndSave(ctx context.Context, r Request, sink Sink) (*Built, error) {
 	r.Note("the engine has a loopback of its own: its layers are saved and compressed here")
-	copies := e.newCopies(r.Image, nil) // none: its layers are compressed here
+	copies := e.newCopies(r.Image, sink)
+	copies.least = 0 // a base's layers are known here by their diffIDs, whatever their size
 	defer copies.end()
 	if _, err := e.solve(ctx, &r, moby(r.Names), copies, false); err != nil {
 		return nil, err
 	}
-	archive, err := e.docker.ImageSave(ctx, []string{r.Names[0]})
-	if err != nil {
-		return nil, fmt.Errorf("%s saves %s: %w", e, r.Names[0], err)
+	b, err := e.save(ctx, r, sink)
+	var lent *lendError
+	if errors.As(err, &lent) && ctx.Err() == nil {
+		r.Bases = nil // the engine has these layers as well
+		b, err = e.save(ctx, r, sink)
 	}
-	defer archive.Close()
-	b, err := sendArchive(ctx, archive, sink)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return b, err
 }
+
+func (e *Engine) save(ctx context.Context, r Request, sink Sink) (*Built, error) {
+	stream, err := e.docker.ImageSave(ctx, []string{r.Names[0]})
+	if err != nil {
+		return nil, fmt.Errorf("%s saves %s: %w", e, r.Names[0], err)
+	}
+	defer stream.Close()
+	recipe, _ := recipeOf(r.Image.Build)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(packsAtOnce)
+	a := &archive{recipe: recipe, bases: r.Bases, sink: sink, layers: map[string]made{}, small: map[string][]byte{}, links: map[string]string{}}
+	err = a.read(gctx, g, stream)
+	if werr := g.Wait(); werr != nil {
+		return nil, werr
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a.image(ctx)
+}
+
+// lendError is a base's layer that could not be had from its own registry.
+type lendError struct{ error }
+
+func (e *lendError) Unwrap() error { return e.error }
 
 // A saved image has two shapes: <id>/layer.tar with symlinks for repeats
 // (engines 20.10 to 24), and an OCI layout with uncompressed layers under
@@ -48,62 +72,88 @@ type savedManifest []struct {
 	Layers []string
 }
 
-// sendArchive reads the archive once; each layer is on its way to the sink
-// while the next is read.
-func sendArchive(ctx context.Context, archive io.Reader, sink Sink) (*Built, error) {
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(4)
-	layers := map[string]ocispec.Descriptor{} // by name in the archive
-	small := map[string][]byte{}
-	links := map[string]string{}
-	err := func() error {
-		tr := tar.NewReader(archive)
-		for {
-			h, err := tr.Next()
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("the saved image broke off: %w", err)
-			}
-			switch {
-			case h.Typeflag == tar.TypeSymlink:
-				links[h.Name] = path.Join(path.Dir(h.Name), h.Linkname)
-			case h.Typeflag != tar.TypeReg:
-			default:
-				head := make([]byte, min(h.Size, 512))
-				if _, err := io.ReadFull(tr, head); err != nil {
-					return fmt.Errorf("the saved image broke off: %w", err)
-				}
-				body := io.MultiReader(bytes.NewReader(head), tr)
-				if h.Size <= maxKept && !isTar(head) {
-					if small[h.Name], err = io.ReadAll(body); err != nil {
-						return err
-					}
-					continue
-				}
-				l, err := compress(body)
-				if err != nil {
-					return err
-				}
-				layers[h.Name] = l.desc
-				g.Go(func() error {
-					defer l.remove()
-					return sink.Put(gctx, l.desc.Digest, l.desc.Size, l.open)
-				})
-			}
-			if gctx.Err() != nil {
-				return nil // Wait has the reason
+// archive is a saved image while it is read, once.
+type archive struct {
+	recipe recipe
+	bases  Bases // nil for none
+	sink   Sink
+
+	layers map[string]made // by name in the archive
+	small  map[string][]byte
+	links  map[string]string
+}
+
+// read goes through the archive; each layer is on its way to the sink while
+// the next is read.
+func (a *archive) read(ctx context.Context, g *errgroup.Group, stream io.Reader) error {
+	tr := tar.NewReader(stream)
+	for ctx.Err() == nil { // Wait has the reason
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("the saved image broke off: %w", err)
+		}
+		switch h.Typeflag {
+		case tar.TypeSymlink:
+			a.links[h.Name] = path.Join(path.Dir(h.Name), h.Linkname)
+		case tar.TypeReg:
+			if err := a.file(ctx, g, h, tr); err != nil {
+				return err
 			}
 		}
-	}()
-	if werr := g.Wait(); werr != nil {
-		return nil, werr
 	}
+	return nil
+}
+
+func (a *archive) file(ctx context.Context, g *errgroup.Group, h *tar.Header, tr io.Reader) error {
+	if hex, ok := strings.CutPrefix(h.Name, "blobs/sha256/"); ok && a.lend(ctx, g, h.Name, digest.NewDigestFromEncoded(digest.SHA256, hex)) {
+		return nil // by its name, before anything of it is read
+	}
+	head := make([]byte, min(h.Size, 512))
+	if _, err := io.ReadFull(tr, head); err != nil {
+		return fmt.Errorf("the saved image broke off: %w", err)
+	}
+	body := io.MultiReader(bytes.NewReader(head), tr)
+	if h.Size <= maxKept && !isTar(head) {
+		var err error
+		a.small[h.Name], err = io.ReadAll(body)
+		return err
+	}
+	l, err := a.recipe.pack(body)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return assemble(ctx, small, layers, links, sink)
+	if a.lend(ctx, g, h.Name, l.From) {
+		l.remove()
+		return nil
+	}
+	a.layers[h.Name] = l.made
+	g.Go(func() error {
+		defer l.remove()
+		return a.sink.Put(ctx, l.Desc.Digest, l.Desc.Size, l.open)
+	})
+	return nil
+}
+
+// lend takes a base's layer from its own registry, as it was compressed there.
+func (a *archive) lend(ctx context.Context, g *errgroup.Group, name string, diffID digest.Digest) bool {
+	if a.bases == nil {
+		return false
+	}
+	d, size, open, ok := a.bases.Unpacked(ctx, diffID)
+	if !ok {
+		return false
+	}
+	a.layers[name] = made{Desc: ocispec.Descriptor{MediaType: dockerLayer, Digest: d, Size: size}, From: diffID, DiffID: diffID}
+	g.Go(func() error {
+		if err := a.sink.Put(ctx, d, size, open); err != nil {
+			return &lendError{err}
+		}
+		return nil
+	})
+	return true
 }
 
 // isTar looks for the magic of a tar header; an empty layer is zeros alone.
@@ -111,98 +161,31 @@ func isTar(head []byte) bool {
 	return len(head) == 512 && (bytes.HasPrefix(head[257:], []byte("ustar")) || bytes.Count(head, []byte{0}) == 512)
 }
 
-// assemble writes the manifest for the layers as we compressed them. The
-// config, and with it the image ID, is the engine's.
-func assemble(ctx context.Context, small map[string][]byte, layers map[string]ocispec.Descriptor, links map[string]string, sink Sink) (*Built, error) {
+// image puts the config, which is the engine's unless the recipe changes what
+// it says, and writes the manifest for the layers as they were packed.
+func (a *archive) image(ctx context.Context) (*Built, error) {
 	var saved savedManifest
-	if err := json.Unmarshal(small["manifest.json"], &saved); err != nil || len(saved) != 1 {
+	if err := json.Unmarshal(a.small["manifest.json"], &saved); err != nil || len(saved) != 1 {
 		return nil, errors.New("the saved image has no manifest.json of one image")
 	}
-	config, ok := small[saved[0].Config]
+	config, ok := a.small[saved[0].Config]
 	if !ok {
 		return nil, fmt.Errorf("the saved image has no config %s", saved[0].Config)
 	}
-	const schema2 = "application/vnd.docker.distribution.manifest.v2+json"
-	m := ocispec.Manifest{MediaType: schema2, Config: ocispec.Descriptor{MediaType: "application/vnd.docker.container.image.v1+json", Digest: digest.FromBytes(config), Size: int64(len(config))}, Layers: []ocispec.Descriptor{}}
-	m.SchemaVersion = 2
+	var layers []made
 	for _, name := range saved[0].Layers {
-		if target, ok := links[name]; ok {
+		if target, ok := a.links[name]; ok {
 			name = target
 		}
-		d, ok := layers[name]
+		l, ok := a.layers[name]
 		if !ok {
 			return nil, fmt.Errorf("the saved image has no layer %s", name)
 		}
-		m.Layers = append(m.Layers, d)
+		layers = append(layers, l)
 	}
-	if err := putBytes(ctx, sink, m.Config.Digest, config); err != nil {
-		return nil, err
-	}
-	data, err := json.MarshalIndent(m, "", "   ")
+	m, err := a.recipe.image(ctx, a.sink, config, layers)
 	if err != nil {
 		return nil, err
 	}
-	return &Built{Manifests: []Manifest{{MediaType: schema2, Digest: digest.FromBytes(data), Data: data}}}, nil
-}
-
-// A spooled layer lies compressed on disk, so that memory does not grow with
-// it and an upload can be tried again.
-type spooled struct {
-	file *os.File
-	desc ocispec.Descriptor
-}
-
-// blockSize is fixed: pgzip's output depends on it, and on nothing else of the
-// machine, so that a layer has the same digest on every host.
-const blockSize = 1 << 20
-
-func compress(r io.Reader) (_ *spooled, err error) {
-	f, err := os.CreateTemp("", "ecsbuild-layer-*")
-	if err != nil {
-		return nil, err
-	}
-	l := &spooled{file: f}
-	defer func() {
-		if err != nil {
-			l.remove()
-		}
-	}()
-	// Unlinked at once: nothing is left behind however the run ends.
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, err
-	}
-	hash := sha256.New()
-	count := &countWriter{w: io.MultiWriter(f, hash)}
-	z, err := pgzip.NewWriterLevel(count, 5)
-	if err != nil {
-		return nil, err
-	}
-	if err := z.SetConcurrency(blockSize, 4); err != nil {
-		return nil, err
-	}
-	if _, err := io.Copy(z, r); err != nil {
-		return nil, err
-	}
-	if err := z.Close(); err != nil {
-		return nil, err
-	}
-	l.desc = ocispec.Descriptor{MediaType: "application/vnd.docker.image.rootfs.diff.tar.gzip", Size: count.n, Digest: digest.NewDigest(digest.SHA256, hash)}
-	return l, nil
-}
-
-func (l *spooled) open() (io.ReadCloser, error) {
-	return io.NopCloser(io.NewSectionReader(l.file, 0, l.desc.Size)), nil
-}
-
-func (l *spooled) remove() { _ = l.file.Close() }
-
-type countWriter struct {
-	w io.Writer
-	n int64
-}
-
-func (c *countWriter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	return n, err
+	return &Built{Manifests: []Manifest{m}}, nil
 }

@@ -13,14 +13,30 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// doorUpload is one blob on its way: at first in memory, and straight to the
-// sink once it has grown past smallBlob.
+// doorUpload is one blob on its way.
 type doorUpload struct {
-	mu     sync.Mutex
-	got    int64 // bytes so far
+	sync.Mutex
+	blob
+}
+
+// blob takes what an engine sends: passing, or, under a recipe, remaking.
+type blob interface {
+	take(r *http.Request, s *Slot) error
+	finish(ctx context.Context, s *Slot, want digest.Digest) error
+	got() int64 // bytes so far
+	drop()
+}
+
+// passing is a blob that goes on as it is: at first in memory, and straight to
+// the sink once it has grown past smallBlob.
+type passing struct {
+	bytes  int64
 	buf    bytes.Buffer
 	commit func(context.Context, digest.Digest) error
 }
+
+func (u *passing) got() int64 { return u.bytes }
+func (u *passing) drop()      {}
 
 // smallBlob is the size below which an engine does not ask for the digests
 // that it knows of a layer before it sends it, in bytes. Such a layer is taken
@@ -29,8 +45,12 @@ const smallBlob = 10 << 20
 
 func (d *Door) begin(w http.ResponseWriter, slot *Slot) {
 	id := rand.Text()
+	u := &doorUpload{blob: &passing{}}
+	if slot.remake != nil {
+		u.blob = &remaking{}
+	}
 	d.mu.Lock()
-	d.uploads[id] = &doorUpload{}
+	d.uploads[id] = u
 	d.mu.Unlock()
 	slot.uploadAnswer(w, id, 0)
 }
@@ -55,24 +75,25 @@ func (d *Door) upload(w http.ResponseWriter, r *http.Request, slot *Slot, id str
 		doorError(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "there is no such upload")
 		return
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
+	u.Lock()
+	defer u.Unlock()
 	switch r.Method {
 	case http.MethodDelete:
+		u.drop()
 		w.WriteHeader(http.StatusNoContent)
 	case http.MethodPatch, http.MethodPut:
-		if err := u.take(r, slot.sink); err != nil {
+		if err := u.take(r, slot); err != nil {
 			slot.fail(err)
 			doorError(w, http.StatusBadGateway, "UNKNOWN", "the upload broke off")
 			return
 		}
 		if r.Method == http.MethodPatch {
-			slot.uploadAnswer(w, id, u.got)
+			slot.uploadAnswer(w, id, u.got())
 			return
 		}
 		want, err := digest.Parse(r.URL.Query().Get("digest"))
 		if err == nil {
-			err = u.finish(r.Context(), slot.sink, want)
+			err = u.finish(r.Context(), slot, want)
 		}
 		if err != nil {
 			slot.fail(err)
@@ -88,8 +109,8 @@ func (d *Door) upload(w http.ResponseWriter, r *http.Request, slot *Slot, id str
 }
 
 // take reads a body: into memory while it is small, then through to the sink.
-func (u *doorUpload) take(r *http.Request, sink Sink) error {
-	r.Body = &countReader{r.Body, &u.got}
+func (u *passing) take(r *http.Request, s *Slot) error {
+	r.Body = &countReader{r.Body, &u.bytes}
 	if u.commit == nil {
 		if _, err := io.CopyN(&u.buf, r.Body, int64(smallBlob-u.buf.Len())+1); errors.Is(err, io.EOF) {
 			return nil
@@ -99,7 +120,7 @@ func (u *doorUpload) take(r *http.Request, sink Sink) error {
 		head := u.buf.Bytes()
 		u.buf = bytes.Buffer{}
 		var err error
-		u.commit, err = sink.Stream(r.Context(), "", io.MultiReader(bytes.NewReader(head), r.Body))
+		u.commit, err = s.sink.Stream(r.Context(), "", io.MultiReader(bytes.NewReader(head), r.Body))
 		return err
 	}
 	if n, err := io.Copy(io.Discard, r.Body); err != nil || n == 0 {
@@ -119,11 +140,11 @@ func (c *countReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (u *doorUpload) finish(ctx context.Context, sink Sink, want digest.Digest) error {
+func (u *passing) finish(ctx context.Context, s *Slot, want digest.Digest) error {
 	if u.commit != nil {
 		return u.commit(ctx, want)
 	}
-	return putBytes(ctx, sink, want, u.buf.Bytes())
+	return putBytes(ctx, s.sink, want, u.buf.Bytes())
 }
 
 func putBytes(ctx context.Context, sink Sink, want digest.Digest, data []byte) error {

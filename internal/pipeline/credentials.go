@@ -78,7 +78,8 @@ func (s Source) FromAWS(ctx context.Context) (*Credentials, error) {
 		}
 		return other(ctx, host)
 	}
-	c.Bases = registry.NewBases(c.Login, s.Agent, s.Cache)
+	c.Record = registry.OpenRecord(s.Cache)
+	c.Bases = registry.NewBases(c.Login, s.Agent, c.Record)
 	c.CreateRepository = func(ctx context.Context, img plan.Image) error {
 		s.Note("creating the repository " + img.Repository)
 		return aws.CreateRepository(ctx, s.Plan.Account, img)
@@ -105,7 +106,8 @@ func (s Source) WithoutAWS(ctx context.Context, host registry.Host) (*Credential
 	}
 	c := s.credentials(asked, nil)
 	c.Registry = registry.NewClient(host, nil, s.Agent, s.Sent)
-	c.Bases = registry.NewBases(c.Login, s.Agent, s.Cache)
+	c.Record = registry.OpenRecord(s.Cache)
+	c.Bases = registry.NewBases(c.Login, s.Agent, c.Record)
 	return c, nil
 }
 

@@ -43,6 +43,6 @@ func request(d Deps, creds *Credentials, contexts *engine.Contexts, img plan.Ima
 		Names:  imageNames(creds.Registry.Host.Name, img),
 		Status: func(s *bkclient.SolveStatus) { d.Progress.Status(name, s) },
 		Note:   func(text string) { d.Progress.Note(name, text) },
-		Bases:  creds.Bases,
+		Bases:  creds.Bases, Record: creds.Record,
 	}
 }

@@ -36,6 +36,7 @@ type Credentials struct {
 	Login    engine.Login
 	Secrets  func(plan.Image) map[string]plan.Secret
 	Bases    *registry.Bases
+	Record   *registry.Record
 
 	CreateRepository func(context.Context, plan.Image) error // nil where repositories come by themselves
 	CheckTags        func(context.Context, plan.Image) error
@@ -194,7 +195,8 @@ func beside(ctx context.Context, d Deps, creds *Credentials) (context.Context, f
 func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credentials, eng Engine, pushed []Pushed) error {
 	contexts := eng.NewContexts(p.Images)
 	defer contexts.Close()
-	defer creds.Bases.Save()
+	defer creds.Bases.Close()
+	defer creds.Record.Save()
 	ctx, stop := beside(ctx, d, creds)
 	defer stop()
 	g, ctx := errgroup.WithContext(ctx)

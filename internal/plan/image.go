@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -38,13 +39,14 @@ func (d *document) image(n ast.Node) (imageConfig, error) {
 		"shm_size":            d.bytes("shm_size", &b.ShmSize),
 		"additional_contexts": d.pairs("additional_contexts", &b.AdditionalContexts, "=", false),
 		"ssh":                 d.texts("ssh", &b.SSH, nil),
+		"cache":               d.checked("cache", &b.Cache, oneOf(CacheRegistry, CacheInline)),
+		"compression":         d.checked("compression", &b.Compression, oneOf(Gzip, Zstd)),
+		"compression_level":   d.level(&b.CompressionLevel),
+		"reproducible":        d.boolean("reproducible", &b.Reproducible),
+		"reuse":               d.boolean("reuse", &img.Reuse),
+		"max_age":             d.age("max_age", &img.MaxAge),
 		"create_repository":   d.creation(&img.Create),
-		"on_immutable": d.checked("on_immutable", &img.OnImmutable, func(s string) *Error {
-			if s == AcceptSame || s == FailTaken {
-				return nil
-			}
-			return &Error{What: fmt.Sprintf("%q is not understood", s), Fix: "write accept-same or fail"}
-		}),
+		"on_immutable":        d.checked("on_immutable", &img.OnImmutable, oneOf(AcceptSame, FailTaken)),
 	})(n)
 	switch {
 	case err != nil:
@@ -52,9 +54,79 @@ func (d *document) image(n ast.Node) (imageConfig, error) {
 		err = d.fail(n, "an image without container", "name the container in your task definition that runs it")
 	case img.Repository == "":
 		err = d.fail(n, fmt.Sprintf("the image of container %s has no repository", img.Containers[0]), "add repository, the name in ECR")
+	default:
+		err = d.at(n, img.contradiction())
 	}
 	return img, err
 }
+
+// contradiction finds keys that cannot go together.
+func (img *imageConfig) contradiction() *Error {
+	b := img.Build
+	name := "the image of container " + img.Containers[0]
+	highest := map[string]int{"": 9, Gzip: 9, Zstd: 22}[b.Compression]
+	switch {
+	case b.CompressionLevel != nil && *b.CompressionLevel > highest:
+		return &Error{What: fmt.Sprintf("%s: compression_level %d is above %d", name, *b.CompressionLevel, highest), Fix: "gzip has the levels 0 to 9, zstd 0 to 22 (with compression: zstd)"}
+	case b.Reproducible && b.Args[sourceDateEpoch] != "" && !wholeNumber.MatchString(b.Args[sourceDateEpoch]):
+		return &Error{What: fmt.Sprintf("%s: SOURCE_DATE_EPOCH is %q", name, b.Args[sourceDateEpoch]), Fix: "it is a number of seconds since 1970"}
+	case img.MaxAge > 0 && !img.Reuse:
+		return &Error{What: name + " has max_age, and does not reuse anything", Fix: "add reuse: true"}
+	case img.Reuse && b.NoCache:
+		return &Error{What: name + " has both reuse and no_cache", Why: "the one does not build what has not changed, the other always does", Fix: "keep one of them"}
+	case img.Reuse && Remote(b.Context):
+		return &Error{What: name + " has reuse, and a context that is fetched", Why: "whether that has changed cannot be seen from here", Fix: "leave reuse out"}
+	}
+	return nil
+}
+
+var wholeNumber = regexp.MustCompile(`^[0-9]{1,11}$`)
+
+// oneOf takes the words of a list.
+func oneOf(words ...string) func(string) *Error {
+	return func(s string) *Error {
+		if slices.Contains(words, s) {
+			return nil
+		}
+		return &Error{What: fmt.Sprintf("%q is not understood", s), Fix: "write " + strings.Join(words, " or ")}
+	}
+}
+
+// level reads how hard a compressor tries.
+func (d *document) level(into **int) reader {
+	return func(n ast.Node) error {
+		var s string
+		if err := d.text("compression_level", &s)(n); err != nil {
+			return err
+		}
+		v, err := strconv.Atoi(s)
+		if err != nil || v < 0 {
+			return d.fail(n, fmt.Sprintf("compression_level must be a number, not %q", s), "gzip has the levels 0 to 9, zstd 0 to 22")
+		}
+		*into = &v
+		return nil
+	}
+}
+
+// age reads 90m, 12h, 7d or 2w, into seconds.
+func (d *document) age(what string, into *int64) reader {
+	return func(n ast.Node) error {
+		var s string
+		if err := d.text(what, &s)(n); err != nil {
+			return err
+		}
+		units := map[string]int64{"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+		m := agePattern.FindStringSubmatch(s)
+		if m == nil {
+			return d.fail(n, fmt.Sprintf("%s must be a time, not %q", what, s), "write it as in 90m, 12h, 7d or 2w")
+		}
+		v, _ := strconv.ParseInt(m[1], 10, 64)
+		*into = v * units[m[2]]
+		return nil
+	}
+}
+
+var agePattern = regexp.MustCompile(`^([1-9][0-9]{0,5})([mhdw])$`)
 
 // creation reads true, false, or how the repository shall be.
 func (d *document) creation(into **Creation) reader {

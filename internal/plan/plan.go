@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // A Plan says what a run does: which images, to which registry, and which
@@ -33,6 +35,9 @@ type Image struct {
 
 	Create      *Creation `json:"create_repository,omitempty"` // nil: a missing repository is an error
 	OnImmutable string    `json:"on_immutable,omitempty"`
+
+	Reuse  bool  `json:"reuse,omitempty"`   // an image made of the same inputs is not built again
+	MaxAge int64 `json:"max_age,omitempty"` // of an image that is reused, in seconds; 0 for any
 }
 
 // Creation is how a missing repository is made.
@@ -51,6 +56,12 @@ const (
 
 // Name is how messages call the image: its first container.
 func (i Image) Name() string { return i.Containers[0] }
+
+// CacheTag is where in the image's repository its cache lies: cache: registry.
+func (i Image) CacheTag() string {
+	tag := "buildcache-" + i.Name()
+	return tag[:min(len(tag), 128)] // as long as a tag may be
+}
 
 // Build holds the keys of Compose's build section, resolved: paths are
 // absolute, sizes are bytes.
@@ -71,6 +82,35 @@ type Build struct {
 	ExtraHosts         []string          `json:"extra_hosts,omitempty"` // "host=ip"
 	ShmSize            int64             `json:"shm_size,omitempty"`    // bytes
 	AdditionalContexts map[string]string `json:"additional_contexts,omitempty"`
+	Cache              string            `json:"cache,omitempty"`             // CacheRegistry, CacheInline or ""
+	Compression        string            `json:"compression,omitempty"`       // Gzip, Zstd, or "" for the engine's own
+	CompressionLevel   *int              `json:"compression_level,omitempty"` // nil for the default
+	Reproducible       bool              `json:"reproducible,omitempty"`      // no file time is later than Epoch
+}
+
+// How layers are compressed.
+const (
+	Gzip = "gzip"
+	Zstd = "zstd"
+)
+
+// Where the cache of a build lies: in a tag of the image's own repository, or
+// in the image itself.
+const (
+	CacheRegistry = "registry"
+	CacheInline   = "inline"
+)
+
+// sourceDateEpoch is the argument that reproducible builds go by, in seconds
+// since 1970.
+// https://reproducible-builds.org/specs/source-date-epoch/
+const sourceDateEpoch = "SOURCE_DATE_EPOCH"
+
+// Epoch is the time that no file and no entry of a reproducible image's
+// history is later than: 1970, where the build has no SOURCE_DATE_EPOCH.
+func (b Build) Epoch() time.Time {
+	seconds, _ := strconv.ParseInt(b.Args[sourceDateEpoch], 10, 64) // checked by the builder
+	return time.Unix(seconds, 0).UTC()
 }
 
 // Remote says whether a context is fetched by BuildKit and not sent by us.

@@ -2,11 +2,9 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -28,12 +26,10 @@ type Bases struct {
 	login func(ctx context.Context, host string) (user string, password plan.Secret, ok bool)
 	http  http.RoundTripper
 	agent string
-	file  string // the record, "" for none
+	known *Record
 
 	mu     sync.Mutex
 	images map[string]*baseImage // by reference and platform
-	record map[string][]baseLayer
-	dirty  bool
 }
 
 type baseImage struct {
@@ -47,19 +43,16 @@ type baseImage struct {
 // Docker Hub that counts as a pull. It is a hint: a digest says what it is.
 type baseLayer struct {
 	Digest digest.Digest `json:"digest"`
+	DiffID digest.Digest `json:"diff_id"`
 	Size   int64         `json:"size"` // bytes, compressed
 }
 
-// NewBases reads the record in the folder cache, "" for none.
-func NewBases(login func(context.Context, string) (string, plan.Secret, bool), agent, cache string) *Bases {
-	b := &Bases{login: login, http: newTransport(), agent: agent, images: map[string]*baseImage{}, record: map[string][]baseLayer{}}
-	if cache != "" {
-		b.file = filepath.Join(cache, "bases.json")
-		if data, err := os.ReadFile(b.file); err == nil && len(data) < 4<<20 {
-			_ = json.Unmarshal(data, &b.record) // a broken record costs time, and nothing else
-		}
-	}
-	return b
+// recordBases is the kind of the record that holds them.
+const recordBases = "bases"
+
+// NewBases makes the bases of a run.
+func NewBases(login func(context.Context, string) (string, plan.Secret, bool), agent string, known *Record) *Bases {
+	return &Bases{login: login, http: newTransport(), agent: agent, known: known, images: map[string]*baseImage{}}
 }
 
 // Seen hears of a base image, as ref@sha256:…, and the platform of its build.
@@ -81,25 +74,31 @@ func (b *Bases) Seen(ref, platform string) {
 // read when a layer is first asked for, so that a run whose registry has
 // everything asks nobody.
 func (b *Bases) Layer(ctx context.Context, d digest.Digest) (size int64, open func() (io.ReadCloser, error), ok bool) {
+	_, size, open, ok = b.find(ctx, func(l baseLayer) bool { return l.Digest == d })
+	return size, open, ok
+}
+
+// Unpacked finds the layer that unpacks to a diffID.
+func (b *Bases) Unpacked(ctx context.Context, diffID digest.Digest) (d digest.Digest, size int64, open func() (io.ReadCloser, error), ok bool) {
+	return b.find(ctx, func(l baseLayer) bool { return l.DiffID == diffID })
+}
+
+func (b *Bases) find(ctx context.Context, is func(baseLayer) bool) (d digest.Digest, size int64, open func() (io.ReadCloser, error), ok bool) {
 	b.mu.Lock()
-	keys := make([]string, 0, len(b.images))
-	for k := range b.images {
-		keys = append(keys, k)
-	}
+	keys := slices.Sorted(maps.Keys(b.images))
 	b.mu.Unlock()
-	slices.Sort(keys)
 	for _, k := range keys {
 		b.mu.Lock()
 		img := b.images[k]
 		b.mu.Unlock()
 		img.once.Do(func() { img.layers = b.layers(ctx, k, img) })
 		for _, l := range img.layers {
-			if l.Digest == d {
-				return l.Size, func() (io.ReadCloser, error) { return b.open(ctx, img, d) }, true
+			if is(l) {
+				return l.Digest, l.Size, func() (io.ReadCloser, error) { return b.open(ctx, img, l.Digest) }, true
 			}
 		}
 	}
-	return 0, nil, false
+	return "", 0, nil, false
 }
 
 // copiesAtOnce bounds the layers of one base image that travel side by side.
@@ -123,10 +122,8 @@ func (b *Bases) Copy(ctx context.Context, ref, platform string, least int64, put
 	}
 	host := plan.CanonicalHost(img.ref.RegistryStr())
 	_, _, account := b.login(ctx, host)
-	b.mu.Lock()
-	_, known := b.record[key]
-	b.mu.Unlock()
-	if !known && !account && host == plan.DockerHub {
+	var known []baseLayer
+	if !b.known.Get(recordBases, key, &known) && !account && host == plan.DockerHub {
 		return nil
 	}
 	img.once.Do(func() { img.layers = b.layers(ctx, key, img) })
@@ -146,10 +143,8 @@ func (b *Bases) Copy(ctx context.Context, ref, platform string, least int64, put
 // layers reads a base's manifest, or the record of it. What cannot be had is
 // no layer: the engine then sends its own.
 func (b *Bases) layers(ctx context.Context, key string, img *baseImage) []baseLayer {
-	b.mu.Lock()
-	known := b.record[key]
-	b.mu.Unlock()
-	if known != nil {
+	var known []baseLayer
+	if b.known.Get(recordBases, key, &known) {
 		return known
 	}
 	desc, err := remote.Get(img.ref, b.options(ctx, img, remote.WithPlatform(img.platform))...)
@@ -164,16 +159,18 @@ func (b *Bases) layers(ctx context.Context, key string, img *baseImage) []baseLa
 	if err != nil {
 		return nil
 	}
+	cfg, err := image.ConfigFile()
+	if err != nil || len(cfg.RootFS.DiffIDs) != len(m.Layers) {
+		return nil
+	}
 	var out []baseLayer
-	for _, l := range m.Layers {
+	for i, l := range m.Layers {
 		// An engine writes gzip's media type for whatever the registry has.
 		if strings.HasSuffix(string(l.MediaType), "gzip") && len(l.URLs) == 0 {
-			out = append(out, baseLayer{Digest: digest.Digest(l.Digest.String()), Size: l.Size})
+			out = append(out, baseLayer{Digest: digest.Digest(l.Digest.String()), DiffID: digest.Digest(cfg.RootFS.DiffIDs[i].String()), Size: l.Size})
 		}
 	}
-	b.mu.Lock()
-	b.record[key], b.dirty = out, true
-	b.mu.Unlock()
+	b.known.Put(recordBases, key, out)
 	return out
 }
 
@@ -193,35 +190,9 @@ func (b *Bases) options(ctx context.Context, img *baseImage, more ...remote.Opti
 	return append(more, remote.WithContext(ctx), remote.WithAuth(auth), remote.WithTransport(b.http), remote.WithUserAgent(b.agent))
 }
 
-// maxRecord bounds the record, in base images.
-const maxRecord = 500
-
-// Save writes the record if it has changed. Failing to is no failure of a run.
-func (b *Bases) Save() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// Close drops idle connections.
+func (b *Bases) Close() {
 	if t, ok := b.http.(*http.Transport); ok {
 		t.CloseIdleConnections()
-	}
-	if !b.dirty || b.file == "" {
-		return
-	}
-	for k := range b.record {
-		if len(b.record) <= maxRecord {
-			break
-		}
-		delete(b.record, k)
-	}
-	data, err := json.Marshal(b.record)
-	if err != nil || os.MkdirAll(filepath.Dir(b.file), 0o755) != nil {
-		return
-	}
-	f, err := os.CreateTemp(filepath.Dir(b.file), ".bases-*")
-	if err != nil {
-		return
-	}
-	_, err = f.Write(data)
-	if cerr := f.Close(); err != nil || cerr != nil || os.Rename(f.Name(), b.file) != nil {
-		_ = os.Remove(f.Name())
 	}
 }

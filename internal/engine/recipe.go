@@ -1,0 +1,258 @@
+package engine
+
+import (
+	"archive/tar"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"maps"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/pgzip"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// A recipe is how a layer is packed where a classic engine does not do it as
+// the image wants it. Layers of base images stay as they are.
+type recipe struct {
+	epoch       time.Time // no file is later than that; the zero time for files as they are
+	compression string    // plan.Gzip or plan.Zstd
+	level       int
+}
+
+// recipeOf gives the recipe of an image, and whether it is another one than a
+// classic engine's own.
+func recipeOf(b plan.Build) (r recipe, own bool) {
+	r = recipe{compression: plan.Gzip, level: 5}
+	if b.Compression == plan.Zstd {
+		r.compression, r.level, own = plan.Zstd, 3, true
+	}
+	if b.CompressionLevel != nil {
+		r.level, own = *b.CompressionLevel, true
+	}
+	if b.Reproducible {
+		r.epoch, own = b.Epoch(), true
+	}
+	return r, own
+}
+
+// key tells recipes apart in the record.
+func (r recipe) key() string {
+	return fmt.Sprintf("%s %d %d", r.compression, r.level, r.epoch.Unix())
+}
+
+func (r recipe) mediaType() string {
+	if r.compression == plan.Zstd {
+		return ocispec.MediaTypeImageLayerZstd
+	}
+	return dockerLayer
+}
+
+// The media types of Docker's image manifest, version 2, schema 2.
+// https://github.com/distribution/distribution/blob/main/docs/content/spec/manifest-v2-2.md
+const (
+	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerConfig   = "application/vnd.docker.container.image.v1+json"
+	dockerLayer    = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+)
+
+// blockSize is fixed: pgzip's output depends on it, and on nothing else of the
+// machine, so that a layer has the same digest on every host.
+const blockSize = 1 << 20
+
+func (r recipe) compressor(w io.Writer) (io.WriteCloser, error) {
+	if r.compression == plan.Zstd {
+		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(r.level)))
+	}
+	z, err := pgzip.NewWriterLevel(w, r.level)
+	if err != nil {
+		return nil, err
+	}
+	return z, z.SetConcurrency(blockSize, 4)
+}
+
+// A packed layer lies compressed on disk, so that memory does not grow with
+// it and an upload can be tried again.
+type packed struct {
+	file *os.File
+	made
+}
+
+// made is a layer under a recipe.
+type made struct {
+	Desc   ocispec.Descriptor `json:"desc"`
+	From   digest.Digest      `json:"from"`    // the diffID that the engine has
+	DiffID digest.Digest      `json:"diff_id"` // the one that the registry has
+}
+
+// pack reads a layer's tar and leaves it packed on disk.
+func (r recipe) pack(layer io.Reader) (_ *packed, err error) {
+	f, err := os.CreateTemp("", "ecsbuild-layer-*")
+	if err != nil {
+		return nil, err
+	}
+	p := &packed{file: f}
+	defer func() {
+		if err != nil {
+			p.remove()
+		}
+	}()
+	// Unlinked at once: nothing is left behind however the run ends.
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, err
+	}
+	from, to, sum := sha256.New(), sha256.New(), sha256.New()
+	count := &countWriter{w: io.MultiWriter(f, sum)}
+	z, err := r.compressor(count)
+	if err != nil {
+		return nil, err
+	}
+	in := io.TeeReader(layer, from)
+	if r.epoch.IsZero() {
+		to = from
+		_, err = io.Copy(z, in)
+	} else {
+		err = clampTimes(io.MultiWriter(z, to), in, r.epoch)
+	}
+	if err != nil {
+		return nil, errors.Join(err, z.Close())
+	}
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	p.made = made{From: sum256(from), DiffID: sum256(to), Desc: ocispec.Descriptor{MediaType: r.mediaType(), Size: count.n, Digest: sum256(sum)}}
+	return p, nil
+}
+
+func sum256(h hash.Hash) digest.Digest { return digest.NewDigest(digest.SHA256, h) }
+
+func (p *packed) open() (io.ReadCloser, error) {
+	return io.NopCloser(io.NewSectionReader(p.file, 0, p.Desc.Size)), nil
+}
+
+func (p *packed) remove() { _ = p.file.Close() }
+
+type countWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// clampTimes copies a tar, and makes every time that is later than epoch epoch.
+func clampTimes(w io.Writer, layer io.Reader, epoch time.Time) error {
+	in, out := tar.NewReader(layer), tar.NewWriter(w)
+	for {
+		h, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if h.ModTime.After(epoch) {
+			h.ModTime = epoch
+		}
+		h.AccessTime, h.ChangeTime = time.Time{}, time.Time{}
+		h.Format = tar.FormatUnknown // the smallest that holds what is left
+		maps.DeleteFunc(h.PAXRecords, func(k, _ string) bool {
+			return k == "mtime" || k == "atime" || k == "ctime" || strings.HasPrefix(k, "GNU.sparse.") // read whole, written whole
+		})
+		if err := out.WriteHeader(h); err != nil {
+			return err
+		}
+		if _, err := io.Copy(out, in); err != nil {
+			return err
+		}
+	}
+	if err := out.Close(); err != nil {
+		return err
+	}
+	_, err := io.Copy(io.Discard, layer) // what comes after the end belongs to the diffID
+	return err
+}
+
+// config writes the engine's config for layers that were made anew.
+func (r recipe) config(engine []byte, layers []made) ([]byte, error) {
+	if r.epoch.IsZero() {
+		return engine, nil // its diffIDs hold
+	}
+	var c map[string]json.RawMessage
+	var rootfs struct {
+		Type    string          `json:"type"`
+		DiffIDs []digest.Digest `json:"diff_ids"`
+	}
+	var history []map[string]any
+	if err := errors.Join(json.Unmarshal(engine, &c), json.Unmarshal(c["rootfs"], &rootfs)); err != nil {
+		return nil, fmt.Errorf("the engine's config of the image: %w", err)
+	}
+	if h := c["history"]; h != nil && json.Unmarshal(h, &history) != nil {
+		return nil, errors.New("the engine's config of the image has a history that cannot be read")
+	}
+	to := map[digest.Digest]digest.Digest{}
+	for _, l := range layers {
+		to[l.From] = l.DiffID
+	}
+	for i, d := range rootfs.DiffIDs {
+		if made, ok := to[d]; ok {
+			rootfs.DiffIDs[i] = made
+		}
+	}
+	for _, h := range history {
+		if t, ok := h["created"].(string); ok {
+			h["created"] = r.clamp(t)
+		}
+	}
+	var created string
+	if json.Unmarshal(c["created"], &created) == nil {
+		c["created"], _ = json.Marshal(r.clamp(created))
+	}
+	var err1, err2 error
+	c["rootfs"], err1 = json.Marshal(rootfs)
+	if history != nil {
+		c["history"], err2 = json.Marshal(history)
+	}
+	out, err := json.Marshal(c)
+	return out, errors.Join(err1, err2, err)
+}
+
+func (r recipe) clamp(text string) string {
+	if t, err := time.Parse(time.RFC3339Nano, text); err == nil && t.After(r.epoch) {
+		return r.epoch.Format(time.RFC3339)
+	}
+	return text
+}
+
+// manifest writes the manifest of layers, bottom first. An image with a layer
+// that Docker's own types have no name for is one of OCI's.
+func (r recipe) manifest(config []byte, layers []made) (Manifest, error) {
+	m := ocispec.Manifest{MediaType: dockerManifest, Layers: []ocispec.Descriptor{},
+		Config: ocispec.Descriptor{MediaType: dockerConfig, Digest: digest.FromBytes(config), Size: int64(len(config))}}
+	m.SchemaVersion = 2
+	oci := r.compression == plan.Zstd
+	if oci {
+		m.MediaType, m.Config.MediaType = ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig
+	}
+	for _, l := range layers {
+		d := ocispec.Descriptor{MediaType: l.Desc.MediaType, Digest: l.Desc.Digest, Size: l.Desc.Size}
+		if oci && d.MediaType == dockerLayer {
+			d.MediaType = ocispec.MediaTypeImageLayerGzip
+		}
+		m.Layers = append(m.Layers, d)
+	}
+	data, err := json.MarshalIndent(m, "", "   ")
+	return Manifest{MediaType: m.MediaType, Digest: digest.FromBytes(data), Data: data}, err
+}

@@ -1,0 +1,200 @@
+package engine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"sync"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A Record keeps what was learned for later runs; what it says is held against
+// the registry.
+type Record interface {
+	Get(kind, key string, into any) bool
+	Put(kind, key string, value any)
+}
+
+// recordLayers is the kind of the record for layers that were made anew.
+const recordLayers = "layers"
+
+// remake makes anew what a classic engine pushes, by a recipe: its layers as
+// they come in, and config and manifest in the end. The engine learns nothing
+// of it, and goes on calling its layers by its own digests.
+type remake struct {
+	recipe recipe
+	record Record
+	busy   chan struct{} // bounds the layers that are packed at once
+
+	mu      sync.Mutex
+	layers  map[digest.Digest]remade // by the engine's digest
+	configs map[digest.Digest][]byte
+}
+
+// remade is a layer and the bytes that the engine has of it.
+type remade struct {
+	made
+	Size int64 `json:"size"`
+}
+
+func newRemake(r recipe, record Record, busy chan struct{}) *remake {
+	return &remake{recipe: r, record: record, busy: busy, layers: map[digest.Digest]remade{}, configs: map[digest.Digest][]byte{}}
+}
+
+func (m *remake) keep(engine digest.Digest, l made, size int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.layers[engine] = remade{l, size}
+}
+
+// arrived gives the size of what the engine has sent in this run, after which
+// it asks for each blob once more.
+func (m *remake) arrived(d digest.Digest) (size int64, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c, ok := m.configs[d]; ok {
+		return int64(len(c)), true
+	}
+	l, ok := m.layers[d]
+	return l.Size, ok
+}
+
+// has answers the engine's question for a layer by its own digest: a base's
+// layer stays what it is, and one that was made in an earlier run need not come
+// again while the registry has it.
+func (m *remake) has(ctx context.Context, s *Slot, d digest.Digest) (size int64, ok bool, err error) {
+	if size, ok := m.arrived(d); ok {
+		return size, true, nil
+	}
+	if size, ok := s.lend(d); ok {
+		m.keep(d, made{Desc: ocispec.Descriptor{MediaType: dockerLayer, Digest: d, Size: size}}, size)
+		return size, true, nil
+	}
+	var known remade
+	if !m.record.Get(recordLayers, m.recipe.key()+" "+d.String(), &known) {
+		return 0, false, nil
+	}
+	if _, ok, err := s.sink.Has(ctx, known.Desc.Digest); err != nil || !ok {
+		return 0, false, err
+	}
+	m.keep(d, known.made, known.Size)
+	return known.Size, true, nil
+}
+
+// remaking is one blob on its way from the engine.
+type remaking struct {
+	bytes  int64
+	sum    digest.Digest
+	config []byte
+	layer  *packed
+}
+
+func (u *remaking) got() int64 { return u.bytes }
+
+// take reads a layer, or the config, which is no gzip.
+func (u *remaking) take(r *http.Request, s *Slot) error {
+	body := bufio.NewReaderSize(&countReader{r.Body, &u.bytes}, 256<<10)
+	magic, err := body.Peek(2)
+	if len(magic) == 0 {
+		return nil // the PUT that ends an upload
+	}
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	in := io.TeeReader(body, sum)
+	if !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		u.config, err = io.ReadAll(io.LimitReader(in, maxKept))
+		u.sum = sum256(sum)
+		return err
+	}
+	select {
+	case s.remake.busy <- struct{}{}:
+		defer func() { <-s.remake.busy }()
+	case <-r.Context().Done():
+		return r.Context().Err()
+	}
+	z, err := gzip.NewReader(in)
+	if err != nil {
+		return err
+	}
+	if u.layer, err = s.remake.recipe.pack(z); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, in)
+	u.sum = sum256(sum)
+	return err
+}
+
+func (u *remaking) drop() {
+	if u.layer != nil {
+		u.layer.remove()
+	}
+}
+
+// finish puts the layer as it was made; small layers of a base, for which the
+// engine did not ask, are lent after all.
+func (u *remaking) finish(ctx context.Context, s *Slot, want digest.Digest) error {
+	defer u.drop()
+	if u.sum != want {
+		return fmt.Errorf("a blob arrived as %s and not as %s", u.sum, want)
+	}
+	m := s.remake
+	if u.layer == nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.configs[want] = u.config
+		return nil
+	}
+	if lent, ok := s.lendUnpacked(u.layer.From); ok {
+		m.keep(want, lent, u.bytes)
+		return nil
+	}
+	if err := s.sink.Put(ctx, u.layer.Desc.Digest, u.layer.Desc.Size, u.layer.open); err != nil {
+		return err
+	}
+	m.keep(want, u.layer.made, u.bytes)
+	m.record.Put(recordLayers, m.recipe.key()+" "+want.String(), remade{u.layer.made, u.bytes})
+	return nil
+}
+
+// manifest gives the image's own, for the engine's; its config is put.
+func (m *remake) manifest(ctx context.Context, sink Sink, engine []byte) (Manifest, error) {
+	var from ocispec.Manifest
+	if err := json.Unmarshal(engine, &from); err != nil {
+		return Manifest{}, fmt.Errorf("the engine's manifest: %w", err)
+	}
+	m.mu.Lock()
+	known, config := maps.Clone(m.layers), m.configs[from.Config.Digest]
+	m.mu.Unlock()
+	var layers []made
+	for _, l := range from.Layers {
+		layer, ok := known[l.Digest]
+		if !ok {
+			return Manifest{}, fmt.Errorf("the engine names a layer %s that it did not push", l.Digest)
+		}
+		layers = append(layers, layer.made)
+	}
+	return m.recipe.image(ctx, sink, config, layers)
+}
+
+// image puts the config of layers and gives their manifest.
+func (r recipe) image(ctx context.Context, sink Sink, config []byte, layers []made) (Manifest, error) {
+	config, err := r.config(config, layers)
+	if err != nil {
+		return Manifest{}, err
+	}
+	if err := putBytes(ctx, sink, digest.FromBytes(config), config); err != nil {
+		return Manifest{}, err
+	}
+	return r.manifest(config, layers)
+}
