@@ -46,6 +46,8 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	case "repository-of":
 		s.rig.AddRepository(arg(0), arg(1), false)
+	case "empty":
+		s.rig.Empty(awsrig.Account)
 	case "immutable":
 		s.rig.AddRepository(awsrig.Account, arg(0), true)
 	case "mounting":

@@ -64,6 +64,10 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 	for k, v := range b.Labels {
 		attrs["label:"+k] = v
 	}
+	if r.Inputs != nil {
+		attrs["label:"+InputsLabel] = r.Inputs.Hash
+		attrs["image-resolve-mode"] = "pull" // the base images whose digests were hashed, not what the engine has of that name
+	}
 	for name, where := range b.AdditionalContexts {
 		if plan.Remote(where) {
 			attrs["context:"+name] = where

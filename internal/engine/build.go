@@ -33,6 +33,7 @@ type Request struct {
 	Note     func(string) // a line for the user
 	Bases    Bases        // nil for none
 	Record   Record
+	Inputs   *Inputs // what the image says of itself; nil for nothing
 }
 
 // Built is an image whose blobs are in its Sink; no tag names it yet.
@@ -207,6 +208,9 @@ func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.Expor
 			log.add(s)
 			r.lostCaches(s)
 			r.bases(copying, s, copies)
+			for _, v := range s.Vertexes {
+				r.Inputs.saw(v.Name)
+			}
 			r.Status(s)
 		}
 	}()

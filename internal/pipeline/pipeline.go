@@ -47,6 +47,7 @@ type Engine interface {
 	Build(ctx context.Context, r engine.Request, sink engine.Sink) (*engine.Built, error)
 	BuildLocal(ctx context.Context, r engine.Request) error
 	NewContexts(images []plan.Image) *engine.Contexts
+	NewHasher(engine.Resolve) *engine.Hasher
 	Close()
 }
 
@@ -199,6 +200,7 @@ func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credenti
 	defer creds.Record.Save()
 	ctx, stop := beside(ctx, d, creds)
 	defer stop()
+	old := &reuse{creds: creds, hasher: eng.NewHasher(creds.Bases.Resolve), progress: d.Progress}
 	g, ctx := errgroup.WithContext(ctx)
 	if o.Jobs > 0 {
 		g.SetLimit(o.Jobs)
@@ -208,11 +210,25 @@ func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credenti
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			built, err := eng.Build(ctx, request(d, creds, contexts, img), creds.Registry.Repository(img.Repository))
+			r := request(d, creds, contexts, img)
+			if img.Reuse {
+				if pushed[i].Built, r.Inputs = old.find(ctx, img); pushed[i].Built != nil {
+					return nil
+				}
+			}
+			sink := creds.Registry.Repository(img.Repository)
+			built, err := eng.Build(ctx, r, sink)
+			if err == nil && r.Inputs != nil && !r.Inputs.Held() {
+				r.Inputs = nil // it must not say that it was made of them
+				built, err = eng.Build(ctx, r, sink)
+			}
 			if err != nil {
 				return &ImageError{Image: img, Err: err}
 			}
 			pushed[i].Built = built
+			if r.Inputs != nil {
+				old.keep(img, r.Inputs, built)
+			}
 			d.Progress.Note(img.Name(), "built, and its layers are in "+img.Repository)
 			return nil
 		})

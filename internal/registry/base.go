@@ -147,7 +147,7 @@ func (b *Bases) layers(ctx context.Context, key string, img *baseImage) []baseLa
 	if b.known.Get(recordBases, key, &known) {
 		return known
 	}
-	desc, err := remote.Get(img.ref, b.options(ctx, img, remote.WithPlatform(img.platform))...)
+	desc, err := remote.Get(img.ref, b.options(ctx, img.ref.Context(), remote.WithPlatform(img.platform))...)
 	if err != nil {
 		return nil
 	}
@@ -175,16 +175,30 @@ func (b *Bases) layers(ctx context.Context, key string, img *baseImage) []baseLa
 }
 
 func (b *Bases) open(ctx context.Context, img *baseImage, d digest.Digest) (io.ReadCloser, error) {
-	l, err := remote.Layer(img.ref.Context().Digest(d.String()), b.options(ctx, img)...)
+	l, err := remote.Layer(img.ref.Context().Digest(d.String()), b.options(ctx, img.ref.Context())...)
 	if err != nil {
 		return nil, err
 	}
 	return l.Compressed() // checks the digest as it is read
 }
 
-func (b *Bases) options(ctx context.Context, img *baseImage, more ...remote.Option) []remote.Option {
+// Resolve gives the digest that an image's name has now. At Docker Hub that is
+// no pull.
+func (b *Bases) Resolve(ctx context.Context, ref string) (digest.Digest, error) {
+	tag, err := name.ParseReference(ref)
+	if err != nil {
+		return "", err
+	}
+	desc, err := remote.Head(tag, b.options(ctx, tag.Context())...)
+	if err != nil {
+		return "", err
+	}
+	return digest.Digest(desc.Digest.String()), nil
+}
+
+func (b *Bases) options(ctx context.Context, from name.Repository, more ...remote.Option) []remote.Option {
 	auth := authn.Anonymous
-	if user, password, ok := b.login(ctx, plan.CanonicalHost(img.ref.RegistryStr())); ok {
+	if user, password, ok := b.login(ctx, plan.CanonicalHost(from.RegistryStr())); ok {
 		auth = &authn.Basic{Username: user, Password: password.Reveal()}
 	}
 	return append(more, remote.WithContext(ctx), remote.WithAuth(auth), remote.WithTransport(b.http), remote.WithUserAgent(b.agent))

@@ -1,6 +1,6 @@
 // Package registry speaks to AWS for credentials and to a registry for blobs
-// and tags. A run needs the six ECR actions of a plain push and not one more:
-// nothing here reads a manifest or a blob back.
+// and tags. A run needs the six ECR actions of a plain push and not one more;
+// what reads a manifest or a blob back is in look.go, and optional.
 package registry
 
 import (
@@ -92,6 +92,7 @@ type request struct {
 	stream              io.Reader // a body that can be read once
 	size                int64     // of the body, -1 for unknown
 	contentType         string
+	types               string // that an answer may have, "" for any
 	accept              []int
 }
 
@@ -139,6 +140,9 @@ func (c *Client) once(ctx context.Context, r request, renew bool) (*http.Respons
 	if body != nil {
 		req.ContentLength = r.size
 		req.Header.Set("Content-Type", r.contentType)
+	}
+	if r.types != "" {
+		req.Header.Set("Accept", r.types)
 	}
 	req.Header.Set("User-Agent", c.agent)
 	if c.auth != nil && req.URL.Host == c.Host.Name { // an upload may be sent elsewhere, without our token

@@ -1,0 +1,378 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
+	"github.com/moby/patternmatcher/ignorefile"
+	"github.com/opencontainers/go-digest"
+	"github.com/tonistiigi/fsutil"
+	fstypes "github.com/tonistiigi/fsutil/types"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// InputsLabel is the label of an image that says what it was made of.
+const InputsLabel = "dev.ecsbuild.inputs"
+
+// Inputs are all that an image is made of, as one hash.
+type Inputs struct {
+	Hash string // 64 hexadecimal digits
+
+	bases   map[string]string // the base images that went in: name to digest
+	strayed atomic.Bool
+}
+
+var fromImage = regexp.MustCompile(`^\[[^\]]*\] FROM (\S+)$`)
+
+// saw hears of a step of the build, and holds a base image that it takes
+// against the one that was hashed: a tag may move meanwhile, and an engine may
+// have another image of that name.
+func (in *Inputs) saw(step string) {
+	m := fromImage.FindStringSubmatch(step)
+	if in == nil || m == nil {
+		return
+	}
+	ref, digest, _ := strings.Cut(m[1], "@")
+	if want, ok := in.bases[ref]; digest == "" || ok && digest != want {
+		in.strayed.Store(true)
+	}
+}
+
+// Held says that the build took the base images that were hashed.
+func (in *Inputs) Held() bool { return !in.strayed.Load() }
+
+// Resolve gives the digest that an image's name has now.
+type Resolve func(ctx context.Context, ref string) (digest.Digest, error)
+
+// A DoubtError says why what an image is made of cannot be known from here: it
+// is built, then.
+type DoubtError struct{ Why string }
+
+func (e *DoubtError) Error() string { return e.Why }
+
+func doubt(format string, args ...any) error { return &DoubtError{fmt.Sprintf(format, args...)} }
+
+// Hasher finds the inputs of images; a folder that several share is read once.
+type Hasher struct {
+	platform func() (string, error) // that the engine builds for unless told otherwise
+	resolve  Resolve
+
+	mu      sync.Mutex
+	folders map[string]func() (string, error)
+	bases   map[string]func() (digest.Digest, error)
+}
+
+// NewHasher makes one for a run on an engine.
+func (e *Engine) NewHasher(resolve Resolve) *Hasher {
+	platform := sync.OnceValues(func() (string, error) {
+		workers, err := e.bk.ListWorkers(context.Background())
+		if err != nil || len(workers) == 0 || len(workers[0].Platforms) == 0 {
+			return "", doubt("the engine does not say what platform it builds for")
+		}
+		return platforms.Format(workers[0].Platforms[0]), nil
+	})
+	return &Hasher{platform: platform, resolve: resolve, folders: map[string]func() (string, error){}, bases: map[string]func() (digest.Digest, error){}}
+}
+
+// once gives the one call that all who ask for a key share.
+func once[T any](h *Hasher, calls map[string]func() (T, error), key string, f func() (T, error)) (T, error) {
+	h.mu.Lock()
+	call := calls[key]
+	if call == nil {
+		call = sync.OnceValues(f)
+		calls[key] = call
+	}
+	h.mu.Unlock()
+	return call()
+}
+
+// Of hashes what goes into an image: the files of its contexts that the build
+// sees, with path, mode and link target, the Dockerfile, the digests of its
+// base images, and every key that changes what is built; of secrets their
+// names. Its error is a *DoubtError where something cannot be known.
+func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
+	b := img.Build
+	data, err := os.ReadFile(b.Dockerfile)
+	if err != nil {
+		return nil, doubt("its Dockerfile cannot be read")
+	}
+	refs, err := external(data, b)
+	if err != nil {
+		return nil, err
+	}
+	in := &Inputs{bases: map[string]string{}}
+	for _, ref := range refs {
+		d, err := once(h, h.bases, ref, func() (digest.Digest, error) { return h.resolve(ctx, ref) })
+		if err != nil {
+			return nil, doubt("the digest of its base image %s cannot be had: %v", ref, err)
+		}
+		in.bases[ref] = d.String()
+	}
+	ignored, err := ignorePatterns(b)
+	if err != nil {
+		return nil, err
+	}
+	folders := map[string]string{}
+	if folders[contextName], err = h.folder(ctx, b.Context, ignored); err != nil {
+		return nil, err
+	}
+	contexts, agents := map[string]string{}, []string{} // as they are named: where they lie differs from host to host
+	for name, dir := range b.AdditionalContexts {
+		if plan.Remote(dir) {
+			contexts[name] = dir // an image, which is among the bases
+		} else if folders["+"+name], err = h.folder(ctx, dir, nil); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range b.SSH {
+		id, _, _ := strings.Cut(s, "=")
+		agents = append(agents, id)
+	}
+	targets := b.Platforms
+	if len(targets) == 0 {
+		p, err := h.platform()
+		if err != nil {
+			return nil, err
+		}
+		targets = []string{p}
+	}
+	secrets := map[string]string{}
+	for id, s := range b.Secrets {
+		secrets[id] = s.String()
+	}
+	epoch := int64(-1)
+	if b.Reproducible {
+		epoch = b.Epoch().Unix()
+	}
+	// encoding/json writes maps in the order of their keys.
+	all, err := json.Marshal([]any{"ecsbuild inputs 1", folders, data, in.bases, targets, b.Target, b.Args, b.Labels, secrets,
+		agents, b.Network, b.ExtraHosts, b.ShmSize, contexts, b.Compression, b.CompressionLevel, epoch})
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(all)
+	in.Hash = hex.EncodeToString(sum[:])
+	return in, nil
+}
+
+// frontend is the image of the Dockerfile's own syntax, which every build of
+// BuildKit brings as well.
+const frontend = "docker.io/docker/dockerfile"
+
+// external lists the images that a Dockerfile takes something from, by their
+// full names; a digest in the Dockerfile speaks for itself.
+func external(data []byte, b plan.Build) (refs []string, err error) {
+	add := func(name string) error {
+		named, err := reference.ParseNormalizedNamed(name)
+		if err != nil {
+			return doubt("%q is not the name of an image", name)
+		}
+		if _, pinned := named.(reference.Digested); !pinned && !slices.Contains(refs, reference.TagNameOnly(named).String()) {
+			refs = append(refs, reference.TagNameOnly(named).String())
+		}
+		return nil
+	}
+	if syntax, _, _, ok := parser.DetectSyntax(data); ok {
+		if named, err := reference.ParseNormalizedNamed(syntax); err != nil || named.Name() != frontend {
+			return nil, doubt("its Dockerfile has a syntax of its own, %s", syntax)
+		}
+		if err := add(syntax); err != nil {
+			return nil, err
+		}
+	}
+	ast, err := parser.Parse(bytes.NewReader(data))
+	if err != nil {
+		return nil, doubt("its Dockerfile cannot be parsed")
+	}
+	stages, meta, err := instructions.Parse(ast.AST, nil)
+	if err != nil {
+		return nil, doubt("its Dockerfile cannot be parsed")
+	}
+	for _, where := range b.AdditionalContexts {
+		if image, ok := strings.CutPrefix(where, "docker-image://"); ok {
+			err = add(image)
+		} else if plan.Remote(where) {
+			err = doubt("%s is fetched by the build", where)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	args := metaArgs(meta, b, shell.NewLex(ast.EscapeToken))
+	known := map[string]bool{"scratch": true}
+	for name := range b.AdditionalContexts {
+		known[strings.ToLower(name)] = true
+	}
+	from := func(name string) error {
+		if known[strings.ToLower(name)] || name == "" {
+			return nil
+		}
+		expanded, unset, err := shell.NewLex(ast.EscapeToken).ProcessWord(name, args)
+		if err != nil || len(unset) > 0 || strings.Contains(expanded, "$") {
+			return doubt("what %s stands for is known to the build alone", name)
+		}
+		if known[strings.ToLower(expanded)] {
+			return nil
+		}
+		return add(expanded)
+	}
+	for i, s := range stages {
+		if err := from(s.BaseName); err != nil {
+			return nil, err
+		}
+		known[strconv.Itoa(i)] = true
+		if s.Name != "" {
+			known[strings.ToLower(s.Name)] = true
+		}
+	}
+	for _, s := range stages {
+		for _, c := range s.Commands {
+			if err := takes(c, from); err != nil {
+				return nil, err
+			}
+		}
+	}
+	slices.Sort(refs)
+	return refs, nil
+}
+
+// takes finds the images that an instruction names, and what it fetches.
+func takes(c instructions.Command, from func(string) error) error {
+	switch c := c.(type) {
+	case *instructions.CopyCommand:
+		return from(c.From)
+	case *instructions.RunCommand:
+		for _, m := range instructions.GetMounts(c) {
+			if err := from(m.From); err != nil {
+				return err
+			}
+		}
+	case *instructions.AddCommand:
+		for _, p := range c.SourcePaths {
+			if strings.Contains(p, "://") || strings.HasPrefix(p, "git@") || strings.Contains(p, "$") {
+				return doubt("ADD %s may be fetched by the build", p)
+			}
+		}
+	}
+	return nil
+}
+
+// metaArgs are the variables that FROM may use.
+func metaArgs(meta []instructions.ArgCommand, b plan.Build, lex *shell.Lex) shell.EnvGetter {
+	var env []string
+	for _, m := range meta {
+		for _, kv := range m.Args {
+			value, ok := b.Args[kv.Key]
+			if !ok && kv.Value != nil {
+				v, unset, err := lex.ProcessWord(*kv.Value, shell.EnvsFromSlice(env))
+				if value, ok = v, err == nil && len(unset) == 0; !ok {
+					continue
+				}
+			}
+			if ok {
+				env = append(env, kv.Key+"="+value)
+			}
+		}
+	}
+	return shell.EnvsFromSlice(env)
+}
+
+// ignorePatterns reads what BuildKit reads: the file beside the Dockerfile that
+// has its name, else that of the context.
+// https://docs.docker.com/build/concepts/context/#dockerignore-files
+func ignorePatterns(b plan.Build) ([]string, error) {
+	data, err := os.ReadFile(b.Dockerfile + ".dockerignore")
+	if errors.Is(err, fs.ErrNotExist) {
+		data, err = os.ReadFile(filepath.Join(b.Context, ".dockerignore"))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, doubt("its .dockerignore cannot be read")
+	}
+	patterns, err := ignorefile.ReadAll(bytes.NewReader(data))
+	if err != nil {
+		return nil, doubt("its .dockerignore cannot be read")
+	}
+	return patterns, nil
+}
+
+// folder hashes the files of a folder, without what is ignored.
+func (h *Hasher) folder(ctx context.Context, dir string, ignored []string) (string, error) {
+	key, err := json.Marshal([]any{dir, ignored})
+	if err != nil {
+		return "", err
+	}
+	return once(h, h.folders, string(key), func() (string, error) {
+		local, err := localFS(dir)
+		if err == nil {
+			local, err = fsutil.NewFilterFS(local, &fsutil.FilterOpt{ExcludePatterns: ignored})
+		}
+		if err != nil {
+			return "", doubt("%s cannot be read: %v", dir, err)
+		}
+		sum := sha256.New()
+		err = local.Walk(ctx, "", func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			return hashFile(sum, local, path, d)
+		})
+		if err != nil {
+			return "", doubt("%s cannot be read: %v", dir, err)
+		}
+		return hex.EncodeToString(sum.Sum(nil)), nil
+	})
+}
+
+// hashFile writes one file as a build has it: neither times nor owners.
+func hashFile(w io.Writer, local fsutil.FS, path string, d fs.DirEntry) error {
+	info, err := d.Info()
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*fstypes.Stat)
+	if !ok {
+		return fmt.Errorf("%s: no facts about the file", path)
+	}
+	head := []any{path, st.Mode, st.Xattrs, st.Devmajor, st.Devminor}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		head = append(head, st.Linkname)
+	}
+	var content string
+	if info.Mode().IsRegular() {
+		f, err := local.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		sum := sha256.New()
+		if _, err := io.Copy(sum, f); err != nil {
+			return err
+		}
+		content = hex.EncodeToString(sum.Sum(nil))
+	}
+	return json.NewEncoder(w).Encode(append(head, content))
+}

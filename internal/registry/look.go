@@ -1,0 +1,58 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Reading back is for whoever asks for reuse: a push does without.
+const (
+	actionGetManifest = "ecr:BatchGetImage"
+	actionGetBlob     = "ecr:GetDownloadUrlForLayer"
+)
+
+// manifestTypes are all that an image or index may be.
+const manifestTypes = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, " +
+	"application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json"
+
+// maxRead bounds what is read back, in bytes: ECR's limit for a manifest, and
+// more than any config has.
+const maxRead = 4 << 20
+
+// Manifest reads what a tag or digest names; ok is false where nothing is there.
+// It needs ecr:BatchGetImage.
+func (r *Repository) Manifest(ctx context.Context, reference string) (mediaType string, data []byte, ok bool, err error) {
+	resp, data, err := r.read(ctx, request{action: actionGetManifest, method: http.MethodGet, url: r.url("manifests/" + reference), types: manifestTypes, accept: []int{http.StatusOK, http.StatusNotFound}})
+	if err != nil || resp.StatusCode == http.StatusNotFound {
+		return "", nil, false, err
+	}
+	return resp.Header.Get("Content-Type"), data, true, nil
+}
+
+// Blob reads a small blob, such as an image's config. It needs
+// ecr:GetDownloadUrlForLayer.
+func (r *Repository) Blob(ctx context.Context, d digest.Digest) ([]byte, error) {
+	_, data, err := r.read(ctx, request{action: actionGetBlob, method: http.MethodGet, url: r.url("blobs/" + d.String()), accept: []int{http.StatusOK}})
+	if err == nil && digest.FromBytes(data) != d {
+		err = &Error{Host: r.client.Host.Name, Repository: r.Name, Action: actionGetBlob, Err: fmt.Errorf("%s arrived as something else", d)}
+	}
+	return data, err
+}
+
+func (r *Repository) read(ctx context.Context, q request) (resp *http.Response, data []byte, err error) {
+	err = retry(ctx, func() error {
+		if resp, err = r.client.do(ctx, r.Name, q); err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if data, err = io.ReadAll(io.LimitReader(resp.Body, maxRead)); err != nil {
+			return &Error{Host: r.client.Host.Name, Repository: r.Name, Action: q.action, Err: err}
+		}
+		return nil
+	})
+	return resp, data, err
+}
