@@ -239,6 +239,7 @@ func runScripts(t *testing.T, dir string, rig *awsrig.Rig, kind, engine string) 
 			"collect": collect,
 			"verify":  s.verify,
 			"times":   s.times,
+			"newhost": s.newHost,
 			"media":   s.media,
 		},
 	})

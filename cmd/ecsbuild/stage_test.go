@@ -116,6 +116,15 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 		if n := s.rig.Bytes(); n >= limit {
 			ts.Fatalf("%d bytes were sent, not below %d", n, limit)
 		}
+	case "sent-is": // rig sent-is REPOSITORY:TAG… [since REPOSITORY:TAG…]: what these have and those had not, to the byte
+		ts.Check(s.sentIs(args))
+	case "rows": // rig rows FILE TITLE: appends what was asked, and forgets it
+		f, err := os.OpenFile(ts.MkAbs(arg(0)), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		ts.Check(err)
+		_, err = fmt.Fprintf(f, "# %s\n%s", strings.Join(args[1:], " "), s.rig.Totals())
+		ts.Check(err)
+		ts.Check(f.Close())
+		s.rig.Forget()
 	case "puts-per-second":
 		limit, err := strconv.Atoi(arg(0))
 		ts.Check(err)

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -60,6 +61,65 @@ func (s *stage) media(ts *testscript.TestScript, neg bool, args []string) {
 		lines = append(lines, string(l.MediaType))
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(strings.Join(lines, "\n")+"\n"), 0o644))
+}
+
+// blobsOf gives the size of every layer and config of an image, by repository
+// and digest.
+func (s *stage) blobsOf(image string, into map[string]int64) error {
+	repo, tag, _ := strings.Cut(image, ":")
+	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awsrig.Account, repo, tag)))
+	if err != nil {
+		return fmt.Errorf("%s: %w", image, err)
+	}
+	for _, d := range append(m.Layers, m.Config) {
+		into[repo+" "+d.Digest.String()] = d.Size
+	}
+	return nil
+}
+
+// sentIs holds the bytes that were sent against images and earlier ones.
+func (s *stage) sentIs(images []string) error {
+	now, before := map[string]int64{}, map[string]int64{}
+	into := now
+	for _, image := range images {
+		if image == "since" {
+			into = before
+		} else if err := s.blobsOf(image, into); err != nil {
+			return err
+		}
+	}
+	var want int64
+	for blob, size := range now {
+		if _, ok := before[blob]; !ok {
+			want += size
+		}
+	}
+	if got := s.rig.Bytes(); got != want {
+		return fmt.Errorf("%d bytes were sent, and what is new has %d", got, want)
+	}
+	return nil
+}
+
+// newHost starts another engine of the same kind, which has seen nothing, and
+// makes it the script's.
+func (s *stage) newHost(ts *testscript.TestScript, neg bool, args []string) {
+	dir, err := os.MkdirTemp("", "ecsbuild-host-")
+	ts.Check(err)
+	ts.Defer(func() {
+		_ = exec.Command("../../script/engine", "stop", filepath.Join(dir, "e")).Run()
+		_ = os.RemoveAll(dir)
+	})
+	cmd := exec.Command("../../script/engine", "start", s.kind, filepath.Join(dir, "e"))
+	cmd.Env = append(os.Environ(), s.rig.Environ()...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		ts.Fatalf("script/engine start %s: %v\n%s", s.kind, err, stderr.String())
+	}
+	key, value, _ := strings.Cut(strings.TrimSpace(string(out)), "=")
+	ts.Setenv(key, value)
+	ts.Setenv("ECSBUILD_CACHE", filepath.Join(dir, "cache"))
 }
 
 // hasNo looks for a secret in everything that was pushed.

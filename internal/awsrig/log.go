@@ -2,6 +2,7 @@ package awsrig
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -70,6 +71,21 @@ func (r *Rig) Summary() string {
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "")
+}
+
+// Totals counts the requests to AWS and ECR by action alone.
+func (r *Rig) Totals() string {
+	counts := map[string]int{}
+	for _, q := range r.Requests() {
+		if !strings.HasPrefix(q.Action, "hub") {
+			counts[q.Action]++
+		}
+	}
+	var lines strings.Builder
+	for _, action := range slices.Sorted(maps.Keys(counts)) {
+		fmt.Fprintf(&lines, "%s ×%d\n", action, counts[action])
+	}
+	return lines.String()
 }
 
 // MaxPutsPerSecond is the largest number of PutImage in any span of a second.
