@@ -5,13 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"maps"
 	"path/filepath"
 	"slices"
 
 	"github.com/ecsbuild/ecsbuild/internal/awsrig"
 )
 
-var allCases = []string{"new", "same-same", "same-changed", "changed", "eight", "hundred"}
+var allCases = []string{"new", "same-same", "same-reuse", "same-changed", "changed", "changed-reproducible", "eight", "hundred"}
+
+// asks are the cases that ecsbuild does another way on request, and the case
+// of the others that they stand beside.
+var asks = map[string]struct{ keys, beside string }{
+	"same-reuse":           {"reuse: true", "same-same"},
+	"changed-reproducible": {"reproducible: true", "changed"},
+}
 
 // A chain is what one way goes through in one run. The cases of app follow
 // from each other: a new host; the same one again; the same one after a
@@ -35,6 +43,15 @@ func (c *chain) all(ctx context.Context) error {
 	if c.wants("new", "same-same", "same-changed", "changed") {
 		if err := c.app(ctx); err != nil {
 			return err
+		}
+	}
+	if c.way.name == "ecsbuild" {
+		for _, name := range slices.Sorted(maps.Keys(asks)) {
+			if c.wants(name) {
+				if err := c.asked(ctx, name); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	if c.wants("eight") {
@@ -81,6 +98,29 @@ func (c *chain) app(ctx context.Context) error {
 		}
 		_, err := c.step(ctx, h, "changed")
 		return err
+	})
+}
+
+// asked is app with a key more in ecsbuild.yml: on the same host with nothing
+// changed, or on another one with a line changed.
+func (c *chain) asked(ctx context.Context, name string) error {
+	w := *c.workloads["app"]
+	w.keys, w.yaml = asks[name].keys, true
+	if err := c.world(&w); err != nil {
+		return err
+	}
+	again := func(h *host) error { _, err := c.step(ctx, h, name); return err }
+	err := c.on(ctx, &w, func(h *host) error {
+		if ok, err := c.step(ctx, h, "before"); err != nil || !ok || asks[name].beside == "changed" {
+			return err
+		}
+		return again(h)
+	})
+	if err != nil || asks[name].beside != "changed" {
+		return err
+	}
+	return c.on(ctx, &w, func(h *host) error {
+		return errors.Join(change(filepath.Join(h.dir, "src"), c.tags), again(h))
 	})
 }
 

@@ -17,7 +17,7 @@ text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 
 // chart draws a bar a way, grouped by case, below one another for each engine.
 func (r *results) chart() string {
-	const left, width, bar, gap = 120, 520, 15, 14
+	const left, width, bar, gap = 150, 490, 15, 14
 	longest := 1.0
 	for _, s := range r.Samples {
 		if s.Case != "hundred" {
@@ -44,8 +44,11 @@ func (r *results) chart() string {
 				continue
 			}
 			top := y
-			text("", 10, y+bar*2+4, name)
+			text("", 10, y+12, name)
 			for _, w := range ways {
+				if _, ok := asks[name]; ok && w.name != "ecsbuild" {
+					continue // as in the case beside it
+				}
 				all := r.of(engine, name, w.name)
 				if s, ok := median(all); ok {
 					n := int(s.Seconds / longest * width)

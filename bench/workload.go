@@ -13,6 +13,7 @@ type workload struct {
 	images []image
 	dir    string // the sources as they lie in the repository; a build gets a copy
 	yaml   bool   // configured by ecsbuild.yml; else, as most are, by the environment
+	keys   string // that each image has more in an ecsbuild.yml of the checkout's own
 }
 
 // image is one of them; its paths are relative to the folder.
@@ -84,7 +85,17 @@ func (w *workload) dockerfiles(files map[string]string) error {
 
 // checkout gives a new host its copy of the sources. The times of its files
 // and folders are new, as after git clone.
-func (w *workload) checkout(to string) error { return os.CopyFS(to, os.DirFS(w.dir)) }
+func (w *workload) checkout(to string) error {
+	if err := os.CopyFS(to, os.DirFS(w.dir)); err != nil || w.keys == "" {
+		return err
+	}
+	var yaml strings.Builder
+	yaml.WriteString("images:\n")
+	for _, img := range w.images {
+		fmt.Fprintf(&yaml, "  - {container: %s, repository: %s, dockerfile: %s, context: %s, tags: [\"${IMAGE_TAG}\"], %s}\n", img.name, img.name, img.dockerfile, img.context, w.keys)
+	}
+	return write(filepath.Join(to, "ecsbuild.yml"), []byte(yaml.String()))
+}
 
 // change changes one line of one own file in a checkout, to a text that no
 // change before had.
