@@ -14,6 +14,9 @@ import (
 
 var allCases = []string{"new", "same-same", "same-reuse", "same-changed", "changed", "changed-reproducible", "eight", "hundred"}
 
+// onRequest are cases that take twenty gigabytes of disk.
+var onRequest = []string{"large", "large-reproducible"}
+
 // asks are the cases that ecsbuild does another way on request, and the case
 // of the others that they stand beside.
 var asks = map[string]struct{ keys, beside string }{
@@ -55,12 +58,20 @@ func (c *chain) all(ctx context.Context) error {
 		}
 	}
 	if c.wants("eight") {
-		if err := c.once(ctx, "eight"); err != nil {
+		if err := c.once(ctx, "eight", c.workloads["eight"]); err != nil {
 			return err
 		}
 	}
-	if c.wants("hundred") && c.way.name == "ecsbuild" {
-		return c.once(ctx, "hundred")
+	if c.way.name != "ecsbuild" {
+		return nil
+	}
+	for name, w := range map[string]*workload{"hundred": c.workloads["hundred"], "large": c.workloads["large"], "large-reproducible": c.workloads["large"].with("reproducible: true")} {
+		if !c.wants(name) {
+			continue
+		}
+		if err := c.once(ctx, name, w); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -104,13 +115,12 @@ func (c *chain) app(ctx context.Context) error {
 // asked is app with a key more in ecsbuild.yml: on the same host with nothing
 // changed, or on another one with a line changed.
 func (c *chain) asked(ctx context.Context, name string) error {
-	w := *c.workloads["app"]
-	w.keys, w.yaml = asks[name].keys, true
-	if err := c.world(&w); err != nil {
+	w := c.workloads["app"].with(asks[name].keys)
+	if err := c.world(w); err != nil {
 		return err
 	}
 	again := func(h *host) error { _, err := c.step(ctx, h, name); return err }
-	err := c.on(ctx, &w, func(h *host) error {
+	err := c.on(ctx, w, func(h *host) error {
 		if ok, err := c.step(ctx, h, "before"); err != nil || !ok || asks[name].beside == "changed" {
 			return err
 		}
@@ -119,13 +129,12 @@ func (c *chain) asked(ctx context.Context, name string) error {
 	if err != nil || asks[name].beside != "changed" {
 		return err
 	}
-	return c.on(ctx, &w, func(h *host) error {
+	return c.on(ctx, w, func(h *host) error {
 		return errors.Join(change(filepath.Join(h.dir, "src"), c.tags), again(h))
 	})
 }
 
-func (c *chain) once(ctx context.Context, name string) error {
-	w := c.workloads[name]
+func (c *chain) once(ctx context.Context, name string, w *workload) error {
 	if err := c.world(w); err != nil {
 		return err
 	}

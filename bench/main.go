@@ -53,8 +53,8 @@ func run(ctx context.Context) (err error) {
 	rev := flag.String("rev", "", "commit to build ecsbuild from (default: the working tree)")
 	flag.Parse()
 	for _, c := range strings.Fields(*cases) {
-		if !slices.Contains(allCases, c) {
-			return fmt.Errorf("no such case: %s; there are %s", c, strings.Join(allCases, ", "))
+		if !slices.Contains(allCases, c) && !slices.Contains(onRequest, c) {
+			return fmt.Errorf("no such case: %s; there are %s", c, strings.Join(append(allCases, onRequest...), ", "))
 		}
 	}
 	b := &bench{out: *out, cases: strings.Fields(*cases)}
@@ -98,7 +98,10 @@ func (b *bench) prepare(ctx context.Context, rev string, engines []string) (err 
 		b.results.Load = strings.Join(strings.Fields(string(load))[:2], " ")
 	}
 	b.workloads = map[string]*workload{}
-	for name, make := range map[string]func(string) (*workload, error){"app": app, "eight": eight, "hundred": hundred} {
+	for name, make := range map[string]func(string) (*workload, error){"app": app, "eight": eight, "hundred": hundred, "large": large} {
+		if name == "large" && !slices.Contains(b.cases, "large") && !slices.Contains(b.cases, "large-reproducible") {
+			continue
+		}
 		if b.workloads[name], err = make(filepath.Join(b.dir, "workloads", name)); err != nil {
 			return err
 		}

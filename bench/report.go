@@ -129,6 +129,11 @@ func (r *results) markdown() string {
 		if s, ok := median(r.of(engine, "hundred", "ecsbuild")); ok {
 			fmt.Fprintf(&b, "\n100 images: %.1f s, %.0f MB of memory at most, at most %d PutImage in a second, %d requests.\n", s.Seconds, float64(s.Peak)/1e6, s.Puts, s.Requests)
 		}
+		for _, name := range onRequest {
+			if s, ok := median(r.of(engine, name, "ecsbuild")); ok {
+				fmt.Fprintf(&b, "\nA layer of 4 GB (%s): %.1f s, %.0f MB of memory at most.\n", name, s.Seconds, float64(s.Peak)/1e6)
+			}
+		}
 		for _, s := range r.failures(engine) {
 			fmt.Fprintf(&b, "\n%s fails at %s: `%s`\n", s.Way, s.Case, s.Failed)
 		}

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -74,6 +77,21 @@ func hundred(dir string) (*workload, error) {
 	return w, write(filepath.Join(dir, "ecsbuild.yml"), []byte(yaml.String()))
 }
 
+// large is one image with one layer of four gigabytes that nothing compresses,
+// to see that memory does not grow with it.
+func large(dir string) (*workload, error) {
+	w := &workload{name: "large", dir: dir, images: []image{{"large", ".", "Dockerfile"}}}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.Create(filepath.Join(dir, "data"))
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.CopyN(f, rand.NewChaCha8([32]byte{}), 4<<30)
+	return w, errors.Join(err, f.Close(), w.dockerfiles(map[string]string{"Dockerfile": "FROM busybox\nCOPY data /data\n"}))
+}
+
 func (w *workload) dockerfiles(files map[string]string) error {
 	for name, text := range files {
 		if err := write(filepath.Join(w.dir, name), []byte(text)); err != nil {
@@ -109,6 +127,16 @@ func change(checkout string, n int) error {
 		return err
 	}
 	return os.WriteFile(files[0], append([]byte(fmt.Sprintf("change %d\n", n)), data...), 0o644)
+}
+
+// with is the same sources, with a key more for each image.
+func (w *workload) with(keys string) *workload {
+	if w == nil {
+		return nil
+	}
+	more := *w
+	more.keys, more.yaml = keys, true
+	return &more
 }
 
 // environment is the project's: what a buildspec for these images has set.

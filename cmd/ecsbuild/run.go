@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
@@ -44,7 +43,9 @@ func (c *runCmd) Run(a *app) error {
 	for _, img := range p.Images {
 		names = append(names, img.Name())
 	}
-	display, err := progress.New(progress.Mode(c.Progress), a.stderr, isTerminal(a.stderr) && a.getenv("TERM") != "dumb", names)
+	terminal := isTerminal(a.stderr) && a.getenv("TERM") != "dumb"
+	display, err := progress.New(progress.Mode(c.Progress), progress.Output{W: a.stderr, Terminal: terminal,
+		Colors: terminal && a.getenv("NO_COLOR") == "", GitHub: a.getenv("GITHUB_ACTIONS") == "true"}, names)
 	if err != nil {
 		return &plan.Error{What: err.Error(), Fix: "use --progress plain"}
 	}
@@ -53,13 +54,11 @@ func (c *runCmd) Run(a *app) error {
 		display.Note("", "warning: "+w)
 	}
 
-	var sent atomic.Int64
 	anonymous := &pipeline.Anonymous{}
 	src := pipeline.Source{
 		Plan: p, Cache: cacheFolder(a.getenv), Agent: "ecsbuild/" + versionText(), Anonymous: anonymous,
 		AWS:  func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, p.Region) },
-		Note: func(text string) { display.Note("", text) },
-		Sent: func(n int64) { sent.Add(n) },
+		Note: func(text string) { display.Note("", text) }, Begin: display.Begin,
 	}
 	run := execution{app: a, cmd: c, plan: p, display: display, source: src}
 	switch {
@@ -70,10 +69,10 @@ func (c *runCmd) Run(a *app) error {
 	default:
 		err = run.aws()
 	}
-	if err == nil && !c.DryRun {
-		display.Note("", fmt.Sprintf("pushed %d of %d images, %s sent", len(p.Images), len(p.Images), progress.Bytes(sent.Load())))
-	}
 	display.Close() // what it still has to draw comes before results and errors
+	if err == nil && !c.DryRun && c.Progress != string(progress.Quiet) && c.Progress != string(progress.JSON) {
+		fmt.Fprintln(a.stderr, "ecsbuild: "+display.Summary())
+	}
 	if _, werr := a.stdout.Write(run.out.Bytes()); err == nil {
 		err = werr
 	}

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
 // A Request is one image to build.
@@ -31,7 +32,8 @@ type Request struct {
 	Contexts *Contexts
 	Status   func(*bkclient.SolveStatus)
 	Note     func(string) // a line for the user
-	Bases    Bases        // nil for none
+	Begin    func(kind, name string) *progress.Span
+	Bases    Bases // nil for none
 	Record   Record
 	Inputs   *Inputs // what the image says of itself; nil for nothing
 }
@@ -71,7 +73,10 @@ func (e *Engine) Build(ctx context.Context, r Request, sink Sink) (*Built, error
 	if _, err := e.solve(ctx, &r, moby(append(slices.Clone(r.Names), slot.Name)), copies, false); err != nil {
 		return nil, err
 	}
-	return e.push(ctx, slot)
+	span := r.Begin(progress.Push, "the engine compresses and pushes")
+	b, err := e.push(ctx, slot)
+	span.End(err)
+	return b, err
 }
 
 // BuildLocal builds an image and leaves it in the engine under its names. A

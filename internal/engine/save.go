@@ -11,6 +11,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -26,12 +27,14 @@ func (e *Engine) buildAndSave(ctx context.Context, r Request, sink Sink) (*Built
 	if _, err := e.solve(ctx, &r, moby(r.Names), copies, false); err != nil {
 		return nil, err
 	}
+	span := r.Begin(progress.Push, "its layers are saved and compressed")
 	b, err := e.save(ctx, r, sink)
 	var lent *lendError
 	if errors.As(err, &lent) && ctx.Err() == nil {
 		r.Bases = nil // the engine has these layers as well
 		b, err = e.save(ctx, r, sink)
 	}
+	span.End(err)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}

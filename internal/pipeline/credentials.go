@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
@@ -39,7 +40,7 @@ type Source struct {
 	Cache     string // folder of the record, "" for none
 	Agent     string // User-Agent of requests to the registry
 	Note      func(text string)
-	Sent      func(bytes int64)
+	Begin     func(image, kind, name string, size int64) *progress.Span
 	Anonymous *Anonymous
 }
 
@@ -69,7 +70,7 @@ func (s Source) FromAWS(ctx context.Context) (*Credentials, error) {
 		return t.Username, t.Password.Reveal(), err
 	}
 	c := s.credentials(asked, assumed)
-	c.Registry = registry.NewClient(token.Host.ForAccount(s.Plan.Account), authorize, s.Agent, s.Sent)
+	c.Registry = registry.NewClient(token.Host.ForAccount(s.Plan.Account), authorize, s.Agent, s.watch)
 	other := c.Login
 	c.Login = func(ctx context.Context, host string) (string, plan.Secret, bool) {
 		if host == token.Host.Name || host == c.Registry.Host.Name || registry.IsECR(host, aws.Config.Region) {
@@ -105,10 +106,20 @@ func (s Source) WithoutAWS(ctx context.Context, host registry.Host) (*Credential
 		s.Anonymous.set("this run asked AWS for nothing, and DOCKER_USER and DOCKER_PASSWORD are not set", nil)
 	}
 	c := s.credentials(asked, nil)
-	c.Registry = registry.NewClient(host, nil, s.Agent, s.Sent)
+	c.Registry = registry.NewClient(host, nil, s.Agent, s.watch)
 	c.Record = registry.OpenRecord(s.Cache)
 	c.Bases = registry.NewBases(c.Login, s.Agent, c.Record)
 	return c, nil
+}
+
+// watch tells of uploads under the image that came first of a repository.
+func (s Source) watch(repository, what string, size int64) *progress.Span {
+	for _, img := range s.Plan.Images {
+		if img.Repository == repository {
+			return s.Begin(img.Name(), progress.Upload, what, size)
+		}
+	}
+	return nil
 }
 
 // Named lists the parameters and secrets that the plan asks for by name.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
 // DryRun builds every image, tags it in the engine, and gives the content of
@@ -26,7 +27,13 @@ func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, err
 	}
 	for _, img := range p.Images {
 		g.Go(func() error {
-			return wrap(img, eng.BuildLocal(gctx, request(d, creds, contexts, img)))
+			err := eng.BuildLocal(gctx, request(d, creds, contexts, img))
+			if err != nil {
+				failed(gctx, d.Progress, img, err)
+			} else {
+				d.Progress.Image(img.Name(), progress.Done, "built")
+			}
+			return wrap(img, err)
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -43,6 +50,7 @@ func request(d Deps, creds *Credentials, contexts *engine.Contexts, img plan.Ima
 		Names:  imageNames(creds.Registry.Host.Name, img),
 		Status: func(s *bkclient.SolveStatus) { d.Progress.Status(name, s) },
 		Note:   func(text string) { d.Progress.Note(name, text) },
+		Begin:  func(kind, what string) *progress.Span { return d.Progress.Begin(name, kind, what, 0) },
 		Bases:  creds.Bases, Record: creds.Record,
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	bkclient "github.com/moby/buildkit/client"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
@@ -55,6 +57,8 @@ type Engine interface {
 type Progress interface {
 	Note(image, text string)
 	Status(image string, s *bkclient.SolveStatus)
+	Image(image, state, text string)
+	Begin(image, kind, name string, size int64) *progress.Span
 }
 
 // Options of a run.
@@ -99,7 +103,10 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error)
 	if err := build(ctx, p, d, o, creds, eng, pushed); err != nil {
 		return nil, err
 	}
-	if err := tag(ctx, creds.Registry, pushed); err != nil {
+	span := d.Progress.Begin("", progress.Tags, "tags", 0)
+	err = tag(ctx, creds.Registry, pushed)
+	span.End(err)
+	if err != nil {
 		return nil, err
 	}
 	return pushed, writeDefinitions(p, pushed, o.Pin)
@@ -108,7 +115,9 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error)
 // begin has everything in hand that a build needs. The engine is the caller's
 // to close, unless there is an error.
 func begin(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Credentials, Engine, []Pushed, error) {
+	span := d.Progress.Begin("", progress.Prepare, "credentials, engine and checks", 0)
 	creds, eng, err := prepare(ctx, p, d)
+	span.End(err)
 	var pushed []Pushed
 	if err == nil {
 		for _, img := range p.Images {
@@ -223,17 +232,32 @@ func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credenti
 				built, err = eng.Build(ctx, r, sink)
 			}
 			if err != nil {
+				failed(ctx, d.Progress, img, err)
 				return &ImageError{Image: img, Err: err}
 			}
 			pushed[i].Built = built
 			if r.Inputs != nil {
 				old.keep(img, r.Inputs, built)
 			}
-			d.Progress.Note(img.Name(), "built, and its layers are in "+img.Repository)
+			d.Progress.Image(img.Name(), progress.Done, "built, and its layers are in "+img.Repository)
 			return nil
 		})
 	}
 	return g.Wait()
+}
+
+// failed says which image failed, and which ones were stopped for it.
+func failed(ctx context.Context, p Progress, img plan.Image, err error) {
+	if ctx.Err() != nil {
+		p.Image(img.Name(), progress.Stopped, "")
+		return
+	}
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	var b *engine.BuildError
+	if errors.As(err, &b) && b.Step != "" {
+		text = b.Step
+	}
+	p.Image(img.Name(), progress.Failed, text)
 }
 
 func imageNames(host string, img plan.Image) (names []string) {

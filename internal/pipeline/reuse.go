@@ -15,6 +15,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
@@ -60,7 +61,7 @@ func (r *reuse) find(ctx context.Context, img plan.Image) (*engine.Built, *engin
 	if manifests == nil {
 		return nil, in
 	}
-	r.progress.Note(img.Name(), "not built: what it is made of has not changed since "+built.Format("2006-01-02 15:04 MST"))
+	r.progress.Image(img.Name(), progress.Reused, "not built: what it is made of has not changed since "+built.Format("2006-01-02 15:04 MST"))
 	return &engine.Built{Manifests: manifests}, in
 }
 

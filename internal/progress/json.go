@@ -12,11 +12,12 @@ import (
 // A Line is one event of --progress json. Fields that do not apply are absent.
 type Line struct {
 	Time    time.Time `json:"time"`
-	Type    string    `json:"type"`            // "step", "output", "warning" or "note"
+	Type    string    `json:"type"`            // "note", "image", "step", "output", "warning", "prepare", "push", "upload", "tags" or "end"
 	Image   string    `json:"image,omitempty"` // absent for the run as a whole
-	Step    string    `json:"step,omitempty"`  // the step's name
+	Step    string    `json:"step,omitempty"`  // the step's name; of an upload the digest, where it is known
 	Status  string    `json:"status,omitempty"`
 	Seconds float64   `json:"seconds,omitempty"`
+	Bytes   int64     `json:"bytes,omitempty"` // of an upload that has ended
 	Text    string    `json:"text,omitempty"`
 }
 
@@ -34,17 +35,33 @@ func newJSON(w io.Writer) *jsonLines {
 	return &jsonLines{enc: enc, names: map[digest.Digest]string{}, state: map[digest.Digest]string{}, started: map[digest.Digest]bool{}}
 }
 
-func (j *jsonLines) draw(e event) {
+// lookup is how long BuildKit may look for a step's result before it begins the
+// step itself, which then ends a second time.
+const lookup = time.Millisecond
+
+func (j *jsonLines) draw(_ *Run, e event) {
 	emit := func(l Line) {
 		l.Image = e.image
 		if l.Time.IsZero() {
-			l.Time = time.Now()
+			l.Time = e.at
 		}
 		l.Time = l.Time.UTC()
 		_ = j.enc.Encode(l)
 	}
-	if e.note != "" {
+	switch {
+	case e.state != "":
+		emit(Line{Type: "image", Status: e.state, Text: e.note})
+	case e.note != "":
 		emit(Line{Type: "note", Text: e.note})
+	case e.began != nil:
+		emit(Line{Type: e.began.Kind, Step: e.began.Name, Status: "started"})
+	case e.ended != nil:
+		s := e.ended
+		l := Line{Type: s.Kind, Step: s.Name, Status: "done", Seconds: s.end.Sub(s.start).Seconds(), Bytes: s.sent.Load(), Text: e.failure}
+		if e.failure != "" {
+			l.Status = "failed"
+		}
+		emit(l)
 	}
 	if e.status == nil {
 		return
@@ -64,6 +81,9 @@ func (j *jsonLines) draw(e event) {
 		}
 		// A step whose result was looked for and not found is started anew: it
 		// is told to start once.
+		if l.Status == "done" && internal(v.Name) && v.Completed.Sub(*v.Started) < lookup {
+			continue
+		}
 		if l.Status == "" || l.Status == j.state[v.Digest] || l.Status == "started" && j.started[v.Digest] {
 			continue
 		}
@@ -81,4 +101,9 @@ func (j *jsonLines) draw(e event) {
 	}
 }
 
-func (j *jsonLines) close() {}
+func (j *jsonLines) tick(*Run, time.Time) {}
+
+// close ends the stream with the whole run.
+func (j *jsonLines) close(r *Run) {
+	_ = j.enc.Encode(Line{Time: r.ended.UTC(), Type: "end", Seconds: r.ended.Sub(r.began).Seconds(), Bytes: r.sent()})
+}

@@ -18,6 +18,8 @@ type plain struct {
 	w     io.Writer
 	width int
 	steps map[digest.Digest]*step
+	logs  map[string]*imageLog
+	wrote time.Time // when anything was written last
 }
 
 type step struct {
@@ -26,8 +28,11 @@ type step struct {
 	partial       []byte // of an output line
 }
 
+// silence is how long a log may say nothing while a run goes on.
+const silence = 30 * time.Second
+
 func newPlain(w io.Writer, images []string) *plain {
-	p := &plain{w: w, width: len("ecsbuild"), steps: map[digest.Digest]*step{}}
+	p := &plain{w: w, width: len("ecsbuild"), steps: map[digest.Digest]*step{}, logs: map[string]*imageLog{}, wrote: time.Now()}
 	for _, n := range images {
 		p.width = max(p.width, len(n))
 	}
@@ -39,11 +44,25 @@ func (p *plain) line(image, text string) {
 		image = "ecsbuild"
 	}
 	_, _ = fmt.Fprintf(p.w, "%-*s | %s\n", p.width, image, clean(text))
+	p.wrote = time.Now()
 }
 
-func (p *plain) draw(e event) {
-	if e.note != "" {
-		p.line(e.image, e.note)
+// say writes a line of an image and keeps it for its log.
+func (p *plain) say(image, text string) {
+	p.line(image, text)
+	p.log(image).add(text)
+}
+
+func (p *plain) log(image string) *imageLog {
+	if p.logs[image] == nil {
+		p.logs[image] = &imageLog{}
+	}
+	return p.logs[image]
+}
+
+func (p *plain) draw(_ *Run, e event) {
+	if e.note != "" && e.state != Failed {
+		p.say(e.image, e.note)
 	}
 	if e.status == nil {
 		return
@@ -52,16 +71,66 @@ func (p *plain) draw(e event) {
 		p.vertex(e.image, v)
 	}
 	for _, l := range e.status.Logs {
-		s := p.step(l.Vertex)
-		lines := bytes.Split(append(s.partial, l.Data...), []byte("\n"))
-		s.partial = bytes.Clone(lines[len(lines)-1])
-		for _, text := range lines[:len(lines)-1] {
-			p.line(e.image, "  "+string(text))
+		for _, text := range p.step(l.Vertex).lines(l.Data) {
+			p.say(e.image, "  "+text)
 		}
 	}
 	for _, w := range e.status.Warnings {
-		p.line(e.image, "warning: "+string(w.Short))
+		p.say(e.image, "warning: "+string(w.Short))
 	}
+}
+
+// tick breaks a long silence with what the run is at.
+func (p *plain) tick(r *Run, now time.Time) {
+	if now.Sub(p.wrote) < silence {
+		return
+	}
+	for _, i := range r.images {
+		if len(i.active) > 0 {
+			p.line(i.name, fmt.Sprintf("still at it after %s: %s", seconds(now.Sub(r.began)), activity(r, i, now)))
+		}
+	}
+	p.wrote = now
+}
+
+// close writes the log of each image that failed once more and whole, where
+// other images' lines lie between its own.
+func (p *plain) close(r *Run) {
+	if len(r.images) < 2 {
+		return
+	}
+	for _, i := range r.images {
+		if i.state == Failed {
+			p.line("", "the whole log of "+i.name+":")
+			for _, text := range p.log(i.name).all() {
+				p.line(i.name, text)
+			}
+		}
+	}
+}
+
+// logSize bounds what is kept of an image's log, in bytes: its beginning goes.
+const logSize = 1 << 20
+
+type imageLog struct {
+	lines []string
+	size  int
+	lost  int
+}
+
+func (l *imageLog) add(text string) {
+	l.lines, l.size = append(l.lines, text), l.size+len(text)
+	for l.size > logSize && len(l.lines) > 1 {
+		l.size -= len(l.lines[0])
+		l.lines, l.lost = l.lines[1:], l.lost+1
+	}
+}
+
+func (l *imageLog) all() []string {
+	if l.lost == 0 {
+		return l.lines
+	}
+	return append([]string{fmt.Sprintf("… %d lines before", l.lost)}, l.lines...)
 }
 
 func (p *plain) step(d digest.Digest) *step {
@@ -73,6 +142,16 @@ func (p *plain) step(d digest.Digest) *step {
 	return s
 }
 
+// lines gives the whole lines of a step's output, and keeps what is left.
+func (s *step) lines(data []byte) (out []string) {
+	lines := bytes.Split(append(s.partial, data...), []byte("\n"))
+	s.partial = bytes.Clone(lines[len(lines)-1])
+	for _, text := range lines[:len(lines)-1] {
+		out = append(out, string(text))
+	}
+	return out
+}
+
 func (p *plain) vertex(image string, v *bkclient.Vertex) {
 	s := p.step(v.Digest)
 	s.name = v.Name
@@ -81,31 +160,37 @@ func (p *plain) vertex(image string, v *bkclient.Vertex) {
 	}
 	if v.Started != nil && !s.started && !v.Cached {
 		s.started = true
-		p.line(image, v.Name)
+		p.say(image, v.Name)
 	}
 	if v.Completed == nil {
 		return
 	}
 	s.done = true
 	if len(s.partial) > 0 {
-		p.line(image, "  "+string(s.partial))
+		p.say(image, "  "+string(s.partial))
 		s.partial = nil
 	}
-	switch {
-	case v.Error != "" && strings.Contains(v.Error, "context canceled"):
-		p.line(image, v.Name+": stopped")
-	case v.Error != "":
-		p.line(image, v.Name+": failed")
-	case v.Cached:
-		p.line(image, v.Name+": cached")
-	case v.Started != nil:
-		if d := v.Completed.Sub(*v.Started); d >= 100*time.Millisecond {
-			p.line(image, fmt.Sprintf("%s: %.1f s", v.Name, d.Seconds()))
-		}
+	if text := outcome(v); text != "" {
+		p.say(image, v.Name+": "+text)
 	}
 }
 
-func (p *plain) close() {}
+// outcome says how a step ended, "" for one that is not worth a line.
+func outcome(v *bkclient.Vertex) string {
+	switch {
+	case v.Error != "" && strings.Contains(v.Error, "context canceled"):
+		return "stopped"
+	case v.Error != "":
+		return "failed"
+	case v.Cached:
+		return "cached"
+	case v.Started != nil:
+		if d := v.Completed.Sub(*v.Started); d >= 100*time.Millisecond {
+			return seconds(d)
+		}
+	}
+	return ""
+}
 
 // clean takes out what would move a terminal's cursor: a carriage return
 // keeps what follows it, escape sequences and control characters go.

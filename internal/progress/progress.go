@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
@@ -15,72 +16,116 @@ import (
 // Mode is how a run is shown.
 type Mode string
 
-// The modes of --progress. Auto is TTY on a terminal and Plain elsewhere.
+// The modes of --progress. Auto is TTY on a terminal, GitHub in a job of
+// GitHub Actions, and Plain elsewhere.
 const (
-	Auto  Mode = "auto"
-	TTY   Mode = "tty"
-	Plain Mode = "plain"
-	Quiet Mode = "quiet"
-	JSON  Mode = "json"
+	Auto   Mode = "auto"
+	TTY    Mode = "tty"
+	Plain  Mode = "plain"
+	Quiet  Mode = "quiet"
+	JSON   Mode = "json"
+	GitHub Mode = "github"
 )
 
-// An event is a step's change or a line for the user; one of the two is set.
+// An event is one thing that happened; which one, the field that is set says.
 type event struct {
 	image  string // "" for the run as a whole
+	at     time.Time
 	status *bkclient.SolveStatus
 	note   string
+	state  string // of the image; note says more
+	began  *Span
+	ended  *Span
+
+	failure string // with ended
 }
 
-// drawer is one mode's way to show events.
+// drawer is one mode's way to show events. All its methods are called from one
+// goroutine, after the run has taken the event.
 type drawer interface {
-	draw(event)
-	close()
+	draw(*Run, event)
+	tick(*Run, time.Time) // now and then, for what moves by itself
+	close(*Run)
+}
+
+// Where a display draws, and how.
+type Output struct {
+	W        io.Writer
+	Terminal bool
+	Colors   bool
+	GitHub   bool // a job of GitHub Actions
 }
 
 // Display shows one run. Its methods may be called from any goroutine.
 type Display struct {
 	events chan event
 	done   chan struct{}
+	run    *Run // the drawing goroutine's, and everybody's after Close
 
 	mu     sync.Mutex
 	closed bool
 	owner  map[digest.Digest]string // whose step it is, where images share it
 }
 
-// New starts a display on w for images of the given names.
-func New(mode Mode, w io.Writer, terminal bool, images []string) (*Display, error) {
+// New starts a display for images of the given names.
+func New(mode Mode, out Output, images []string) (*Display, error) {
 	if mode == Auto || mode == "" {
-		if mode = Plain; terminal {
+		switch {
+		case out.Terminal:
 			mode = TTY
+		case out.GitHub:
+			mode = GitHub
+		default:
+			mode = Plain
 		}
 	}
 	var d drawer
+	every := time.Second
 	switch mode {
 	case TTY:
-		t, err := newTTY(w)
+		t, err := newTTY(out)
 		if err != nil {
 			return nil, fmt.Errorf("--progress tty needs a terminal: %w", err)
 		}
-		d = t
+		d, every = t, frame
 	case Plain:
-		d = newPlain(w, images)
+		d = newPlain(out.W, images)
+	case GitHub:
+		d = newGitHub(out.W, images)
 	case Quiet:
-		d = quiet{w}
+		d = quiet{out.W}
 	case JSON:
-		d = newJSON(w)
+		d = newJSON(out.W)
 	}
-	p := &Display{events: make(chan event, 64), done: make(chan struct{}), owner: map[digest.Digest]string{}}
-	go func() {
-		defer close(p.done)
-		for e := range p.events {
-			d.draw(e)
-		}
-		d.close()
-	}()
+	p := &Display{events: make(chan event, 64), done: make(chan struct{}), owner: map[digest.Digest]string{}, run: newRun(images, time.Now())}
+	go p.draw(d, every)
 	return p, nil
 }
 
+func (p *Display) draw(d drawer, every time.Duration) {
+	defer close(p.done)
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case e, ok := <-p.events:
+			if !ok {
+				p.run.ended = time.Now()
+				d.close(p.run)
+				return
+			}
+			p.run.take(e)
+			d.draw(p.run, e)
+		case now := <-ticker.C:
+			d.tick(p.run, now)
+		}
+	}
+}
+
 func (p *Display) send(e event) {
+	if e.at.IsZero() {
+		e.at = time.Now()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.closed {
@@ -101,6 +146,18 @@ func (p *Display) Close() {
 
 // Note shows a line about an image, or about the run where image is "".
 func (p *Display) Note(image, text string) { p.send(event{image: image, note: text}) }
+
+// Image says what has become of an image.
+func (p *Display) Image(image, state, text string) {
+	p.send(event{image: image, state: state, note: text})
+}
+
+// Begin starts a span of size bytes, 0 where there are none or nobody knows.
+func (p *Display) Begin(image, kind, name string, size int64) *Span {
+	s := &Span{Image: image, Kind: kind, Name: name, size: size, start: time.Now(), display: p}
+	p.send(event{image: image, began: s, at: s.start})
+	return s
+}
 
 // Status takes BuildKit's news of one image's build. Images with a common base
 // share steps; those are shown once, under the image that came first.
@@ -137,15 +194,38 @@ func (p *Display) Status(image string, s *bkclient.SolveStatus) {
 	p.send(event{image: image, status: out})
 }
 
+// Summary is the last line of a run that went well: what it sent, and where its
+// time went. It is to be had after Close.
+func (p *Display) Summary() string {
+	r := p.run
+	text := fmt.Sprintf("pushed %d of %d images, %s sent in %s", len(r.images), len(r.images), Bytes(r.sent()), seconds(r.ended.Sub(r.began)))
+	var parts []string
+	for _, ph := range r.phases() {
+		parts = append(parts, ph.name+" "+seconds(ph.time))
+	}
+	if len(parts) > 0 {
+		text += ": " + strings.Join(parts, ", ")
+	}
+	return text
+}
+
+func seconds(d time.Duration) string {
+	if d >= time.Minute {
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%.1f s", d.Seconds())
+}
+
 // quiet shows warnings alone.
 type quiet struct{ w io.Writer }
 
-func (q quiet) draw(e event) {
+func (q quiet) draw(_ *Run, e event) {
 	if strings.HasPrefix(e.note, "warning: ") {
 		_, _ = fmt.Fprintln(q.w, "ecsbuild: "+e.note)
 	}
 }
-func (quiet) close() {}
+func (quiet) tick(*Run, time.Time) {}
+func (quiet) close(*Run)           {}
 
 // internal says whether a step is BuildKit's housekeeping.
 func internal(name string) bool { return strings.HasPrefix(name, "[internal] ") }

@@ -32,7 +32,7 @@ func TestClean(t *testing.T) {
 // TestSharedStepsOnce: two images with a common base report the same steps.
 func TestSharedStepsOnce(t *testing.T) {
 	var out bytes.Buffer
-	d, err := New(Plain, &out, false, []string{"app", "nginx"})
+	d, err := New(Plain, Output{W: &out}, []string{"app", "nginx"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,14 +66,14 @@ func TestBytes(t *testing.T) {
 
 func TestJSONLines(t *testing.T) {
 	var out bytes.Buffer
-	d, _ := New(JSON, &out, false, nil)
+	d, _ := New(JSON, Output{W: &out}, nil)
 	now := time.Unix(1700000000, 0)
 	v := &bkclient.Vertex{Digest: digest.FromString("x"), Name: "[1/1] COPY . /", Started: &now}
 	d.Status("app", &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{v}})
 	d.Status("app", &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{v}})
 	d.Close()
 	want := `{"time":"2023-11-14T22:13:20Z","type":"step","image":"app","step":"[1/1] COPY . /","status":"started"}`
-	if strings.TrimSpace(out.String()) != want {
+	if got, end, _ := strings.Cut(out.String(), "\n"); got != want || !strings.Contains(end, `"type":"end"`) {
 		t.Errorf("got %s", out.String())
 	}
 }

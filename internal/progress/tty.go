@@ -1,68 +1,262 @@
 package progress
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
-	bkclient "github.com/moby/buildkit/client"
-	"github.com/moby/buildkit/util/progress/progressui"
-	"github.com/opencontainers/go-digest"
+	"golang.org/x/term"
 )
 
-// tty is BuildKit's own display, fed with the steps of all images.
+// tty draws a block an image at the foot of a terminal; notes go up into its
+// history.
 type tty struct {
-	status chan *bkclient.SolveStatus
-	done   chan struct{}
+	w      io.Writer
+	size   func() (width, height int)
+	colors bool
+
+	drawn []int // width of each line on the screen, in characters
 }
 
-func newTTY(w io.Writer) (*tty, error) {
-	f, ok := w.(*os.File)
-	if !ok {
-		return nil, errors.New("the output is not a file")
-	}
-	ui, err := progressui.NewDisplay(f, progressui.TtyMode)
-	if err != nil {
-		return nil, err
-	}
-	t := &tty{status: make(chan *bkclient.SolveStatus), done: make(chan struct{})}
-	go func() {
-		defer close(t.done)
-		_, _ = ui.UpdateFrom(context.Background(), t.status)
-	}()
-	return t, nil
-}
+// frame is how often the terminal is drawn at most.
+const frame = 100 * time.Millisecond
 
-func (t *tty) draw(e event) {
-	if e.note != "" {
-		now := time.Now()
-		t.status <- &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{{
-			Digest: digest.FromString(now.String() + e.note), Name: prefix(e.image, e.note), Started: &now, Completed: &now,
-		}}}
+func newTTY(out Output) (*tty, error) {
+	f, ok := out.W.(*os.File)
+	if !ok || !out.Terminal {
+		return nil, errors.New("the output is not one")
 	}
-	if e.status != nil {
-		for _, v := range e.status.Vertexes {
-			v.Name = prefix(e.image, v.Name)
+	return &tty{w: out.W, colors: out.Colors, size: func() (int, int) {
+		w, h, err := term.GetSize(int(f.Fd()))
+		if err != nil || w <= 0 || h <= 0 {
+			return 80, 24
 		}
-		t.status <- e.status
+		return w, h
+	}}, nil
+}
+
+func (t *tty) draw(r *Run, e event) {
+	if e.note != "" && e.state == "" {
+		line := e.note
+		if e.image != "" {
+			line = e.image + ": " + line
+		}
+		if strings.HasPrefix(e.note, "warning: ") {
+			line = t.color(yellow, line)
+		}
+		t.show(r, clean(line)+"\n", time.Now())
 	}
 }
 
-func (t *tty) close() {
-	close(t.status)
-	<-t.done
+func (t *tty) tick(r *Run, now time.Time) { t.show(r, "", now) }
+
+func (t *tty) close(r *Run) {
+	t.show(r, "", r.ended)
+	t.drawn = nil
 }
 
-// prefix writes "[app 2/4] RUN …" as buildx does with several targets.
-func prefix(image, name string) string {
-	if image == "" {
-		return name
+const (
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	dim    = "2"
+)
+
+func (t *tty) color(code, text string) string {
+	if !t.colors || text == "" {
+		return text
 	}
-	if rest, ok := strings.CutPrefix(name, "["); ok {
-		return "[" + image + " " + rest
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+// show draws everything anew: what is above goes into the history.
+func (t *tty) show(r *Run, above string, now time.Time) {
+	width, height := t.size()
+	var b strings.Builder
+	b.WriteString(t.erase(width))
+	b.WriteString(strings.ReplaceAll(above, "\n", "\r\n"))
+	t.drawn = t.drawn[:0]
+	for _, l := range t.lines(r, now, width, height) {
+		text, n := l.fit(width-1, t)
+		t.drawn = append(t.drawn, n)
+		b.WriteString(text + "\r\n")
 	}
-	return "[" + image + "] " + name
+	_, _ = io.WriteString(t.w, b.String())
+}
+
+// erase goes up to where the last picture began. Where the terminal has become
+// narrower since, its lines take several rows.
+func (t *tty) erase(width int) string {
+	rows := 0
+	for _, n := range t.drawn {
+		rows += max(1, (n+width-1)/width)
+	}
+	if rows == 0 {
+		return ""
+	}
+	return fmt.Sprintf("\x1b[%dA\r\x1b[J", rows)
+}
+
+// A line has a left part that is cut where it is too long, and a right one
+// that is not.
+type line struct {
+	left, right string
+	code        string // of the mark that the left part begins with
+	faint       bool
+}
+
+func (l line) fit(width int, t *tty) (text string, n int) {
+	right := utf8.RuneCountInString(l.right)
+	room := width
+	if l.right != "" {
+		room = width - right - 1
+	}
+	left := cut(l.left, max(0, room))
+	n = utf8.RuneCountInString(left)
+	pad := ""
+	if l.right != "" {
+		pad = strings.Repeat(" ", max(1, width-n-right))
+		n = width
+	}
+	switch {
+	case l.faint:
+		left = t.color(dim, left)
+	case l.code != "":
+		mark, rest, _ := strings.Cut(left, " ")
+		left = t.color(l.code, mark) + " " + rest
+	}
+	return left + pad + t.color(dim, l.right), n
+}
+
+func cut(s string, width int) string {
+	if utf8.RuneCountInString(s) <= width {
+		return s
+	}
+	runes := []rune(s)
+	if width < 1 {
+		return ""
+	}
+	return string(runes[:width-1]) + "…"
+}
+
+// lines are the picture: what matters most where there is no room for all.
+func (t *tty) lines(r *Run, now time.Time, width, height int) (out []line) {
+	room := max(1, height-3) // the last line, and one that the cursor is on
+	shown := slices.Clone(r.images)
+	if len(shown) > room {
+		slices.SortStableFunc(shown, func(a, b *image) int { return rank(a) - rank(b) })
+		shown = shown[:max(0, room-1)]
+		keep := map[*image]bool{}
+		for _, i := range shown {
+			keep[i] = true
+		}
+		shown = slices.DeleteFunc(slices.Clone(r.images), func(i *image) bool { return !keep[i] })
+	}
+	names := 0
+	for _, i := range shown {
+		names = max(names, utf8.RuneCountInString(i.name))
+	}
+	names = min(names, max(6, width/4))
+	outputs := len(shown)*2 <= room && len(shown) == len(r.images)
+	for _, i := range shown {
+		out = append(out, t.block(r, i, names, now))
+		if text := i.output; outputs && text != "" && i.state == Building {
+			out = append(out, line{left: "  " + strings.Repeat(" ", names) + "  │ " + text, faint: true})
+		}
+	}
+	if left := len(r.images) - len(shown); left > 0 {
+		out = append(out, line{left: fmt.Sprintf("  … and %d more", left), faint: true})
+	}
+	return append(out, line{left: t.foot(r), right: seconds(now.Sub(r.began))})
+}
+
+// rank puts what failed first, then what works, what waits, what is done.
+func rank(i *image) int {
+	return slices.Index([]string{Failed, Building, Waiting, Stopped, Done, Reused}, i.state)
+}
+
+func (t *tty) block(r *Run, i *image, names int, now time.Time) line {
+	name := cut(i.name, names)
+	name += strings.Repeat(" ", names-utf8.RuneCountInString(name))
+	l := line{right: seconds(now.Sub(r.began))}
+	if !i.ended.IsZero() {
+		l.right = seconds(i.ended.Sub(r.began))
+	}
+	mark, text := "·", i.text
+	switch i.state {
+	case Waiting:
+		text, l.right = "waits", ""
+	case Building:
+		mark, text = "▸", activity(r, i, now)
+	case Done, Reused:
+		mark, l.code = "✓", green
+	case Failed:
+		mark, l.code = "✗", red
+	case Stopped:
+		text = "stopped"
+	}
+	l.left = mark + " " + name + "  " + clean(text)
+	return l
+}
+
+// activity is what an image does at the moment: its step, and what travels.
+func activity(r *Run, i *image, now time.Time) string {
+	var parts []string
+	for _, s := range i.running() {
+		switch s.Kind {
+		case Base:
+			text := s.Name
+			if got, total := r.pulled(s); total > 0 && got < total {
+				text = fmt.Sprintf("pulls %s of %s: %s", Bytes(got), Bytes(total), text)
+			}
+			parts = append(parts, text)
+		case Step:
+			if !internal(s.Name) {
+				parts = append(parts, s.Name)
+			}
+		}
+	}
+	if len(parts) > 1 {
+		parts = []string{fmt.Sprintf("%s (and %d more)", parts[0], len(parts)-1)}
+	}
+	if sent, size, since := i.uploading(); !since.IsZero() {
+		text := "↑ " + Bytes(sent)
+		if size > 0 {
+			text += " of " + Bytes(size)
+		}
+		if passed := now.Sub(since).Seconds(); passed >= 0.5 {
+			text += fmt.Sprintf(" %s/s", Bytes(int64(float64(sent)/passed)))
+		}
+		parts = append([]string{text}, parts...)
+	}
+	if len(parts) == 0 {
+		for _, s := range i.running() {
+			return s.Name
+		}
+		return "…"
+	}
+	return strings.Join(parts, " · ")
+}
+
+// foot counts the images and the bytes.
+func (t *tty) foot(r *Run) string {
+	counts := map[string]int{}
+	for _, i := range r.images {
+		counts[i.state]++
+	}
+	parts := []string{fmt.Sprintf("%d images", len(r.images))}
+	if len(r.images) == 1 {
+		parts[0] = "1 image"
+	}
+	for _, s := range []string{Failed, Building, Done, Reused} {
+		if counts[s] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", counts[s], s))
+		}
+	}
+	return strings.Join(append(parts, Bytes(r.sent())+" sent"), " · ")
 }

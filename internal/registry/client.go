@@ -17,6 +17,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
 // The IAM action that ECR asks for each request.
@@ -39,7 +41,7 @@ type Client struct {
 	http  *http.Client
 	agent string
 	puts  window
-	sent  func(n int64)
+	watch Watch
 
 	mu    sync.Mutex
 	repos map[string]*Repository
@@ -52,14 +54,17 @@ type placed struct {
 	size       int64
 }
 
-// NewClient makes a client; sent, where not nil, hears of every byte of a
-// layer that leaves.
-func NewClient(host Host, auth Authorize, agent string, sent func(n int64)) *Client {
-	if sent == nil {
-		sent = func(int64) {}
+// Watch begins the account of an upload to a repository: of what, "" for what
+// is not known yet, and of how many bytes, 0 likewise. It may give nil.
+type Watch func(repository, what string, size int64) *progress.Span
+
+// NewClient makes a client; watch, where not nil, hears of every upload.
+func NewClient(host Host, auth Authorize, agent string, watch Watch) *Client {
+	if watch == nil {
+		watch = func(string, string, int64) *progress.Span { return nil }
 	}
 	return &Client{
-		Host: host, auth: auth, agent: agent, sent: sent,
+		Host: host, auth: auth, agent: agent, watch: watch,
 		http:  &http.Client{Transport: newTransport()},
 		puts:  window{limit: putsPerSecond, length: time.Second + 50*time.Millisecond},
 		repos: map[string]*Repository{},

@@ -163,6 +163,7 @@ func (r *Repository) Put(ctx context.Context, d digest.Digest, size int64, open 
 			}
 		}
 		this := u
+		this.what = d
 		u = nil // another try begins another upload
 		body, err := open()
 		if err != nil {
@@ -196,6 +197,7 @@ func (r *Repository) Stream(ctx context.Context, want digest.Digest, body io.Rea
 		_, err := io.Copy(io.Discard, body)
 		return func(context.Context, digest.Digest) error { return nil }, err
 	}
+	u.what = want
 	if err := u.send(ctx, body, -1); err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 // goes.
 type upload struct {
 	repo     *Repository
+	what     digest.Digest // "" where it is not known yet
 	location string
 	sent     int64
 }
@@ -52,10 +53,12 @@ func (u *upload) follow(resp *http.Response) error {
 }
 
 func (u *upload) send(ctx context.Context, body io.Reader, size int64) error {
-	counted := &counter{r: body, add: func(n int64) { u.sent += n; u.repo.client.sent(n) }}
+	span := u.repo.client.watch(u.repo.Name, u.what.String(), max(0, size))
+	counted := &counter{r: body, add: func(n int64) { u.sent += n; span.Add(n) }}
 	// ECR answers a PATCH with 201.
 	resp, err := u.repo.client.do(ctx, u.repo.Name, request{action: actionSend, method: http.MethodPatch, url: u.location, stream: counted, size: size, contentType: "application/octet-stream",
 		accept: []int{http.StatusAccepted, http.StatusCreated, http.StatusNoContent}})
+	span.End(err)
 	if err != nil {
 		return err
 	}

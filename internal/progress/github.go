@@ -1,0 +1,121 @@
+package progress
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	bkclient "github.com/moby/buildkit/client"
+)
+
+// github writes a job's log for GitHub Actions: what happens as it happens, and
+// the output of an image's steps in a group when the image is through, so that
+// one image's lines lie together. Lines of a build begin with the image's name,
+// so that none of them is a command to the runner.
+// https://docs.github.com/actions/reference/workflow-commands-for-github-actions
+type github struct {
+	*plain
+	shown map[string]bool
+}
+
+func newGitHub(w io.Writer, images []string) *github {
+	return &github{plain: newPlain(w, images), shown: map[string]bool{}}
+}
+
+func (g *github) draw(r *Run, e event) {
+	if e.state != "" {
+		g.group(r, e.image)
+	}
+	if strings.HasPrefix(e.note, "warning: ") {
+		_, _ = fmt.Fprintln(g.w, Annotation("warning", Place{}, title(e.image), strings.TrimPrefix(e.note, "warning: ")))
+		g.wrote = time.Now()
+		return
+	}
+	if e.note != "" && e.state != Failed {
+		g.line(e.image, e.note)
+	}
+	if e.status == nil {
+		return
+	}
+	for _, v := range e.status.Vertexes {
+		g.vertex(e.image, v)
+	}
+	for _, l := range e.status.Logs {
+		for _, text := range g.step(l.Vertex).lines(l.Data) {
+			g.log(e.image).add("  " + text)
+		}
+	}
+	for _, w := range e.status.Warnings {
+		_, _ = fmt.Fprintln(g.w, Annotation("warning", warningPlace(w), title(e.image), string(w.Short)))
+	}
+}
+
+func title(image string) string {
+	if image == "" {
+		return "ecsbuild"
+	}
+	return "ecsbuild: " + image
+}
+
+func warningPlace(w *bkclient.VertexWarning) (p Place) {
+	if w.SourceInfo != nil && len(w.Range) > 0 && w.Range[0].Start != nil {
+		p = Place{File: w.SourceInfo.Filename, Line: int(w.Range[0].Start.Line)}
+	}
+	return p
+}
+
+// group writes an image's log so far, folded.
+func (g *github) group(r *Run, image string) {
+	log := g.log(image)
+	if g.shown[image] || len(log.lines) == 0 {
+		return
+	}
+	g.shown[image] = true
+	i := r.image(image)
+	_, _ = fmt.Fprintf(g.w, "::group::%s: %s\n", escapeData(clean(image)), i.state)
+	for _, text := range log.all() {
+		g.line(image, text)
+	}
+	_, _ = fmt.Fprintln(g.w, "::endgroup::")
+}
+
+func (g *github) close(r *Run) {
+	for _, i := range r.images {
+		g.group(r, i.name)
+	}
+}
+
+// A Place in a file that an annotation shows.
+type Place struct {
+	File string // "" for none
+	Line int    // from 1, 0 for none
+}
+
+// Annotation is a line that GitHub shows beside the job: kind is error, warning
+// or notice.
+func Annotation(kind string, p Place, title, text string) string {
+	var props []string
+	if p.File != "" {
+		props = append(props, "file="+escapeProperty(p.File))
+		if p.Line > 0 {
+			props = append(props, fmt.Sprintf("line=%d", p.Line))
+		}
+	}
+	if title != "" {
+		props = append(props, "title="+escapeProperty(title))
+	}
+	head := kind
+	if len(props) > 0 {
+		head += " " + strings.Join(props, ",")
+	}
+	return "::" + head + "::" + escapeData(text)
+}
+
+func escapeData(s string) string {
+	return strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A").Replace(s)
+}
+
+func escapeProperty(s string) string {
+	return strings.NewReplacer(":", "%3A", ",", "%2C").Replace(escapeData(s))
+}

@@ -1,0 +1,281 @@
+package progress
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/opencontainers/go-digest"
+)
+
+// The kinds of a Span.
+const (
+	Prepare = "prepare" // credentials, engine and checks
+	Step    = "step"    // of a build
+	Base    = "base"    // a step that takes a base image
+	Push    = "push"    // a classic engine compresses and pushes
+	Upload  = "upload"  // one blob on its way to the registry
+	Tags    = "tags"    // tags move
+)
+
+// A Span is something that a run spent time on. Whoever began it adds bytes to
+// it and ends it; a nil Span does nothing.
+type Span struct {
+	Image string
+	Kind  string
+	Name  string
+
+	start, end time.Time
+	cached     bool
+	failed     string
+	size       int64 // bytes that it will be, 0 where nobody knows
+	sent       atomic.Int64
+
+	display *Display
+}
+
+// Add counts bytes that have gone.
+func (s *Span) Add(n int64) {
+	if s != nil {
+		s.sent.Add(n)
+	}
+}
+
+// End ends the span.
+func (s *Span) End(err error) {
+	if s == nil {
+		return
+	}
+	e := event{image: s.Image, ended: s, at: time.Now()}
+	if err != nil {
+		e.failure = err.Error()
+	}
+	s.display.send(e)
+}
+
+// The states of an image.
+const (
+	Waiting  = "waiting"
+	Building = "building"
+	Done     = "done"   // its layers are in the registry
+	Reused   = "reused" // it was not built, since it had not changed
+	Failed   = "failed"
+	Stopped  = "stopped" // by another one's failure, or by a signal
+)
+
+// Run is what is known of a run so far: one goroutine writes it, whoever draws
+// reads it there.
+type Run struct {
+	began  time.Time
+	ended  time.Time
+	images []*image
+	spans  []*Span // in the order in which they began
+
+	byName map[string]*image
+	steps  map[digest.Digest]*Span
+	pulls  map[digest.Digest]map[string]*bkclient.VertexStatus
+}
+
+type image struct {
+	name    string
+	state   string
+	text    string // what was said of it last
+	output  string // the last line of a step's output
+	partial []byte
+	ended   time.Time
+	steps   []*Span
+	active  map[*Span]bool
+	sent    int64 // by uploads that have ended
+}
+
+func newRun(names []string, now time.Time) *Run {
+	r := &Run{began: now, byName: map[string]*image{}, steps: map[digest.Digest]*Span{}, pulls: map[digest.Digest]map[string]*bkclient.VertexStatus{}}
+	for _, n := range names {
+		r.image(n)
+	}
+	return r
+}
+
+func (r *Run) image(name string) *image {
+	i := r.byName[name]
+	if i == nil {
+		i = &image{name: name, state: Waiting, active: map[*Span]bool{}}
+		r.byName[name] = i
+		if name != "" {
+			r.images = append(r.images, i)
+		}
+	}
+	return i
+}
+
+// take brings an event into the picture.
+func (r *Run) take(e event) {
+	img := r.image(e.image)
+	switch {
+	case e.began != nil:
+		r.spans = append(r.spans, e.began)
+		img.active[e.began] = true
+	case e.ended != nil:
+		e.ended.end, e.ended.failed = e.at, e.failure
+		delete(img.active, e.ended)
+		if e.ended.Kind == Upload {
+			img.sent += e.ended.sent.Load()
+		}
+	case e.state != "":
+		img.state, img.text, img.ended = e.state, e.note, e.at
+	case e.status != nil:
+		r.status(img, e)
+	}
+}
+
+func (r *Run) status(img *image, e event) {
+	if img.state == Waiting {
+		img.state = Building
+	}
+	for _, v := range e.status.Vertexes {
+		r.vertex(img, v)
+	}
+	for _, s := range e.status.Statuses {
+		if r.pulls[s.Vertex] == nil {
+			r.pulls[s.Vertex] = map[string]*bkclient.VertexStatus{}
+		}
+		r.pulls[s.Vertex][s.ID] = s
+	}
+	for _, l := range e.status.Logs {
+		lines := strings.Split(string(append(img.partial, l.Data...)), "\n")
+		img.partial = []byte(lines[len(lines)-1])
+		for _, text := range lines {
+			if text = clean(text); strings.TrimSpace(text) != "" {
+				img.output = text
+			}
+		}
+	}
+}
+
+func (r *Run) vertex(img *image, v *bkclient.Vertex) {
+	s := r.steps[v.Digest]
+	if s == nil {
+		if v.Started == nil {
+			return
+		}
+		s = &Span{Image: img.name, Kind: Step, Name: v.Name}
+		if fromStep(v.Name) {
+			s.Kind = Base
+		}
+		r.steps[v.Digest] = s
+		r.spans = append(r.spans, s)
+		img.steps = append(img.steps, s)
+		s.start = *v.Started
+	}
+	if v.Started != nil && v.Started.Before(s.start) {
+		s.start = *v.Started
+	}
+	s.cached = v.Cached
+	if v.Error != "" && !strings.Contains(v.Error, "context canceled") {
+		s.failed = v.Error
+	}
+	if v.Completed == nil {
+		s.end = time.Time{} // begun anew, where its result was looked for in vain
+		img.active[s] = true
+		return
+	}
+	s.end = *v.Completed
+	if img.active[s] {
+		img.output = ""
+	}
+	delete(img.active, s)
+}
+
+func fromStep(name string) bool { return strings.Contains(name, "] FROM ") }
+
+// pulled is how much of a base image has come, in bytes.
+func (r *Run) pulled(s *Span) (now, total int64) {
+	for d, span := range r.steps {
+		if span != s {
+			continue
+		}
+		for _, st := range r.pulls[d] {
+			now, total = now+st.Current, total+st.Total
+		}
+	}
+	return now, total
+}
+
+// running are the spans of an image that run, longest first.
+func (i *image) running() []*Span {
+	return slices.SortedFunc(maps.Keys(i.active), func(a, b *Span) int {
+		return cmp.Or(a.start.Compare(b.start), cmp.Compare(a.Name, b.Name))
+	})
+}
+
+// uploading is what is on its way, in bytes; size is 0 where nobody knows.
+func (i *image) uploading() (sent, size int64, since time.Time) {
+	known := true
+	for _, s := range i.running() {
+		if s.Kind != Upload {
+			continue
+		}
+		if since.IsZero() {
+			since = s.start
+		}
+		sent, size, known = sent+s.sent.Load(), size+s.size, known && s.size > 0
+	}
+	if !known {
+		size = 0
+	}
+	return sent, size, since
+}
+
+func (r *Run) sent() (n int64) {
+	for _, s := range r.spans {
+		if s.Kind == Upload {
+			n += s.sent.Load()
+		}
+	}
+	return n
+}
+
+// A phase is a part of a run's time.
+type phase struct {
+	name string
+	time time.Duration
+}
+
+// phases say where the time went: what had to be known first, the builds, the
+// layers that were on their way when the last build had ended, the tags.
+func (r *Run) phases() []phase {
+	var prepared, built, tagged time.Time
+	for _, s := range r.spans {
+		switch {
+		case s.Kind == Prepare:
+			prepared = later(prepared, s.end)
+		case s.Kind == Step || s.Kind == Base:
+			built = later(built, s.end)
+		case s.Kind == Tags && (tagged.IsZero() || s.start.Before(tagged)):
+			tagged = s.start
+		}
+	}
+	var out []phase
+	at := r.began
+	for _, p := range []struct {
+		name string
+		till time.Time
+	}{{"prepare", prepared}, {"build", built}, {"push", tagged}, {"tags", r.ended}} {
+		if p.till.After(at) {
+			out = append(out, phase{p.name, p.till.Sub(at)})
+			at = p.till
+		}
+	}
+	return out
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,187 @@
+package progress
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/opencontainers/go-digest"
+	"github.com/tonistiigi/vt100"
+)
+
+// screen is a terminal that a tty draws on.
+type screen struct {
+	*tty
+	vt            *vt100.VT100
+	width, height int
+	run           *Run
+	now           time.Time
+}
+
+func newScreen(width, height int, images ...string) *screen {
+	s := &screen{width: width, height: height, vt: vt100.NewVT100(height, width), now: time.Unix(1700000000, 0)}
+	s.tty = &tty{w: s.vt, size: func() (int, int) { return s.width, s.height }}
+	s.run = newRun(images, s.now)
+	return s
+}
+
+// at lets time pass and brings an event.
+func (s *screen) at(after time.Duration, e event) {
+	s.now = s.now.Add(after)
+	e.at = s.now
+	s.run.take(e)
+	s.draw(s.run, e)
+	s.tick(s.run, s.now)
+}
+
+func (s *screen) String() string {
+	var lines []string
+	for _, row := range s.vt.Content {
+		lines = append(lines, strings.TrimRight(string(row), " \x00"))
+	}
+	return strings.TrimRight(strings.Join(lines, "\n"), "\n") + "\n"
+}
+
+func (s *screen) step(image, name, output string, done bool) event {
+	start := s.now
+	v := &bkclient.Vertex{Digest: digest.FromString(image + name), Name: name, Started: &start}
+	if done {
+		v.Completed = &start
+	}
+	st := &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{v}}
+	if output != "" {
+		st.Logs = []*bkclient.VertexLog{{Vertex: v.Digest, Data: []byte(output)}}
+	}
+	return event{image: image, status: st}
+}
+
+// TestTTY draws one run on terminals of several widths; the golden files have
+// what a person sees.
+func TestTTY(t *testing.T) {
+	for _, width := range []int{40, 80, 120} {
+		s := newScreen(width, 16, "app", "nginx", "worker")
+		var out strings.Builder
+		show := func(title string) { fmt.Fprintf(&out, "=== %s\n%s", title, s) }
+		s.at(0, event{note: "building with Docker engine 28.5.2 (classic store)"})
+		s.at(100*time.Millisecond, event{image: "worker", state: Reused, note: "not built: what it is made of has not changed since 2026-11-22 10:00 UTC"})
+		s.at(100*time.Millisecond, s.step("app", "[1/4] FROM docker.io/library/php:8.4-fpm@sha256:0123456789abcdef", "", false))
+		s.at(0, event{image: "app", status: &bkclient.SolveStatus{Statuses: []*bkclient.VertexStatus{
+			{Vertex: digest.FromString("app[1/4] FROM docker.io/library/php:8.4-fpm@sha256:0123456789abcdef"), ID: "a", Current: 40e6, Total: 120e6}}}})
+		s.at(0, s.step("nginx", "[2/2] COPY public /usr/share/nginx/html", "", false))
+		show("the base is pulled")
+		s.at(2*time.Second, s.step("app", "[1/4] FROM docker.io/library/php:8.4-fpm@sha256:0123456789abcdef", "", true))
+		s.at(0, s.step("app", "[2/4] RUN composer install --no-dev --optimize-autoloader", "  - Installing symfony/polyfill-mbstring (v1.31.0): Extracting archive\n", false))
+		up := &Span{Image: "nginx", Kind: Upload, Name: "sha256:1", size: 18e6, start: s.now}
+		s.at(0, event{image: "nginx", began: up})
+		up.Add(6e6)
+		s.at(time.Second, event{note: "warning: the engine has only 1.2 GB of disk left"})
+		show("a layer is on its way")
+		s.at(time.Second, event{image: "nginx", ended: up})
+		s.at(0, event{image: "nginx", state: Done, note: "built, and its layers are in laravel-nginx"})
+		s.at(3*time.Second, event{image: "app", state: Failed, note: "[2/4] RUN composer install --no-dev --optimize-autoloader"})
+		show("one has failed")
+		s.run.ended = s.now
+		s.close(s.run)
+		golden(t, fmt.Sprintf("testdata/tty-%d.txt", width), out.String())
+	}
+}
+
+// TestTTYResize makes a terminal narrower between two frames: nothing of the
+// last picture stays.
+func TestTTYResize(t *testing.T) {
+	s := newScreen(100, 12, "app", "nginx")
+	s.at(0, s.step("app", "[2/4] RUN "+strings.Repeat("x", 90), "", false))
+	// A terminal that becomes narrower wraps what it shows.
+	shown := strings.ReplaceAll(s.String(), "\n", "\r\n")
+	s.vt, s.width = vt100.NewVT100(12, 50), 50
+	s.w = s.vt
+	_, _ = s.vt.Write([]byte(shown))
+	s.at(time.Second, event{image: "nginx", state: Done, note: "built"})
+	if got := strings.Count(s.String(), "app"); got != 1 {
+		t.Errorf("the image is on the screen %d times:\n%s", got, s)
+	}
+}
+
+// TestTTYHundred has more images than rows: those that work are seen.
+func TestTTYHundred(t *testing.T) {
+	var names []string
+	for i := range 100 {
+		names = append(names, fmt.Sprintf("image-%03d", i))
+	}
+	s := newScreen(60, 10, names...)
+	for i := range 70 {
+		s.at(0, event{image: names[i], state: Done, note: "built, and its layers are in shop"})
+	}
+	s.at(time.Second, s.step(names[90], "[1/1] COPY . /", "", false))
+	s.at(0, event{image: names[99], state: Failed, note: "[1/1] RUN false"})
+	golden(t, "testdata/tty-hundred.txt", s.String())
+}
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if os.Getenv("UPDATE") != "" {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
+// TestHeartbeat breaks a silence of half a minute, and no shorter one.
+func TestHeartbeat(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Now()
+	p, r := newPlain(&out, []string{"app"}), newRun([]string{"app"}, now)
+	start := now
+	r.take(event{image: "app", status: &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{{Digest: "sha256:1", Name: "[2/4] RUN make", Started: &start}}}})
+	p.tick(r, now.Add(29*time.Second))
+	if out.Len() > 0 {
+		t.Errorf("too early: %s", out.String())
+	}
+	p.tick(r, now.Add(31*time.Second))
+	p.tick(r, now.Add(40*time.Second))
+	if want := "app      | still at it after 31.0 s: [2/4] RUN make\n"; out.String() != want {
+		t.Errorf("got %q", out.String())
+	}
+}
+
+// TestWholeLog: the log of an image that failed comes once more, in one piece.
+func TestWholeLog(t *testing.T) {
+	play := func(mode Mode) string {
+		var out bytes.Buffer
+		d, err := New(mode, Output{W: &out}, []string{"app", "nginx"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Unix(1700000000, 0)
+		end := now.Add(time.Second)
+		for i, image := range []string{"app", "nginx"} {
+			v := &bkclient.Vertex{Digest: digest.FromString(image), Name: fmt.Sprintf("[%d/2] RUN make %s", i+1, image), Started: &now}
+			d.Status(image, &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{v}, Logs: []*bkclient.VertexLog{{Vertex: v.Digest, Data: []byte("::error::of " + image + "\n")}}})
+		}
+		d.Note("app", "warning: 100% of a,b: c")
+		d.Status("app", &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{{Digest: digest.FromString("app"), Name: "[1/2] RUN make app", Started: &now, Completed: &end, Error: "exit code: 1"}}})
+		d.Image("app", Failed, "[1/2] RUN make app")
+		d.Image("nginx", Stopped, "")
+		d.Close()
+		return out.String()
+	}
+	golden(t, "testdata/plain-failed.txt", play(Plain))
+	golden(t, "testdata/github-failed.txt", play(GitHub))
+}
