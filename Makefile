@@ -11,7 +11,7 @@ test: engines
 	ECSBUILD_TEST_ENGINES="$(ENGINES)" go test -count=1 -timeout 20m ./...
 
 engines:
-	script/engine install tests $(ENGINES)
+	script/engine install tests browser shells act $(ENGINES)
 
 VERSION ?= $(shell git describe --tags --always --dirty)
 # The binary may have thirty megabytes. The tags leave out gRPC's trace pages and

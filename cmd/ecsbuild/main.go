@@ -127,7 +127,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		fmt.Fprintln(stderr)
 		return 128 + int(i.signal)
 	}
-	return report(stderr, err)
+	return report(stderr, err, a.getenv)
 }
 
 // tagged says that a run got as far as its tags, which it then ends whatever

@@ -4,11 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
 // The voice of an error, here and nowhere else:
@@ -31,8 +35,9 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// report prints an error and gives the exit code.
-func report(w io.Writer, err error) int {
+// report prints an error and gives the exit code. In a job of GitHub Actions
+// it also shows it beside the file that it is about.
+func report(w io.Writer, err error, getenv func(string) string) int {
 	var exit exitError
 	if errors.As(err, &exit) {
 		return int(exit)
@@ -45,6 +50,9 @@ func report(w io.Writer, err error) int {
 	findings := diagnose.Explain(err, facts)
 	for _, found := range findings {
 		print(w, found)
+		if getenv("GITHUB_ACTIONS") == "true" {
+			fmt.Fprintln(w, annotation(found, getenv("GITHUB_WORKSPACE")))
+		}
 	}
 	return findings[0].Exit
 }
@@ -52,6 +60,19 @@ func report(w io.Writer, err error) int {
 func print(w io.Writer, f diagnose.Finding) {
 	fmt.Fprintf(w, "ecsbuild: %s\n", f.What)
 	details(w, "  ", f)
+}
+
+// annotation names the file as the repository has it.
+func annotation(f diagnose.Finding, workspace string) string {
+	place := progress.Place{File: f.File, Line: f.Line}
+	if workspace == "" {
+		workspace, _ = os.Getwd()
+	}
+	if rel, err := filepath.Rel(workspace, f.File); err == nil && filepath.IsAbs(f.File) && filepath.IsLocal(rel) {
+		place.File = rel
+	}
+	lines := append([]string{f.What, f.Why}, f.Do...)
+	return progress.Annotation("error", place, "ecsbuild", strings.Join(slices.DeleteFunc(lines, func(l string) bool { return l == "" }), "\n"))
 }
 
 // details prints all but the first line of a finding.

@@ -22,6 +22,7 @@ type runCmd struct {
 	Output   string `placeholder:"FILE" help:"Name of the definitions file (default: imagedefinitions.json)."`
 	Pin      string `enum:"tag,digest" default:"tag" help:"Have the definitions name images by tag or by digest."`
 	Progress string `enum:"auto,tty,plain,quiet,json" default:"auto" help:"How to show progress: auto, tty, plain, quiet or json."`
+	Report   string `placeholder:"FILE" help:"Write an account of the run: FILE.html for people, FILE.json for machines."`
 	DryRun   bool   `xor:"mode" help:"Build and tag with the local engine; push nothing, print the definitions."`
 	Local    bool   `xor:"mode" help:"Push to a registry on this machine, kept under .ecsbuild; needs no AWS."`
 }
@@ -38,6 +39,10 @@ func (c *runCmd) Run(a *app) error {
 	}
 	if c.Jobs < 0 {
 		return &plan.Error{What: fmt.Sprintf("--jobs %d: at least one image must be built at a time", c.Jobs)}
+	}
+	write, err := reportFormat(c.Report)
+	if err != nil {
+		return err
 	}
 	var names []string
 	for _, img := range p.Images {
@@ -76,9 +81,14 @@ func (c *runCmd) Run(a *app) error {
 	if _, werr := a.stdout.Write(run.out.Bytes()); err == nil {
 		err = werr
 	}
+	facts := a.facts(p)
+	facts.Anonymous, facts.Refused = anonymous.Why()
+	account := display.Report(run.registered, diagnose.Sentence(err, facts))
+	if werr := writeReport(p.Directory, c.Report, account, write); err == nil {
+		err = werr
+	}
+	a.summarize(account)
 	if err != nil {
-		facts := a.facts(p)
-		facts.Anonymous, facts.Refused = anonymous.Why()
 		return &failure{err: err, facts: facts}
 	}
 	return nil
@@ -98,6 +108,8 @@ type execution struct {
 	display *progress.Display
 	source  pipeline.Source
 	out     bytes.Buffer // for standard output, when the display has ended
+
+	registered map[string]progress.Result // by the image's name
 }
 
 func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
@@ -165,8 +177,10 @@ func localFolder(dir string) string { return filepath.Join(dir, ".ecsbuild") }
 
 // results writes one line an image: NAME, a tab, REPOSITORY:TAG@DIGEST.
 func (r *execution) results(pushed []pipeline.Pushed) {
+	r.registered = map[string]progress.Result{}
 	for _, p := range pushed {
 		fmt.Fprintf(&r.out, "%s\t%s@%s\n", p.Image.Name(), p.URI(false), p.Built.Root().Digest)
+		r.registered[p.Image.Name()] = progress.Result{Image: p.URI(false), Digest: p.Built.Root().Digest.String(), Size: p.Built.Size()}
 	}
 }
 

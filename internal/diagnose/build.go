@@ -15,7 +15,12 @@ import (
 // and for the place in the Dockerfile; pulls are known by their words alone.
 func (f Facts) build(e *engine.BuildError) Finding {
 	msg := e.Message()
-	found := Finding{What: e.Image + ": the build failed", Why: msg, Exit: ExitBuild}
+	found := Finding{What: e.Image + ": the build failed", Why: msg, Exit: ExitBuild, File: e.Dockerfile}
+	for _, l := range e.Lines {
+		if l.At && found.Line == 0 {
+			found.Line = l.Number
+		}
+	}
 	if e.Step != "" {
 		found.What = fmt.Sprintf("%s: %s failed", e.Image, e.Step)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/engine"
@@ -32,6 +33,8 @@ type Finding struct {
 	Detail []string // lines to read: a Dockerfile's excerpt, the end of a log
 	Do     []string // lines to follow; those that begin with a space are to be pasted
 	Exit   int
+	File   string // where the mistake is, "" for nowhere
+	Line   int    // in File, from 1; 0 for none
 }
 
 // Facts is what a diagnosis knows of the run beside the error.
@@ -58,6 +61,18 @@ func Explain(err error, f Facts) (out []Finding) {
 		add(f.one(e))
 	}
 	return out
+}
+
+// Sentence is what failed first and why, in a line; "" for no error.
+func Sentence(err error, f Facts) string {
+	if err == nil {
+		return ""
+	}
+	first := Explain(err, f)[0]
+	if first.Why != "" {
+		return first.What + ": " + first.Why
+	}
+	return first.What
 }
 
 // split takes joined errors apart, also the ones of an image.
@@ -144,6 +159,11 @@ func configuration(e *plan.Error) Finding {
 		what = e.Place + ": " + what
 	}
 	found := Finding{What: what, Why: e.Why, Exit: ExitConfig}
+	if file, rest, ok := strings.Cut(e.Place, ":"); ok { // FILE:LINE:COLUMN
+		line, _, _ := strings.Cut(rest, ":")
+		found.File = file
+		found.Line, _ = strconv.Atoi(line)
+	}
 	if e.Fix != "" {
 		found.Do = []string{e.Fix}
 	}

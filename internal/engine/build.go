@@ -46,6 +46,24 @@ type Built struct {
 // Root is what a tag will point at.
 func (b *Built) Root() Manifest { return b.Manifests[len(b.Manifests)-1] }
 
+// Size is what the layers of the image take in a registry, in bytes, each
+// counted once.
+func (b *Built) Size() (n int64) {
+	seen := map[digest.Digest]bool{}
+	for _, m := range b.Manifests {
+		var image ocispec.Manifest
+		if json.Unmarshal(m.Data, &image) != nil {
+			continue
+		}
+		for _, l := range image.Layers {
+			if !seen[l.Digest] {
+				seen[l.Digest], n = true, n+l.Size
+			}
+		}
+	}
+	return n
+}
+
 // A Manifest is an image manifest or index, as it will be in the registry.
 type Manifest struct {
 	MediaType string

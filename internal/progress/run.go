@@ -259,6 +259,9 @@ func (r *Run) phases() []phase {
 			tagged = s.start
 		}
 	}
+	if tagged.IsZero() {
+		tagged = r.ended // it did not get as far
+	}
 	var out []phase
 	at := r.began
 	for _, p := range []struct {
