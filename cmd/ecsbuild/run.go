@@ -23,6 +23,7 @@ type runCmd struct {
 	Pin      string `enum:"tag,digest" default:"tag" help:"Have the definitions name images by tag or by digest."`
 	Progress string `enum:"auto,tty,plain,quiet,json" default:"auto" help:"How to show progress: auto, tty, plain, quiet or json."`
 	Report   string `placeholder:"FILE" help:"Write an account of the run: FILE.html for people, FILE.json for machines."`
+	Exports  string `placeholder:"FILE" help:"Write each container's image as shell variables, for a buildspec to source."`
 	DryRun   bool   `xor:"mode" help:"Build and tag with the local engine; push nothing, print the definitions."`
 	Local    bool   `xor:"mode" help:"Push to a registry on this machine, kept under .ecsbuild; needs no AWS."`
 }
@@ -41,6 +42,13 @@ func (c *runCmd) Run(a *app) error {
 		return &plan.Error{What: fmt.Sprintf("--jobs %d: at least one image must be built at a time", c.Jobs)}
 	}
 	write, err := reportFormat(c.Report)
+	if err != nil {
+		return err
+	}
+	if c.Exports != "" && c.DryRun {
+		return &plan.Error{What: "--exports cannot go with --dry-run", Why: "nothing is pushed that the variables could name", Fix: "leave one of them out, or use --local"}
+	}
+	exports, err := newExports(p, c.Exports)
 	if err != nil {
 		return err
 	}
@@ -65,7 +73,7 @@ func (c *runCmd) Run(a *app) error {
 		AWS:  func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, p.Region) },
 		Note: func(text string) { display.Note("", text) }, Begin: display.Begin,
 	}
-	run := execution{app: a, cmd: c, plan: p, display: display, source: src}
+	run := execution{exports: exports, app: a, cmd: c, plan: p, display: display, source: src}
 	switch {
 	case c.DryRun:
 		err = run.dry()
@@ -109,6 +117,7 @@ type execution struct {
 	source  pipeline.Source
 	out     bytes.Buffer // for standard output, when the display has ended
 
+	exports    exports
 	registered map[string]progress.Result // by the image's name
 }
 
@@ -153,7 +162,7 @@ func (r *execution) aws() error {
 		return err
 	}
 	r.results(pushed)
-	return nil
+	return r.exports.write(pushed, r.options().Pin)
 }
 
 // local does the same against a registry on loopback.
@@ -170,7 +179,7 @@ func (r *execution) local() error {
 	}
 	r.display.Note("", "the images are kept in "+localFolder(r.plan.Directory)+"; ecsbuild serve lets docker pull them")
 	r.results(pushed)
-	return nil
+	return r.exports.write(pushed, r.options().Pin)
 }
 
 func localFolder(dir string) string { return filepath.Join(dir, ".ecsbuild") }

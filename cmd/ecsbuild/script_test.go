@@ -215,7 +215,7 @@ func runScripts(t *testing.T, dir string, rig *awsrig.Rig, kind, engine string) 
 			if err != nil {
 				return err
 			}
-			e.Vars = append(e.Vars, "SELF_DOCKERFILE="+filepath.Join(root, "Dockerfile"), "CERTIFICATES=/etc/ssl/certs/ca-certificates.crt")
+			e.Vars = append(e.Vars, "SELF_DOCKERFILE="+filepath.Join(root, "Dockerfile"), "BUILDSPEC="+filepath.Join(root, "buildspec.example.yml"), "CERTIFICATES=/etc/ssl/certs/ca-certificates.crt")
 			e.Vars = append(e.Vars, rig.Environ()...)
 			return nil
 		},
@@ -232,15 +232,16 @@ func runScripts(t *testing.T, dir string, rig *awsrig.Rig, kind, engine string) 
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"rig":     s.command,
-			"busybox": s.busybox,
-			"binary":  binary,
-			"sshkey":  sshkey,
-			"collect": collect,
-			"verify":  s.verify,
-			"times":   s.times,
-			"newhost": s.newHost,
-			"media":   s.media,
+			"rig":       s.command,
+			"busybox":   s.busybox,
+			"binary":    binary,
+			"sshkey":    sshkey,
+			"collect":   collect,
+			"verify":    s.verify,
+			"times":     s.times,
+			"newhost":   s.newHost,
+			"codebuild": codebuild,
+			"media":     s.media,
 		},
 	})
 }

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// buildspec is what CodeBuild reads of one, as far as ours goes.
+// https://docs.aws.amazon.com/codebuild/latest/userguide/build-spec-ref.html
+type buildspec struct {
+	Version float64 `yaml:"version"`
+	Env     struct {
+		Variables map[string]string `yaml:"variables"`
+		Exported  []string          `yaml:"exported-variables"`
+	} `yaml:"env"`
+	Phases map[string]struct {
+		Commands []string `yaml:"commands"`
+	} `yaml:"phases"`
+	Artifacts struct {
+		Files []string `yaml:"files"`
+	} `yaml:"artifacts"`
+	Cache struct {
+		Paths []string `yaml:"paths"`
+	} `yaml:"cache"`
+}
+
+// codebuild is "codebuild FILE [checksum]": it runs a buildspec as CodeBuild does. All
+// commands share one shell; a phase ends with its first failure; a failed build
+// phase is followed by post_build all the same, and a failed install or
+// pre_build by nothing. The project's variables win over the file's. Last it
+// says what became of the artifacts and of the exported variables.
+func codebuild(ts *testscript.TestScript, neg bool, args []string) {
+	var spec buildspec
+	ts.Check(yaml.UnmarshalWithOptions([]byte(ts.ReadFile(args[0])), &spec, yaml.Strict()))
+	if spec.Version != 0.2 {
+		ts.Fatalf("version %v", spec.Version)
+	}
+	var sh strings.Builder
+	quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+	for k, v := range spec.Env.Variables {
+		fmt.Fprintf(&sh, "[ -n \"${%s+x}\" ] || export %s=%s\n", k, k, quote(v))
+	}
+	sh.WriteString("export CODEBUILD_BUILD_SUCCEEDING=1\n")
+	for _, name := range []string{"install", "pre_build", "build", "post_build"} {
+		if name != "post_build" {
+			sh.WriteString("[ $CODEBUILD_BUILD_SUCCEEDING = 0 ] || {\n")
+		} else {
+			sh.WriteString("[ -n \"$not_built\" ] || {\n")
+		}
+		fmt.Fprintf(&sh, "echo phase %s\nwhile :; do\n", name)
+		for _, c := range spec.Phases[name].Commands {
+			fmt.Fprintf(&sh, "%s || { CODEBUILD_BUILD_SUCCEEDING=0; echo phase %s failed; break; }\n", "eval "+quote(c), name)
+		}
+		sh.WriteString("break\ndone\n}\n")
+		if name == "pre_build" {
+			sh.WriteString("[ $CODEBUILD_BUILD_SUCCEEDING = 1 ] || not_built=yes\n")
+		}
+	}
+	for _, f := range spec.Artifacts.Files {
+		fmt.Fprintf(&sh, "[ -e %s ] && echo artifact %s || { echo no artifact %s; CODEBUILD_BUILD_SUCCEEDING=0; }\n", quote(f), f, f)
+	}
+	for _, v := range spec.Env.Exported {
+		fmt.Fprintf(&sh, "echo \"exported %s=$%s\"\n", v, v)
+	}
+	sh.WriteString("echo succeeding $CODEBUILD_BUILD_SUCCEEDING\n[ $CODEBUILD_BUILD_SUCCEEDING = 1 ]\n")
+	binary, err := exec.LookPath("ecsbuild")
+	ts.Check(err)
+	ts.Setenv("ECSBUILD_BINARY", binary)
+	if len(args) > 1 {
+		data, err := os.ReadFile(binary)
+		ts.Check(err)
+		ts.Setenv("ECSBUILD_SHA256", fmt.Sprintf("%x", sha256.Sum256(data)))
+	}
+	file := ts.MkAbs(ts.Getenv("WORK") + "/codebuild.sh")
+	ts.Check(os.WriteFile(file, []byte(sh.String()), 0o644))
+	err = ts.Exec("sh", file) // CodeBuild's shell, unless told otherwise
+	if (err != nil) != neg {
+		ts.Fatalf("the build: %v", err)
+	}
+}

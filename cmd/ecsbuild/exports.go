@@ -1,0 +1,73 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/pipeline"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// exports is a file that a buildspec sources: the variables of each container
+// that CodeBuild may then hand on, ECSBUILD_IMAGE_URI_NAME and
+// ECSBUILD_IMAGE_DIGEST_NAME.
+type exports struct {
+	file string // absolute, "" for none
+}
+
+// newExports takes the file of an earlier run away, and finds containers whose
+// variables would have one name.
+func newExports(p *plan.Plan, file string) (exports, error) {
+	if file == "" {
+		return exports{}, nil
+	}
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(p.Directory, file)
+	}
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return exports{}, &pipeline.DefinitionsError{File: file, Removing: true, Err: err}
+	}
+	names := map[string]string{}
+	for _, img := range p.Images {
+		for _, c := range img.Containers {
+			v := variable(c)
+			if other, ok := names[v]; ok {
+				return exports{}, &plan.Error{What: fmt.Sprintf("--exports: the containers %s and %s would both be ECSBUILD_IMAGE_URI_%s", other, c, v), Fix: "rename one of them, or leave --exports out"}
+			}
+			names[v] = c
+		}
+	}
+	return exports{file}, nil
+}
+
+// variable is how a container is called in a variable's name.
+func variable(container string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '_'
+	}, strings.ToUpper(container))
+}
+
+// write writes the file; nothing in it needs more quoting than these quotes.
+func (e exports) write(pushed []pipeline.Pushed, pin bool) error {
+	if e.file == "" {
+		return nil
+	}
+	var b strings.Builder
+	for _, p := range pushed {
+		for _, c := range p.Image.Containers {
+			fmt.Fprintf(&b, "export ECSBUILD_IMAGE_URI_%s='%s'\n", variable(c), p.URI(pin))
+			fmt.Fprintf(&b, "export ECSBUILD_IMAGE_DIGEST_%s='%s'\n", variable(c), p.Built.Root().Digest)
+		}
+	}
+	if err := os.WriteFile(e.file, []byte(b.String()), 0o644); err != nil {
+		return &pipeline.DefinitionsError{File: e.file, Err: err}
+	}
+	return nil
+}
