@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -83,4 +84,17 @@ func codebuild(ts *testscript.TestScript, neg bool, args []string) {
 	if (err != nil) != neg {
 		ts.Fatalf("the build: %v", err)
 	}
+}
+
+// release is "release FOLDER": it lays out a release as GitHub has one, with
+// this build of ecsbuild in it.
+func release(ts *testscript.TestScript, neg bool, args []string) {
+	binary, err := exec.LookPath("ecsbuild")
+	ts.Check(err)
+	data, err := os.ReadFile(binary)
+	ts.Check(err)
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	ts.Check(os.WriteFile(filepath.Join(dir, "ecsbuild_linux_amd64"), data, 0o755))
+	ts.Check(os.WriteFile(filepath.Join(dir, "SHA256SUMS"), fmt.Appendf(nil, "%x  ecsbuild_linux_amd64\n", sha256.Sum256(data)), 0o644))
 }

@@ -36,6 +36,8 @@ type cli struct {
 	Validate validateCmd `cmd:"" help:"Check a definitions file, also against a live service."`
 	Serve    serveCmd    `cmd:"" help:"Serve the images that run --local kept, so that docker can pull them."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
+
+	Completion completionCmd `cmd:"" help:"Print the completion script of a shell."`
 }
 
 const description = `Build, push and deploy container images to Amazon ECS, from the environment of a CodeBuild project or from ecsbuild.yml.

@@ -28,6 +28,13 @@ type runCmd struct {
 	Local    bool   `xor:"mode" help:"Push to a registry on this machine, kept under .ecsbuild; needs no AWS."`
 }
 
+func (*runCmd) Help() string {
+	return `  ecsbuild run                              in a buildspec: the environment, or ecsbuild.yml, says what
+  ecsbuild run --dry-run                    on a laptop: builds and tags, pushes nothing, asks nobody
+  ecsbuild run --local --report run.html    the whole job on this machine, and where its time went
+  ecsbuild run --only web --pin digest      one container's image, by digest in the definitions`
+}
+
 func (c *runCmd) Run(a *app) error {
 	p, err := c.load(a, c.Output)
 	if !c.DryRun { // which writes no file, and takes none away
@@ -84,7 +91,9 @@ func (c *runCmd) Run(a *app) error {
 	}
 	display.Close() // what it still has to draw comes before results and errors
 	if err == nil && !c.DryRun && c.Progress != string(progress.Quiet) && c.Progress != string(progress.JSON) {
-		fmt.Fprintln(a.stderr, "ecsbuild: "+display.Summary())
+		for _, line := range append(run.after, display.Summary()) {
+			fmt.Fprintln(a.stderr, "ecsbuild: "+line)
+		}
 	}
 	if _, werr := a.stdout.Write(run.out.Bytes()); err == nil {
 		err = werr
@@ -118,6 +127,7 @@ type execution struct {
 	out     bytes.Buffer // for standard output, when the display has ended
 
 	exports    exports
+	after      []string                   // lines for the end of the log
 	registered map[string]progress.Result // by the image's name
 }
 
@@ -161,8 +171,7 @@ func (r *execution) aws() error {
 	if err != nil {
 		return err
 	}
-	r.results(pushed)
-	return r.exports.write(pushed, r.options().Pin)
+	return r.results(pushed)
 }
 
 // local does the same against a registry on loopback.
@@ -178,19 +187,24 @@ func (r *execution) local() error {
 		return err
 	}
 	r.display.Note("", "the images are kept in "+localFolder(r.plan.Directory)+"; ecsbuild serve lets docker pull them")
-	r.results(pushed)
-	return r.exports.write(pushed, r.options().Pin)
+	return r.results(pushed)
 }
 
 func localFolder(dir string) string { return filepath.Join(dir, ".ecsbuild") }
 
-// results writes one line an image: NAME, a tab, REPOSITORY:TAG@DIGEST.
-func (r *execution) results(pushed []pipeline.Pushed) {
+// results writes one line an image, NAME, a tab, REPOSITORY:TAG@DIGEST, and
+// what else was asked for.
+func (r *execution) results(pushed []pipeline.Pushed) error {
 	r.registered = map[string]progress.Result{}
 	for _, p := range pushed {
 		fmt.Fprintf(&r.out, "%s\t%s@%s\n", p.Image.Name(), p.URI(false), p.Built.Root().Digest)
 		r.registered[p.Image.Name()] = progress.Result{Image: p.URI(false), Digest: p.Built.Root().Digest.String(), Size: p.Built.Size()}
 	}
+	pin := r.options().Pin
+	if err := r.exports.write(pushed, pin); err != nil {
+		return err
+	}
+	return r.outputs(r.plan, pushed, pin)
 }
 
 // dry builds and tags with the local engine, and prints what would be written.

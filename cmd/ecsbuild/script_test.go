@@ -135,6 +135,7 @@ func relay(l net.Listener, network, to string) {
 // TestCommands runs the scripts that need no engine.
 func TestCommands(t *testing.T) {
 	t.Parallel()
+	install(t, "shells")
 	runScripts(t, "testdata/script", startRig(t), "none", "DOCKER_HOST=unix:///nonexistent/docker.sock")
 }
 
@@ -150,6 +151,16 @@ func startRig(t *testing.T) *awsrig.Rig {
 
 var installing sync.Mutex
 
+// install makes sure of what script/engine calls kind.
+func install(t *testing.T, kind string) {
+	t.Helper()
+	installing.Lock() // apt has one lock, and fails where it cannot have it
+	defer installing.Unlock()
+	if out, err := exec.Command("../../script/engine", "install", kind).CombinedOutput(); err != nil {
+		t.Fatalf("script/engine install %s: %v\n%s\nthis test needs it; ECSBUILD_TEST_ENGINES names the engines that you can have", kind, err, out)
+	}
+}
+
 // startEngine gives the variable that names the engine's address.
 func startEngine(t *testing.T, kind string, environ []string, wrapper ...string) string {
 	t.Helper()
@@ -159,12 +170,7 @@ func startEngine(t *testing.T, kind string, environ []string, wrapper ...string)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
-	installing.Lock() // apt has one lock, and fails where it cannot have it
-	out, err := exec.CommandContext(ctx, engine, "install", kind).CombinedOutput()
-	installing.Unlock()
-	if err != nil {
-		t.Fatalf("script/engine install %s: %v\n%s\nthis test needs an engine; set ECSBUILD_TEST_ENGINES to those that you can have", kind, err, out)
-	}
+	install(t, kind)
 	dir, err := os.MkdirTemp("", "ecsbuild-engine-")
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +180,7 @@ func startEngine(t *testing.T, kind string, environ []string, wrapper ...string)
 	cmd.Env = append(os.Environ(), environ...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	out, err = cmd.Output()
+	out, err := cmd.Output()
 	t.Cleanup(func() {
 		if out, err := exec.Command(engine, "stop", filepath.Join(dir, "e")).CombinedOutput(); err != nil {
 			t.Errorf("script/engine stop: %v\n%s", err, out)
@@ -183,6 +189,17 @@ func startEngine(t *testing.T, kind string, environ []string, wrapper ...string)
 	})
 	if err != nil {
 		t.Fatalf("script/engine start %s: %v\n%s", kind, err, stderr.String())
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// act is where the runner of GitHub Actions is.
+func act(t *testing.T) string {
+	t.Helper()
+	install(t, "act")
+	out, err := exec.Command("../../script/engine", "where", "act").Output()
+	if err != nil {
+		t.Fatalf("script/engine where act: %v", err)
 	}
 	return strings.TrimSpace(string(out))
 }
@@ -215,7 +232,7 @@ func runScripts(t *testing.T, dir string, rig *awsrig.Rig, kind, engine string) 
 			if err != nil {
 				return err
 			}
-			e.Vars = append(e.Vars, "SELF_DOCKERFILE="+filepath.Join(root, "Dockerfile"), "BUILDSPEC="+filepath.Join(root, "buildspec.example.yml"), "CERTIFICATES=/etc/ssl/certs/ca-certificates.crt")
+			e.Vars = append(e.Vars, "SELF_DOCKERFILE="+filepath.Join(root, "Dockerfile"), "ACTION="+filepath.Join(root, "action.yml"), "ACT="+act(t), "BUILDSPEC="+filepath.Join(root, "buildspec.example.yml"), "CERTIFICATES=/etc/ssl/certs/ca-certificates.crt")
 			e.Vars = append(e.Vars, rig.Environ()...)
 			return nil
 		},
@@ -241,6 +258,7 @@ func runScripts(t *testing.T, dir string, rig *awsrig.Rig, kind, engine string) 
 			"times":     s.times,
 			"newhost":   s.newHost,
 			"codebuild": codebuild,
+			"release":   release,
 			"media":     s.media,
 		},
 	})

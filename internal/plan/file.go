@@ -78,35 +78,40 @@ func parse(name string, data []byte, lookup func(string) (string, bool)) (*confi
 	if root == nil {
 		return c, nil // an empty file is the environment alone
 	}
-	err = d.mapping("the configuration", map[string]reader{
+	err = d.mapping("the configuration", d.configKeys(c))(root)
+	c.warnings = d.warnings
+	return c, err
+}
+
+// configKeys are those of the whole file.
+func (d *document) configKeys(c *config) map[string]field {
+	return map[string]field{
 		"region":  d.checked("region", &c.region, orEmpty(checkRegion)),
 		"account": d.checked("account", &c.account, orEmpty(checkAccount)),
 		"tag":     d.checked("tag", &c.tag, checkTag),
-		"docker_hub": func(n ast.Node) error {
+		"docker_hub": {func(n ast.Node) error {
 			c.hub = &loginConfig{host: DockerHub, place: d.fail(n, "", "").Place}
 			return d.login(c.hub, false)(n)
-		},
-		"registries": d.list("registries", func(n ast.Node) error {
+		}, isObject(d.loginKeys(&loginConfig{}, false))},
+		"registries": {d.list("registries", func(n ast.Node) error {
 			l := loginConfig{place: d.fail(n, "", "").Place}
 			if err := d.login(&l, true)(n); err != nil {
 				return err
 			}
 			c.logins = append(c.logins, l)
 			return nil
-		}),
-		"images": d.list("images", func(n ast.Node) error {
+		}), isList(isObject(d.loginKeys(&loginConfig{}, true)))},
+		"images": {d.list("images", func(n ast.Node) error {
 			img, err := d.image(n)
 			c.images = append(c.images, img)
 			return err
-		}),
-		"definitions": d.list("definitions", func(n ast.Node) error {
+		}), isList(isObject(d.imageKeys(&imageConfig{})))},
+		"definitions": {d.list("definitions", func(n ast.Node) error {
 			def, err := d.definition(n)
 			c.definitions = append(c.definitions, def)
 			return err
-		}),
-	})(root)
-	c.warnings = d.warnings
-	return c, err
+		}), isList(isObject(d.definitionKeys(&definitionsConfig{})))},
+	}
 }
 
 // orEmpty lets a variable that is unset mean the default.
@@ -119,8 +124,8 @@ func orEmpty(check func(string) *Error) func(string) *Error {
 	}
 }
 
-func (d *document) source(what string, into *Source, literal bool) reader {
-	return func(n ast.Node) error {
+func (d *document) source(what string, into *Source, literal bool) field {
+	return field{func(n ast.Node) error {
 		s, err := d.scalar(what, n)
 		if err != nil {
 			return err
@@ -131,19 +136,23 @@ func (d *document) source(what string, into *Source, literal bool) reader {
 			return d.at(n, e)
 		}
 		return nil
-	}
+	}, isText}
 }
 
-func (d *document) login(l *loginConfig, withHost bool) reader {
-	keys := map[string]reader{
+func (d *document) loginKeys(l *loginConfig, withHost bool) map[string]field {
+	keys := map[string]field{
 		"username": d.source("username", &l.username, true),
 		"password": d.source("password", &l.password, false),
 	}
 	if withHost {
 		keys["host"] = d.checked("host", &l.host, checkHost)
 	}
+	return keys
+}
+
+func (d *document) login(l *loginConfig, withHost bool) reader {
 	return func(n ast.Node) error {
-		if err := d.mapping("a registry account", keys)(n); err != nil {
+		if err := d.mapping("a registry account", d.loginKeys(l, withHost))(n); err != nil {
 			return err
 		}
 		switch {
@@ -159,28 +168,31 @@ func (d *document) login(l *loginConfig, withHost bool) reader {
 func (d *document) definition(n ast.Node) (definitionsConfig, error) {
 	def := definitionsConfig{place: d.fail(n, "", "").Place}
 	def.Format = ImageDefinitions
-	err := d.mapping("a definitions file", map[string]reader{
+	err := d.mapping("a definitions file", d.definitionKeys(&def))(n)
+	return def, err
+}
+
+func (d *document) definitionKeys(def *definitionsConfig) map[string]field {
+	return map[string]field{
 		"file":       d.text("file", &def.File),
 		"containers": d.texts("containers", &def.Containers, checkContainer),
-		"format": d.checked("format", &def.Format, func(s string) *Error {
-			if s == ImageDefinitions || s == ImageDetail {
-				return nil
-			}
-			return &Error{What: fmt.Sprintf("%q is not a format", s), Fix: "the formats are image-definitions and image-detail"}
-		}),
-		"service": func(n ast.Node) error {
+		"format":     d.chosen("format", &def.Format, ImageDefinitions, ImageDetail),
+		"service": {func(n ast.Node) error {
 			def.Service = &Service{Cluster: "default"}
-			err := d.mapping("service", map[string]reader{
-				"cluster": d.text("cluster", &def.Service.Cluster),
-				"name":    d.text("name", &def.Service.Name),
-			})(n)
+			err := d.mapping("service", d.serviceKeys(def.Service))(n)
 			if err == nil && def.Service.Name == "" {
 				err = d.fail(n, "a service without name", "name the ECS service that is deployed")
 			}
 			return err
-		},
-	})(n)
-	return def, err
+		}, isObject(d.serviceKeys(&Service{}))},
+	}
+}
+
+func (d *document) serviceKeys(s *Service) map[string]field {
+	return map[string]field{
+		"cluster": d.text("cluster", &s.Cluster),
+		"name":    d.text("name", &s.Name),
+	}
 }
 
 func checkHost(h string) *Error {

@@ -17,8 +17,23 @@ import (
 
 func (d *document) image(n ast.Node) (imageConfig, error) {
 	img := imageConfig{place: d.fail(n, "", "").Place}
+	err := d.mapping("an image", d.imageKeys(&img))(n)
+	switch {
+	case err != nil:
+	case len(img.Containers) == 0:
+		err = d.fail(n, "an image without container", "name the container in your task definition that runs it")
+	case img.Repository == "":
+		err = d.fail(n, fmt.Sprintf("the image of container %s has no repository", img.Containers[0]), "add repository, the name in ECR")
+	default:
+		err = d.at(n, img.contradiction())
+	}
+	return img, err
+}
+
+// imageKeys are those of an image.
+func (d *document) imageKeys(img *imageConfig) map[string]field {
 	b := &img.Build
-	err := d.mapping("an image", map[string]reader{
+	return map[string]field{
 		"container":           d.texts("container", &img.Containers, checkContainer),
 		"containers":          d.texts("containers", &img.Containers, checkContainer),
 		"repository":          d.checked("repository", &img.Repository, checkRepository),
@@ -39,25 +54,15 @@ func (d *document) image(n ast.Node) (imageConfig, error) {
 		"shm_size":            d.bytes("shm_size", &b.ShmSize),
 		"additional_contexts": d.pairs("additional_contexts", &b.AdditionalContexts, "=", false),
 		"ssh":                 d.texts("ssh", &b.SSH, nil),
-		"cache":               d.checked("cache", &b.Cache, oneOf(CacheRegistry, CacheInline)),
-		"compression":         d.checked("compression", &b.Compression, oneOf(Gzip, Zstd)),
+		"cache":               d.chosen("cache", &b.Cache, CacheRegistry, CacheInline),
+		"compression":         d.chosen("compression", &b.Compression, Gzip, Zstd),
 		"compression_level":   d.level(&b.CompressionLevel),
 		"reproducible":        d.boolean("reproducible", &b.Reproducible),
 		"reuse":               d.boolean("reuse", &img.Reuse),
 		"max_age":             d.age("max_age", &img.MaxAge),
 		"create_repository":   d.creation(&img.Create),
-		"on_immutable":        d.checked("on_immutable", &img.OnImmutable, oneOf(AcceptSame, FailTaken)),
-	})(n)
-	switch {
-	case err != nil:
-	case len(img.Containers) == 0:
-		err = d.fail(n, "an image without container", "name the container in your task definition that runs it")
-	case img.Repository == "":
-		err = d.fail(n, fmt.Sprintf("the image of container %s has no repository", img.Containers[0]), "add repository, the name in ECR")
-	default:
-		err = d.at(n, img.contradiction())
+		"on_immutable":        d.chosen("on_immutable", &img.OnImmutable, AcceptSame, FailTaken),
 	}
-	return img, err
 }
 
 // contradiction finds keys that cannot go together.
@@ -82,21 +87,11 @@ func (img *imageConfig) contradiction() *Error {
 
 var wholeNumber = regexp.MustCompile(`^[0-9]{1,11}$`)
 
-// oneOf takes the words of a list.
-func oneOf(words ...string) func(string) *Error {
-	return func(s string) *Error {
-		if slices.Contains(words, s) {
-			return nil
-		}
-		return &Error{What: fmt.Sprintf("%q is not understood", s), Fix: "write " + strings.Join(words, " or ")}
-	}
-}
-
 // level reads how hard a compressor tries.
-func (d *document) level(into **int) reader {
-	return func(n ast.Node) error {
+func (d *document) level(into **int) field {
+	return field{func(n ast.Node) error {
 		var s string
-		if err := d.text("compression_level", &s)(n); err != nil {
+		if err := d.text("compression_level", &s).read(n); err != nil {
 			return err
 		}
 		v, err := strconv.Atoi(s)
@@ -105,14 +100,14 @@ func (d *document) level(into **int) reader {
 		}
 		*into = &v
 		return nil
-	}
+	}, isNumber}
 }
 
 // age reads 90m, 12h, 7d or 2w, into seconds.
-func (d *document) age(what string, into *int64) reader {
-	return func(n ast.Node) error {
+func (d *document) age(what string, into *int64) field {
+	return field{func(n ast.Node) error {
 		var s string
-		if err := d.text(what, &s)(n); err != nil {
+		if err := d.text(what, &s).read(n); err != nil {
 			return err
 		}
 		units := map[string]int64{"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -123,14 +118,14 @@ func (d *document) age(what string, into *int64) reader {
 		v, _ := strconv.ParseInt(m[1], 10, 64)
 		*into = v * units[m[2]]
 		return nil
-	}
+	}, isText}
 }
 
 var agePattern = regexp.MustCompile(`^([1-9][0-9]{0,5})([mhdw])$`)
 
 // creation reads true, false, or how the repository shall be.
-func (d *document) creation(into **Creation) reader {
-	return func(n ast.Node) error {
+func (d *document) creation(into **Creation) field {
+	return field{func(n ast.Node) error {
 		r, err := d.resolve(n)
 		if err != nil {
 			return err
@@ -138,7 +133,7 @@ func (d *document) creation(into **Creation) reader {
 		c := &Creation{}
 		if k := kind(r); k != "a mapping" {
 			on := false
-			if err := d.boolean("create_repository", &on)(n); err != nil {
+			if err := d.boolean("create_repository", &on).read(n); err != nil {
 				return err
 			}
 			if on {
@@ -149,14 +144,7 @@ func (d *document) creation(into **Creation) reader {
 		var file string
 		var place ast.Node
 		*into = c
-		err = d.mapping("create_repository", map[string]reader{
-			"scan_on_push": d.boolean("scan_on_push", &c.ScanOnPush),
-			"immutable":    d.boolean("immutable", &c.Immutable),
-			"lifecycle_policy": func(n ast.Node) error {
-				place = n
-				return d.text("lifecycle_policy", &file)(n)
-			},
-		})(n)
+		err = d.mapping("create_repository", d.creationKeys(c, &file, &place))(n)
 		if err != nil || file == "" {
 			return err
 		}
@@ -169,24 +157,37 @@ func (d *document) creation(into **Creation) reader {
 		}
 		c.LifecyclePolicy = string(data)
 		return nil
+	}, isEither(isBoolean, isObject(d.creationKeys(&Creation{}, new(string), new(ast.Node))))}
+}
+
+// creationKeys reads the name of the policy's file, and where it stands.
+func (d *document) creationKeys(c *Creation, file *string, place *ast.Node) map[string]field {
+	policy := d.text("lifecycle_policy", file)
+	return map[string]field{
+		"scan_on_push": d.boolean("scan_on_push", &c.ScanOnPush),
+		"immutable":    d.boolean("immutable", &c.Immutable),
+		"lifecycle_policy": {func(n ast.Node) error {
+			*place = n
+			return policy.read(n)
+		}, policy.is},
 	}
 }
 
-func (d *document) secrets(into *map[string]Source) reader {
-	return func(n ast.Node) error {
+func (d *document) secrets(into *map[string]Source) field {
+	return field{func(n ast.Node) error {
 		*into = map[string]Source{}
 		return d.each("secrets", n, func(key string, _, v ast.Node) error {
 			var s Source
-			err := d.source("secrets."+key, &s, false)(v)
+			err := d.source("secrets."+key, &s, false).read(v)
 			(*into)[key] = s
 			return err
 		})
-	}
+	}, isMap(isText)}
 }
 
 // extraHosts reads "host=ip" or "host:ip", in a list, or a mapping; a host may
 // have several addresses.
-func (d *document) extraHosts(into *[]string) reader {
+func (d *document) extraHosts(into *[]string) field {
 	add := func(n ast.Node, host, ip string) error {
 		ip = strings.Trim(ip, "[]")
 		if _, err := netip.ParseAddr(ip); err != nil && ip != HostGateway || host == "" {
@@ -195,7 +196,7 @@ func (d *document) extraHosts(into *[]string) reader {
 		*into = append(*into, host+"="+ip)
 		return nil
 	}
-	return func(n ast.Node) error {
+	return field{func(n ast.Node) error {
 		r, err := d.resolve(n)
 		if err != nil {
 			return err
@@ -220,14 +221,14 @@ func (d *document) extraHosts(into *[]string) reader {
 			}
 			return add(v, host, s)
 		})
-	}
+	}, isEither(isList(isText), isMap(isText))}
 }
 
 // HostGateway stands for the address that the engine's host has in a build.
 const HostGateway = "host-gateway"
 
-func (d *document) bytes(what string, into *int64) reader {
-	return func(n ast.Node) error {
+func (d *document) bytes(what string, into *int64) field {
+	return field{func(n ast.Node) error {
 		s, err := d.scalar(what, n)
 		if err != nil {
 			return err
@@ -238,7 +239,7 @@ func (d *document) bytes(what string, into *int64) reader {
 		}
 		*into = v
 		return nil
-	}
+	}, isText}
 }
 
 // checkCache takes an image's name, or what docker buildx takes.

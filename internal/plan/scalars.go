@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,13 +36,13 @@ func (d *document) scalar(what string, n ast.Node) (string, error) {
 	return out, nil
 }
 
-func (d *document) text(what string, into *string) reader {
+func (d *document) text(what string, into *string) field {
 	return d.checked(what, into, nil)
 }
 
 // checked reads a text and asks check whether it will do.
-func (d *document) checked(what string, into *string, check func(string) *Error) reader {
-	return func(n ast.Node) error {
+func (d *document) checked(what string, into *string, check func(string) *Error) field {
+	return field{func(n ast.Node) error {
 		s, err := d.scalar(what, n)
 		if err != nil {
 			return err
@@ -53,11 +54,23 @@ func (d *document) checked(what string, into *string, check func(string) *Error)
 		}
 		*into = s
 		return nil
-	}
+	}, isText}
 }
 
-func (d *document) boolean(what string, into *bool) reader {
-	return func(n ast.Node) error {
+// chosen reads one of several words.
+func (d *document) chosen(what string, into *string, words ...string) field {
+	f := d.checked(what, into, func(s string) *Error {
+		if slices.Contains(words, s) {
+			return nil
+		}
+		return &Error{What: fmt.Sprintf("%q is not understood", s), Fix: "write " + strings.Join(words, " or ")}
+	})
+	f.is = isOneOf(words)
+	return f
+}
+
+func (d *document) boolean(what string, into *bool) field {
+	return field{func(n ast.Node) error {
 		s, err := d.scalar(what, n)
 		if err != nil {
 			return err
@@ -68,15 +81,15 @@ func (d *document) boolean(what string, into *bool) reader {
 		}
 		*into = v
 		return nil
-	}
+	}, isBoolean}
 }
 
 // texts reads a list of texts, or one text as a list of one.
-func (d *document) texts(what string, into *[]string, check func(string) *Error) reader {
-	return func(n ast.Node) error {
+func (d *document) texts(what string, into *[]string, check func(string) *Error) field {
+	return field{func(n ast.Node) error {
 		item := func(n ast.Node) error {
 			var s string
-			if err := d.checked(what, &s, check)(n); err != nil {
+			if err := d.checked(what, &s, check).read(n); err != nil {
 				return err
 			}
 			*into = append(*into, s)
@@ -88,20 +101,20 @@ func (d *document) texts(what string, into *[]string, check func(string) *Error)
 			return d.list(what, item)(n)
 		}
 		return item(n)
-	}
+	}, isEither(isText, isList(isText))}
 }
 
 // pairs reads Compose's two spellings: a mapping, or a list of "key=value".
 // A key without a value takes that of the environment, as in Compose; where
 // that is unset the key is left out.
-func (d *document) pairs(what string, into *map[string]string, sep string, fromEnv bool) reader {
+func (d *document) pairs(what string, into *map[string]string, sep string, fromEnv bool) field {
 	put := func(k, v string) {
 		if *into == nil {
 			*into = map[string]string{}
 		}
 		(*into)[k] = v
 	}
-	return func(n ast.Node) error {
+	return field{func(n ast.Node) error {
 		r, err := d.resolve(n)
 		if err != nil {
 			return err
@@ -143,5 +156,5 @@ func (d *document) pairs(what string, into *map[string]string, sep string, fromE
 			}
 			return err
 		})
-	}
+	}, isEither(isList(isText), isMap(isEither(isText, isNull)))}
 }

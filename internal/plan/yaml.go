@@ -108,11 +108,17 @@ func (d *document) resolve(n ast.Node) (ast.Node, error) {
 
 type reader func(ast.Node) error
 
+// A field is how the value of a key is read, and what an editor may know of it.
+type field struct {
+	read reader
+	is   schema
+}
+
 // mapping reads a mapping whose keys are known.
-func (d *document) mapping(what string, keys map[string]reader) reader {
+func (d *document) mapping(what string, keys map[string]field) reader {
 	return func(n ast.Node) error {
 		return d.each(what, n, func(key string, k, v ast.Node) error {
-			read, ok := keys[key]
+			field, ok := keys[key]
 			if !ok {
 				names := sortedKeys(keys)
 				fix := didYouMean(key, names)
@@ -121,7 +127,7 @@ func (d *document) mapping(what string, keys map[string]reader) reader {
 				}
 				return d.fail(k, fmt.Sprintf("unknown key %q in %s", key, what), strings.TrimSpace(fix))
 			}
-			return read(v)
+			return field.read(v)
 		})
 	}
 }

@@ -140,6 +140,9 @@ func (r *Run) status(img *image, e event) {
 		r.vertex(img, v)
 	}
 	for _, s := range e.status.Statuses {
+		if step := r.steps[s.Vertex]; step == nil || step.Kind != Base {
+			continue
+		}
 		if r.pulls[s.Vertex] == nil {
 			r.pulls[s.Vertex] = map[string]*bkclient.VertexStatus{}
 		}

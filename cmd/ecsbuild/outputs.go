@@ -1,0 +1,57 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/pipeline"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// outputs writes what later steps of a job of GitHub Actions may use:
+// imagedefinitions, images and digests as JSON, and image-NAME and digest-NAME
+// a container.
+// https://docs.github.com/actions/reference/workflow-commands-for-github-actions#setting-an-output-parameter
+func (r *execution) outputs(p *plan.Plan, pushed []pipeline.Pushed, pin bool) error {
+	file := r.app.getenv("GITHUB_OUTPUT")
+	if file == "" || r.app.getenv("GITHUB_ACTIONS") != "true" {
+		return nil
+	}
+	type image struct {
+		Image  string `json:"image"`
+		Digest string `json:"digest"`
+	}
+	images, digests := map[string]image{}, map[string]string{}
+	var b strings.Builder
+	for _, one := range pushed {
+		for _, c := range one.Image.Containers {
+			images[c] = image{one.URI(pin), one.Built.Root().Digest.String()}
+			digests[c] = images[c].Digest
+			fmt.Fprintf(&b, "image-%s=%s\ndigest-%s=%s\n", c, images[c].Image, c, digests[c])
+		}
+	}
+	definitions, err := pipeline.Definitions(p, pushed, pin)
+	if err != nil {
+		return err
+	}
+	for name, v := range map[string]any{"images": images, "digests": digests, "imagedefinitions": json.RawMessage(definitions[0])} {
+		data, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&b, "%s=%s\n", name, data)
+	}
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err == nil {
+		_, err = f.WriteString(b.String())
+		_ = f.Close()
+	}
+	if err != nil {
+		return &pipeline.DefinitionsError{File: file, Err: err}
+	}
+	host, _, _ := strings.Cut(pushed[0].URI(false), "/")
+	r.after = append(r.after, fmt.Sprintf("the step's outputs name the registry %s; where its account number is masked, GitHub empties the job outputs that hold it, and digests, which has none, is left", host))
+	return nil
+}

@@ -1,0 +1,89 @@
+package plan
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// TestSchema writes the schema that editors use, and holds it against every
+// configuration that is to be found here, right and wrong.
+func TestSchema(t *testing.T) {
+	text, err := json.MarshalIndent(Schema(), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "../../ecsbuild.schema.json", string(text)+"\n")
+
+	parsed, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource(schemaURL, parsed); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile(schemaURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(name string, data []byte) error {
+		t.Helper()
+		plain, err := yaml.YAMLToJSON(data)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		v, err := jsonschema.UnmarshalJSON(strings.NewReader(string(plain)))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return schema.Validate(v)
+	}
+
+	var files []string
+	for _, pattern := range []string{"testdata/good/*.yml", "../../examples/*/ecsbuild.yml"} {
+		found, _ := filepath.Glob(pattern)
+		files = append(files, found...)
+	}
+	if len(files) < 4 {
+		t.Errorf("only %d files", len(files))
+	}
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := check(f, data); err != nil {
+			t.Errorf("%s: %v", f, err)
+		}
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(region:.*?)```").FindAllSubmatch(readme, -1)
+	if len(blocks) == 0 {
+		t.Error("the README shows no configuration")
+	}
+	for _, b := range blocks {
+		if err := check("README.md", b[1]); err != nil {
+			t.Error(err)
+		}
+	}
+	// What the program refuses for its shape, an editor marks as well.
+	for _, name := range []string{"unknown_key", "unknown_nested", "far_key", "wrong_type_list", "wrong_type_text", "cache_where", "compression", "format", "not_a_mapping"} {
+		data, err := os.ReadFile("testdata/errors/" + name + ".yml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if check(name, data) == nil {
+			t.Errorf("%s: the schema lets it pass", name)
+		}
+	}
+}
