@@ -90,6 +90,7 @@ func (i interrupted) Error() string { return "stopped by " + i.signal.String() }
 
 func run(args []string, stdout, stderr io.Writer) (code int) {
 	quietLibraries()
+	debug.SetGCPercent(50) // what it allocates passes through: memory is worth more than this time
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	stop := handleSignals(cancel)

@@ -80,7 +80,7 @@ func newTransport() *http.Transport {
 		ResponseHeaderTimeout: 2 * time.Minute,
 		IdleConnTimeout:       90 * time.Second,
 		MaxIdleConnsPerHost:   32,
-		MaxConnsPerHost:       64, // a hundred images would shake two hundred hands in the first second
+		MaxConnsPerHost:       64,       // a hundred images would shake two hundred hands in the first second
 		WriteBufferSize:       64 << 10, // allocated for each connection, of which a hundred images open two hundred
 		// One connection a layer: HTTP/2 would share the window of one among them.
 		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
