@@ -18,12 +18,19 @@ import (
 // A frame is a screen, and the seconds at which it was seen first.
 type frame struct {
 	at   float64
-	rows []string // SVG
+	rows []row
+}
+
+// A row that is not empty, as SVG.
+type row struct {
+	y    int
+	text string
 }
 
 const (
-	apart      = 0.2 // seconds between frames, at least
-	hold       = 4.0 // seconds that the last one stays
+	apart      = 0.2  // seconds between frames, at least
+	whole      = 0.03 // seconds of silence after which a picture is complete
+	hold       = 4.0  // seconds that the last one stays
 	charWidth  = 8.4
 	lineHeight = 19.0
 )
@@ -56,6 +63,11 @@ func play(cols, rows int, out, timing string) (string, error) {
 	screen := vt100.NewVT100(rows, cols)
 	var frames []frame
 	now, last := 0.0, -1.0
+	keep := func() {
+		if rows := draw(screen); len(rows) > 0 {
+			frames, last = append(frames, frame{now, rows}), now
+		}
+	}
 	sc := bufio.NewScanner(bytes.NewReader(times))
 	for sc.Scan() {
 		var delay float64
@@ -63,23 +75,27 @@ func play(cols, rows int, out, timing string) (string, error) {
 		if _, err := fmt.Sscanf(strings.TrimPrefix(sc.Text(), "O "), "%f %d", &delay, &n); err != nil {
 			continue // a header, or a signal
 		}
+		if delay > whole && now-last >= apart {
+			keep() // what stood there meanwhile
+		}
 		now += delay
 		n = min(n, len(data))
 		_, _ = screen.Write(data[:n])
 		data = data[n:]
-		if now-last >= apart {
-			frames, last = append(frames, frame{now, draw(screen)}), now
-		}
 	}
-	frames = append(frames, frame{now, draw(screen)})
-	return render(frames, cols, rows), nil
+	keep()
+	used := 0
+	for _, f := range frames {
+		used = max(used, f.rows[len(f.rows)-1].y)
+	}
+	return render(frames, cols, used+1), nil
 }
 
 // draw writes each line that is not empty, with a span for each run of one colour.
-func draw(v *vt100.VT100) (out []string) {
-	for y, row := range v.Content {
-		end := len(row)
-		for end > 0 && (row[end-1] == ' ' || row[end-1] == 0) {
+func draw(v *vt100.VT100) (out []row) {
+	for y, cells := range v.Content {
+		end := len(cells)
+		for end > 0 && (cells[end-1] == ' ' || cells[end-1] == 0) {
 			end--
 		}
 		var b strings.Builder
@@ -100,10 +116,10 @@ func draw(v *vt100.VT100) (out []string) {
 			case f.Intensity == vt100.Dim:
 				class = "d"
 			}
-			fmt.Fprintf(&b, `<tspan class="%s">%s</tspan>`, class, html.EscapeString(strings.ReplaceAll(string(row[from:x]), "\x00", " ")))
+			fmt.Fprintf(&b, `<tspan class="%s">%s</tspan>`, class, html.EscapeString(strings.ReplaceAll(string(cells[from:x]), "\x00", " ")))
 		}
 		if b.Len() > 0 {
-			out = append(out, fmt.Sprintf(`<text x="12" y="%.0f">%s</text>`, float64(y+1)*lineHeight+8, b.String()))
+			out = append(out, row{y, fmt.Sprintf(`<text x="12" y="%.0f">%s</text>`, float64(y+1)*lineHeight+8, b.String())})
 		}
 	}
 	return out
@@ -128,7 +144,11 @@ func render(frames []frame, cols, rows int) string {
 		if i+1 == len(frames) {
 			rest = shown // where nothing moves
 		}
-		fmt.Fprintf(&b, "<g id=\"f%d\" visibility=\"%s\">\n%s\n</g>\n", i, rest, strings.Join(f.rows, "\n"))
+		fmt.Fprintf(&b, "<g id=\"f%d\" visibility=\"%s\">\n", i, rest)
+		for _, r := range f.rows {
+			b.WriteString(r.text + "\n")
+		}
+		b.WriteString("</g>\n")
 	}
 	return fmt.Sprintf("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" height=\"%.0f\" role=\"img\" aria-label=\"ecsbuild run in a terminal of %d columns\">\n<style>\ntext { font: 14px ui-monospace, Menlo, Consolas, monospace; fill: #e6edf3; white-space: pre }\n.g { fill: #3fb950 } .r { fill: #ff7b72 } .y { fill: #d29922 } .d { fill: #9da7b3 }\n%s@media (prefers-reduced-motion: reduce) { g { animation: none !important } }\n</style>\n<rect width=\"100%%\" height=\"100%%\" rx=\"8\" fill=\"#0d1117\"/>\n%s</svg>\n",
 		width, height, width, height, cols, css.String(), b.String())
