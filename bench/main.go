@@ -50,6 +50,7 @@ func run(ctx context.Context) (err error) {
 	cases := flag.String("cases", strings.Join(allCases, " "), "what to measure")
 	runs := flag.Int("runs", 3, "measurements of each; the median counts")
 	out := flag.String("out", "bench/out", "folder of the results")
+	from := flag.String("from", "", "results.json of earlier runs, to be told together; measures nothing")
 	rev := flag.String("rev", "", "commit to build ecsbuild from (default: the working tree)")
 	flag.Parse()
 	for _, c := range strings.Fields(*cases) {
@@ -58,6 +59,16 @@ func run(ctx context.Context) (err error) {
 		}
 	}
 	b := &bench{out: *out, cases: strings.Fields(*cases)}
+	if *from != "" {
+		for _, file := range strings.Fields(*from) {
+			if err := b.results.add(file); err != nil {
+				return err
+			}
+		}
+		text, err := b.results.write(b.out)
+		fmt.Print(text)
+		return err
+	}
 	if b.dir, err = os.MkdirTemp("", "ecsbuild-bench-"); err != nil {
 		return err
 	}

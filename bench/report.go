@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -26,6 +27,36 @@ func (r *results) note(ctx context.Context, kind, docker string) {
 		r.Clients = map[string]string{}
 	}
 	r.Clients[kind] = strings.TrimSpace(string(out))
+}
+
+// add takes in what another run has measured.
+func (r *results) add(file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var other results
+	if err := json.Unmarshal(data, &other); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	join := func(a *string, b string) {
+		if *a != "" && *a != b {
+			b = *a + " and " + b
+		}
+		*a = b
+	}
+	join(&r.Commit, other.Commit)
+	join(&r.Began, other.Began)
+	join(&r.Load, other.Load)
+	r.Cores = other.Cores
+	if r.Clients == nil {
+		r.Clients = map[string]string{}
+	}
+	for engine, client := range other.Clients {
+		r.Clients[engine] = client
+	}
+	r.Samples = append(r.Samples, other.Samples...)
+	return nil
 }
 
 // of gives the runs of one way through one case.

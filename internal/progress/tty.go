@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
+	"unicode"
 
 	"golang.org/x/term"
 )
@@ -111,13 +111,13 @@ type line struct {
 }
 
 func (l line) fit(width int, t *tty) (text string, n int) {
-	right := utf8.RuneCountInString(l.right)
+	right := columns(l.right)
 	room := width
 	if l.right != "" {
 		room = width - right - 1
 	}
 	left := cut(l.left, max(0, room))
-	n = utf8.RuneCountInString(left)
+	n = columns(left)
 	pad := ""
 	if l.right != "" {
 		pad = strings.Repeat(" ", max(1, width-n-right))
@@ -133,15 +133,43 @@ func (l line) fit(width int, t *tty) (text string, n int) {
 	return left + pad + t.color(dim, l.right), n
 }
 
+// cut takes what fits into so many columns.
 func cut(s string, width int) string {
-	if utf8.RuneCountInString(s) <= width {
+	if columns(s) <= width {
 		return s
 	}
-	runes := []rune(s)
-	if width < 1 {
-		return ""
+	at := 0
+	for i, r := range s {
+		if at += column(r); at > width-1 {
+			return s[:i] + "…"[:min(3, 3*width)]
+		}
 	}
-	return string(runes[:width-1]) + "…"
+	return s
+}
+
+// columns is how wide a terminal draws a text.
+func columns(s string) (n int) {
+	for _, r := range s {
+		n += column(r)
+	}
+	return n
+}
+
+// wide are the characters that take two columns: East Asian ones and emoji.
+// https://www.unicode.org/reports/tr11/
+var wide = &unicode.RangeTable{
+	R16: []unicode.Range16{{Lo: 0x1100, Hi: 0x115f, Stride: 1}, {Lo: 0x2e80, Hi: 0x303e, Stride: 1}, {Lo: 0x3041, Hi: 0xa4cf, Stride: 1}, {Lo: 0xac00, Hi: 0xd7a3, Stride: 1}, {Lo: 0xf900, Hi: 0xfaff, Stride: 1}, {Lo: 0xfe30, Hi: 0xfe6f, Stride: 1}, {Lo: 0xff00, Hi: 0xff60, Stride: 1}, {Lo: 0xffe0, Hi: 0xffe6, Stride: 1}},
+	R32: []unicode.Range32{{Lo: 0x1f300, Hi: 0x1faff, Stride: 1}, {Lo: 0x20000, Hi: 0x3fffd, Stride: 1}},
+}
+
+func column(r rune) int {
+	switch {
+	case unicode.Is(wide, r):
+		return 2
+	case unicode.Is(unicode.Mn, r):
+		return 0
+	}
+	return 1
 }
 
 // lines are the picture: what matters most where there is no room for all.
@@ -159,7 +187,7 @@ func (t *tty) lines(r *Run, now time.Time, width, height int) (out []line) {
 	}
 	names := 0
 	for _, i := range shown {
-		names = max(names, utf8.RuneCountInString(i.name))
+		names = max(names, columns(i.name))
 	}
 	names = min(names, max(6, width/4))
 	outputs := len(shown)*2 <= room && len(shown) == len(r.images)
@@ -182,7 +210,7 @@ func rank(i *image) int {
 
 func (t *tty) block(r *Run, i *image, names int, now time.Time) line {
 	name := cut(i.name, names)
-	name += strings.Repeat(" ", names-utf8.RuneCountInString(name))
+	name += strings.Repeat(" ", names-columns(name))
 	l := line{right: seconds(now.Sub(r.began))}
 	if !i.ended.IsZero() {
 		l.right = seconds(i.ended.Sub(r.began))

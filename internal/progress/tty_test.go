@@ -123,6 +123,23 @@ func TestTTYHundred(t *testing.T) {
 	golden(t, "testdata/tty-hundred.txt", s.String())
 }
 
+// TestCut counts columns and not bytes or characters.
+func TestCut(t *testing.T) {
+	for _, tt := range []struct {
+		text  string
+		width int
+		want  string
+	}{
+		{"plain", 5, "plain"}, {"plain", 4, "pla…"}, {"plain", 1, "…"}, {"plain", 0, ""}, {"", 0, ""},
+		{"日本語", 6, "日本語"}, {"日本語", 5, "日本…"}, {"日本語", 4, "日…"}, {"a日本", 3, "a…"},
+		{"✓ ▸ │ …", 7, "✓ ▸ │ …"}, {"e\u0301te\u0301", 3, "e\u0301te\u0301"}, {"🚀x", 3, "🚀x"}, {"🚀x", 2, "…"},
+	} {
+		if got := cut(tt.text, tt.width); got != tt.want || columns(got) > tt.width {
+			t.Errorf("%q in %d columns: %q, want %q", tt.text, tt.width, got, tt.want)
+		}
+	}
+}
+
 func golden(t *testing.T, file, got string) {
 	t.Helper()
 	if os.Getenv("UPDATE") != "" {
