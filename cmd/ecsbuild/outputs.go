@@ -36,7 +36,11 @@ func (r *execution) outputs(p *plan.Plan, pushed []pipeline.Pushed, pin bool) er
 	if err != nil {
 		return err
 	}
-	for name, v := range map[string]any{"images": images, "digests": digests, "imagedefinitions": json.RawMessage(definitions[0])} {
+	first := json.RawMessage("[]") // --only may leave no file
+	if len(definitions) > 0 {
+		first = definitions[0]
+	}
+	for name, v := range map[string]any{"images": images, "digests": digests, "imagedefinitions": first} {
 		data, err := json.Marshal(v)
 		if err != nil {
 			return err

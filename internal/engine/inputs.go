@@ -13,17 +13,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/containerd/platforms"
-	"github.com/distribution/reference"
-	"github.com/moby/buildkit/frontend/dockerfile/instructions"
-	"github.com/moby/buildkit/frontend/dockerfile/parser"
-	"github.com/moby/buildkit/frontend/dockerfile/shell"
 	"github.com/moby/patternmatcher/ignorefile"
 	"github.com/opencontainers/go-digest"
 	"github.com/tonistiigi/fsutil"
@@ -174,128 +168,6 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 	sum := sha256.Sum256(all)
 	in.Hash = hex.EncodeToString(sum[:])
 	return in, nil
-}
-
-// frontend is the image of the Dockerfile's own syntax, which every build of
-// BuildKit brings as well.
-const frontend = "docker.io/docker/dockerfile"
-
-// external lists the images that a Dockerfile takes something from, by their
-// full names; a digest in the Dockerfile speaks for itself.
-func external(data []byte, b plan.Build) (refs []string, err error) {
-	add := func(name string) error {
-		named, err := reference.ParseNormalizedNamed(name)
-		if err != nil {
-			return doubt("%q is not the name of an image", name)
-		}
-		if _, pinned := named.(reference.Digested); !pinned && !slices.Contains(refs, reference.TagNameOnly(named).String()) {
-			refs = append(refs, reference.TagNameOnly(named).String())
-		}
-		return nil
-	}
-	if syntax, _, _, ok := parser.DetectSyntax(data); ok {
-		if named, err := reference.ParseNormalizedNamed(syntax); err != nil || named.Name() != frontend {
-			return nil, doubt("its Dockerfile has a syntax of its own, %s", syntax)
-		}
-		if err := add(syntax); err != nil {
-			return nil, err
-		}
-	}
-	ast, err := parser.Parse(bytes.NewReader(data))
-	if err != nil {
-		return nil, doubt("its Dockerfile cannot be parsed")
-	}
-	stages, meta, err := instructions.Parse(ast.AST, nil)
-	if err != nil {
-		return nil, doubt("its Dockerfile cannot be parsed")
-	}
-	for _, where := range b.AdditionalContexts {
-		if image, ok := strings.CutPrefix(where, "docker-image://"); ok {
-			err = add(image)
-		} else if plan.Remote(where) {
-			err = doubt("%s is fetched by the build", where)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	args := metaArgs(meta, b, shell.NewLex(ast.EscapeToken))
-	known := map[string]bool{"scratch": true}
-	for name := range b.AdditionalContexts {
-		known[strings.ToLower(name)] = true
-	}
-	from := func(name string) error {
-		if known[strings.ToLower(name)] || name == "" {
-			return nil
-		}
-		expanded, unset, err := shell.NewLex(ast.EscapeToken).ProcessWord(name, args)
-		if err != nil || len(unset) > 0 || strings.Contains(expanded, "$") {
-			return doubt("what %s stands for is known to the build alone", name)
-		}
-		if known[strings.ToLower(expanded)] {
-			return nil
-		}
-		return add(expanded)
-	}
-	for i, s := range stages {
-		if err := from(s.BaseName); err != nil {
-			return nil, err
-		}
-		known[strconv.Itoa(i)] = true
-		if s.Name != "" {
-			known[strings.ToLower(s.Name)] = true
-		}
-	}
-	for _, s := range stages {
-		for _, c := range s.Commands {
-			if err := takes(c, from); err != nil {
-				return nil, err
-			}
-		}
-	}
-	slices.Sort(refs)
-	return refs, nil
-}
-
-// takes finds the images that an instruction names, and what it fetches.
-func takes(c instructions.Command, from func(string) error) error {
-	switch c := c.(type) {
-	case *instructions.CopyCommand:
-		return from(c.From)
-	case *instructions.RunCommand:
-		for _, m := range instructions.GetMounts(c) {
-			if err := from(m.From); err != nil {
-				return err
-			}
-		}
-	case *instructions.AddCommand:
-		for _, p := range c.SourcePaths {
-			if strings.Contains(p, "://") || strings.HasPrefix(p, "git@") || strings.Contains(p, "$") {
-				return doubt("ADD %s may be fetched by the build", p)
-			}
-		}
-	}
-	return nil
-}
-
-// metaArgs are the variables that FROM may use.
-func metaArgs(meta []instructions.ArgCommand, b plan.Build, lex *shell.Lex) shell.EnvGetter {
-	var env []string
-	for _, m := range meta {
-		for _, kv := range m.Args {
-			value, ok := b.Args[kv.Key]
-			if !ok && kv.Value != nil {
-				v, unset, err := lex.ProcessWord(*kv.Value, shell.EnvsFromSlice(env))
-				if value, ok = v, err == nil && len(unset) == 0; !ok {
-					continue
-				}
-			}
-			if ok {
-				env = append(env, kv.Key+"="+value)
-			}
-		}
-	}
-	return shell.EnvsFromSlice(env)
 }
 
 // ignorePatterns reads what BuildKit reads: the file beside the Dockerfile that
