@@ -23,8 +23,35 @@ func (c *completionCmd) Run(a *app, k *kong.Context) error {
 	return err
 }
 
-// containers prints the containers of the configuration, one a line.
-const containers = `ecsbuild plan --json 2>/dev/null | sed -n '/"containers"/,/]/ s/^ *"\([^"]*\)",*$/\1/p' | sort -u`
+// containers finds them in what ecsbuild plan --json prints, one a line. A shell
+// may expand what it is given, and a checkout may be anybody's: nothing passes
+// that is not a container's name as ECS has it.
+const containers = `sed -n '/"containers"/,/]/ s/^ *"\([A-Za-z0-9_-]*\)",*$/\1/p' | sort -u`
+
+// askBash and askFish print the containers of the configuration that the words
+// of a command line name. Bash and zsh read the first.
+const (
+	askBash = `_ecsbuild_containers() {
+  local -a from
+  while (($#)); do
+    case $1 in -C|--directory|-f|--file) from+=("$1" "${2-}"); shift ;; esac
+    shift
+  done
+  ecsbuild plan --json "${from[@]}" 2>/dev/null | ` + containers + `
+}
+`
+	askFish = `function __ecsbuild_containers
+  set -l words (commandline -opc)
+  set -l from
+  for i in (seq (count $words))
+    if contains -- $words[$i] -C --directory -f --file
+      set -a from $words[$i] $words[(math $i + 1)]
+    end
+  end
+  ecsbuild plan --json $from 2>/dev/null | ` + containers + `
+end
+`
+)
 
 // flags are those of a command, --help among them.
 func flags(n *kong.Node) (out []*kong.Flag) {
@@ -49,7 +76,7 @@ func bash(commands []*kong.Node) string {
 	var b, byCommand strings.Builder
 	seen := map[string]bool{}
 	var all []string
-	b.WriteString("# ecsbuild completion for bash\n_ecsbuild() {\n  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=\n  ((COMP_CWORD > 1)) && command=${COMP_WORDS[1]}\n  case $command:$prev in\n")
+	b.WriteString("# ecsbuild completion for bash\n" + askBash + "_ecsbuild() {\n  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=\n  ((COMP_CWORD > 1)) && command=${COMP_WORDS[1]}\n  case $command:$prev in\n")
 	for _, n := range commands {
 		all = append(all, n.Name)
 		var offered []string
@@ -64,7 +91,7 @@ func bash(commands []*kong.Node) string {
 			case f.PlaceHolder == "DIR":
 				reply = `$(compgen -d -- "$cur")`
 			case f.Name == "only":
-				reply = fmt.Sprintf(`$(compgen -W "$(%s)" -- "$cur")`, containers)
+				reply = `$(compgen -W "$(_ecsbuild_containers "${COMP_WORDS[@]}")" -- "$cur")`
 			case f.PlaceHolder != "FILE":
 				reply = ""
 			}
@@ -97,7 +124,7 @@ func single(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) +
 
 func zsh(commands []*kong.Node) string {
 	var b strings.Builder
-	b.WriteString("#compdef ecsbuild\n# ecsbuild completion for zsh\n_ecsbuild() {\n  local -a commands\n  commands=(\n")
+	b.WriteString("#compdef ecsbuild\n# ecsbuild completion for zsh\n" + askBash + "_ecsbuild() {\n  local -a commands\n  commands=(\n")
 	text := strings.NewReplacer("[", "(", "]", ")", ":", `\:`).Replace
 	for _, n := range commands {
 		fmt.Fprintf(&b, "    %s\n", single(n.Name+":"+text(n.Help)))
@@ -117,7 +144,7 @@ func zsh(commands []*kong.Node) string {
 			case f.PlaceHolder == "DIR":
 				value += "_files -/"
 			case f.Name == "only":
-				value += "{compadd -- ${(f)\"$(" + containers + ")\"}}"
+				value += "{compadd -- ${(f)\"$(_ecsbuild_containers $words)\"}}"
 			}
 			for _, name := range names(f) {
 				fmt.Fprintf(&b, " \\\n      %s", single(name+"["+text(f.Help)+"]"+value))
@@ -138,7 +165,7 @@ func zsh(commands []*kong.Node) string {
 
 func fish(commands []*kong.Node) string {
 	var b strings.Builder
-	b.WriteString("# ecsbuild completion for fish\ncomplete -c ecsbuild -f\n")
+	b.WriteString("# ecsbuild completion for fish\n" + askFish + "complete -c ecsbuild -f\n")
 	for _, n := range commands {
 		fmt.Fprintf(&b, "complete -c ecsbuild -n __fish_use_subcommand -a %s -d %s\n", n.Name, single(n.Help))
 	}
@@ -158,7 +185,7 @@ func fish(commands []*kong.Node) string {
 			case f.PlaceHolder == "DIR":
 				b.WriteString(" -x -a '(__fish_complete_directories)'")
 			case f.Name == "only":
-				fmt.Fprintf(&b, " -x -a %s", single("("+containers+")"))
+				b.WriteString(" -x -a '(__ecsbuild_containers)'")
 			default:
 				b.WriteString(" -x")
 			}
