@@ -65,12 +65,11 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 		attrs["label:"+k] = v
 	}
 	if r.Inputs != nil {
-		attrs["label:"+InputsLabel] = r.Inputs.Hash
 		attrs["image-resolve-mode"] = "pull" // the base images whose digests were hashed, not what the engine has of that name
 	}
 	for name, where := range b.AdditionalContexts {
 		if plan.Remote(where) {
-			attrs["context:"+name] = where
+			attrs["context:"+name] = r.Inputs.pin(where)
 			continue
 		}
 		mount := name

@@ -37,7 +37,8 @@ const maxKept = 4 << 20
 // "already exists" for what the registry has, so that it never leaves the
 // engine, sends layers on while they come in, and keeps manifests and configs.
 type blobStore struct {
-	sink Sink
+	sink   Sink
+	inputs *Inputs
 
 	mu   sync.Mutex
 	kept map[digest.Digest][]byte

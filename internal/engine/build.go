@@ -88,9 +88,14 @@ func (e *Engine) Build(ctx context.Context, r Request, sink Sink) (*Built, error
 	defer e.untag(ctx, slot.Name)
 	copies := e.newCopies(r.Image, sink)
 	defer copies.end()
-	if _, err := e.solve(ctx, &r, moby(append(slices.Clone(r.Names), slot.Name)), copies, false); err != nil {
+	res, err := e.solve(ctx, &r, moby(append(slices.Clone(r.Names), slot.Name)), copies, false)
+	if err != nil {
 		return nil, err
 	}
+	if slot.image, err = e.imageID(res); err != nil {
+		return nil, err
+	}
+	r.Inputs.check()
 	span := r.Begin(progress.Push, "the engine compresses and pushes")
 	b, err := e.push(ctx, slot)
 	span.End(err)
@@ -112,6 +117,16 @@ func (e *Engine) BuildLocal(ctx context.Context, r Request) error {
 	return err
 }
 
+// imageID is what a classic engine calls the image that it has built: the digest
+// of its config.
+func (e *Engine) imageID(res *bkclient.SolveResponse) (digest.Digest, error) {
+	id, err := digest.Parse(res.ExporterResponse["containerimage.digest"])
+	if err != nil {
+		return "", fmt.Errorf("%s does not say what image it has built: %w", e, err)
+	}
+	return id, nil
+}
+
 func moby(names []string) []bkclient.ExportEntry {
 	return []bkclient.ExportEntry{{Type: "moby", Attrs: map[string]string{"name": strings.Join(names, ",")}}}
 }
@@ -124,7 +139,7 @@ const maxExports = 4
 func (e *Engine) buildBlobs(ctx context.Context, r Request, sink Sink) (*Built, error) {
 	for try := 1; ; try++ {
 		copies := e.newCopies(r.Image, sink)
-		store := &blobStore{sink: sink, kept: map[digest.Digest][]byte{}}
+		store := &blobStore{sink: sink, inputs: r.Inputs, kept: map[digest.Digest][]byte{}}
 		res, err := e.solve(ctx, &r, []bkclient.ExportEntry{{Type: bkclient.ExporterOCI, Attrs: exportAttrs(r.Image.Build), OutputStore: store}}, copies, try > 1)
 		copies.end()
 		if err == nil {
@@ -157,13 +172,15 @@ func (s *blobStore) collect(ctx context.Context, response map[string]string) (*B
 		return nil, fmt.Errorf("the engine's answer describes no image: %w", err)
 	}
 	b := &Built{}
-	return b, s.walk(ctx, root, b)
+	_, err = s.walk(ctx, root, b)
+	return b, err
 }
 
-func (s *blobStore) walk(ctx context.Context, d ocispec.Descriptor, b *Built) error {
+// walk gives the descriptor of what d names, as it will be in the registry.
+func (s *blobStore) walk(ctx context.Context, d ocispec.Descriptor, b *Built) (ocispec.Descriptor, error) {
 	data, ok := s.kept[d.Digest]
 	if !ok {
-		return fmt.Errorf("the engine did not hand over the manifest %s", d.Digest)
+		return d, fmt.Errorf("the engine did not hand over the manifest %s", d.Digest)
 	}
 	var m struct {
 		MediaType string               `json:"mediaType"`
@@ -171,23 +188,44 @@ func (s *blobStore) walk(ctx context.Context, d ocispec.Descriptor, b *Built) er
 		Config    ocispec.Descriptor   `json:"config"`
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
-		return fmt.Errorf("manifest %s: %w", d.Digest, err)
+		return d, fmt.Errorf("manifest %s: %w", d.Digest, err)
 	}
 	if m.MediaType == "" {
 		m.MediaType = d.MediaType
 	}
-	for _, child := range m.Manifests {
-		if err := s.walk(ctx, child, b); err != nil {
-			return err
+	out := Manifest{MediaType: m.MediaType, Digest: d.Digest, Data: data}
+	changed := false
+	for i, child := range m.Manifests {
+		now, err := s.walk(ctx, child, b)
+		if err != nil {
+			return d, err
+		}
+		m.Manifests[i], changed = now, changed || now.Digest != child.Digest
+	}
+	var err error
+	if changed {
+		if out, err = out.with("manifests", m.Manifests); err != nil {
+			return d, err
 		}
 	}
 	if m.Config.Digest != "" {
-		if err := putBytes(ctx, s.sink, m.Config.Digest, s.kept[m.Config.Digest]); err != nil {
-			return err
+		config, err := s.inputs.stamp(s.kept[m.Config.Digest])
+		if err != nil {
+			return d, err
+		}
+		sum := digest.FromBytes(config)
+		if err := putBytes(ctx, s.sink, sum, config); err != nil {
+			return d, err
+		}
+		if sum != m.Config.Digest {
+			if out, err = withConfig(out, config); err != nil {
+				return d, err
+			}
 		}
 	}
-	b.Manifests = append(b.Manifests, Manifest{MediaType: m.MediaType, Digest: d.Digest, Data: data})
-	return nil
+	b.Manifests = append(b.Manifests, out)
+	d.Digest, d.Size = out.Digest, int64(len(out.Data))
+	return d, nil
 }
 
 // lostCaches says of each cache that could not be read or written what it would

@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/moby/moby/client"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Door is a registry on loopback, for the time of a run. A classic engine
@@ -47,13 +49,16 @@ type Slot struct {
 	sink     Sink
 	bases    Bases
 	remake   *remake // nil where the engine's own layers will do
+	inputs   *Inputs
 	manifest chan Manifest
 	ctx      context.Context         // of the push, and of what is copied meanwhile
 	cancel   context.CancelCauseFunc // ends the push with the sink's own error
 
-	mu     sync.Mutex
-	copies sync.WaitGroup
-	copied error // the first layer that could not be copied from its base's registry
+	mu      sync.Mutex
+	image   digest.Digest            // of the engine's config
+	configs map[digest.Digest][]byte // those that will be written anew
+	copies  sync.WaitGroup
+	copied  error // the first layer that could not be copied from its base's registry
 
 	failed   error // what the sink said last; the engine has only a status of it
 	failures int
@@ -113,7 +118,7 @@ func (e *Engine) openDoor(ctx context.Context) (*Door, error) {
 func (d *Door) Open(r Request, sink Sink) *Slot {
 	img := r.Image
 	sum := sha256.Sum256([]byte(img.Name()))
-	s := &Slot{door: d, path: img.Repository + "/" + hex.EncodeToString(sum[:4]), sink: sink, bases: r.Bases, manifest: make(chan Manifest, 1)}
+	s := &Slot{door: d, path: img.Repository + "/" + hex.EncodeToString(sum[:4]), sink: sink, bases: r.Bases, manifest: make(chan Manifest, 1), inputs: r.Inputs, configs: map[digest.Digest][]byte{}}
 	if recipe, own := recipeOf(img.Build); own {
 		s.remake = newRemake(recipe, r.Record, d.packing)
 	}
@@ -124,11 +129,35 @@ func (d *Door) Open(r Request, sink Sink) *Slot {
 	return s
 }
 
-// Close forgets the slot.
+// Close forgets the slot, and the uploads that nobody ended.
 func (s *Slot) Close() {
 	s.door.mu.Lock()
 	defer s.door.mu.Unlock()
 	delete(s.door.slots, s.path)
+	for id, u := range s.door.uploads {
+		if u.slot == s {
+			delete(s.door.uploads, id)
+			go u.end() // whoever still writes it comes first
+		}
+	}
+}
+
+// rewrites says that the config of the slot's image will be another one than
+// the engine's.
+func (s *Slot) rewrites() bool { return s.remake != nil || s.inputs != nil }
+
+// config gives what the engine sent, and keepConfig takes it.
+func (s *Slot) config(d digest.Digest) (data []byte, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	data, ok = s.configs[d]
+	return data, ok
+}
+
+func (s *Slot) keepConfig(d digest.Digest, data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.configs[d] = data
 }
 
 var doorPath = regexp.MustCompile(`^/v2/(.+)/(blobs|manifests)/(uploads/)?([^/]*)$`)
@@ -176,6 +205,9 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // has says what a push need not send, and its size in bytes, without which the
 // engine cannot write its manifest.
 func (s *Slot) has(ctx context.Context, d digest.Digest) (size int64, ok bool, err error) {
+	if config, ok := s.config(d); ok || s.rewrites() && d == s.image {
+		return int64(len(config)), ok, nil // the registry may have it, and the door needs it
+	}
 	if s.remake != nil {
 		return s.remake.has(ctx, s, d)
 	}
@@ -213,8 +245,13 @@ func (s *Slot) putManifest(w http.ResponseWriter, r *http.Request) {
 	}
 	m := Manifest{MediaType: r.Header.Get("Content-Type"), Digest: digest.FromBytes(data), Data: data}
 	w.Header().Set("Docker-Content-Digest", m.Digest.String()) // also of one that is made anew: the engine holds it against its own
-	if s.remake != nil {
-		if m, err = s.remake.manifest(r.Context(), s.sink, data); err != nil {
+	if m.MediaType != dockerManifest && m.MediaType != ocispec.MediaTypeImageManifest {
+		s.fail(fmt.Errorf("the engine pushes a manifest of the type %q", m.MediaType))
+		doorError(w, http.StatusUnsupportedMediaType, "MANIFEST_INVALID", "not the manifest of an image")
+		return
+	}
+	if s.rewrites() {
+		if m, err = s.rewrite(r.Context(), m); err != nil {
 			s.fail(err)
 			doorError(w, http.StatusBadGateway, "UNKNOWN", "the image could not be completed")
 			return
@@ -225,6 +262,29 @@ func (s *Slot) putManifest(w http.ResponseWriter, r *http.Request) {
 	default: // the same one, put again
 	}
 	w.WriteHeader(http.StatusCreated)
+}
+
+// rewrite gives the manifest that the registry gets; its config is put.
+func (s *Slot) rewrite(ctx context.Context, m Manifest) (Manifest, error) {
+	var from ocispec.Manifest
+	if err := json.Unmarshal(m.Data, &from); err != nil {
+		return m, fmt.Errorf("the engine's manifest: %w", err)
+	}
+	config, ok := s.config(from.Config.Digest)
+	if !ok {
+		return m, fmt.Errorf("the engine names a config %s that it did not push", from.Config.Digest)
+	}
+	if s.remake != nil {
+		return s.remake.manifest(ctx, s, from.Layers, config)
+	}
+	config, err := s.inputs.stamp(config)
+	if err != nil {
+		return m, err
+	}
+	if err := putBytes(ctx, s.sink, digest.FromBytes(config), config); err != nil {
+		return m, err
+	}
+	return withConfig(m, config)
 }
 
 func doorError(w http.ResponseWriter, status int, code, message string) {

@@ -19,33 +19,44 @@ import (
 const frontend = "docker.io/docker/dockerfile"
 
 // external lists the images that a Dockerfile takes something from, by their
-// full names; a digest in the Dockerfile speaks for itself.
-func external(data []byte, b plan.Build) (refs []string, err error) {
+// full names: refs, whose digests are to be found, and those that have one.
+func external(data []byte, b plan.Build) (refs, pinned []string, err error) {
+	defer func() {
+		for _, names := range []*[]string{&refs, &pinned} {
+			slices.Sort(*names)
+			*names = slices.Compact(*names)
+		}
+	}()
 	add := func(name string) error {
 		named, err := reference.ParseNormalizedNamed(name)
 		if err != nil {
 			return doubt("%q is not the name of an image", name)
 		}
-		if _, pinned := named.(reference.Digested); !pinned && !slices.Contains(refs, reference.TagNameOnly(named).String()) {
+		if _, ok := named.(reference.Digested); ok {
+			pinned = append(pinned, named.String())
+		} else {
 			refs = append(refs, reference.TagNameOnly(named).String())
 		}
 		return nil
 	}
+	if b.Args["BUILDKIT_SYNTAX"] != "" {
+		return nil, nil, doubt("its syntax is an argument")
+	}
 	if syntax, _, _, ok := parser.DetectSyntax(data); ok {
 		if named, err := reference.ParseNormalizedNamed(syntax); err != nil || named.Name() != frontend {
-			return nil, doubt("its Dockerfile has a syntax of its own, %s", syntax)
+			return nil, nil, doubt("its Dockerfile has a syntax of its own, %s", syntax)
 		}
 		if err := add(syntax); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	ast, err := parser.Parse(bytes.NewReader(data))
 	if err != nil {
-		return nil, doubt("its Dockerfile cannot be parsed")
+		return nil, nil, doubt("its Dockerfile cannot be parsed")
 	}
 	stages, meta, err := instructions.Parse(ast.AST, nil)
 	if err != nil {
-		return nil, doubt("its Dockerfile cannot be parsed")
+		return nil, nil, doubt("its Dockerfile cannot be parsed")
 	}
 	for _, where := range b.AdditionalContexts {
 		if image, ok := strings.CutPrefix(where, "docker-image://"); ok {
@@ -54,7 +65,7 @@ func external(data []byte, b plan.Build) (refs []string, err error) {
 			err = doubt("%s is fetched by the build", where)
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	args := metaArgs(meta, b, shell.NewLex(ast.EscapeToken))
@@ -77,7 +88,7 @@ func external(data []byte, b plan.Build) (refs []string, err error) {
 	}
 	for i, s := range stages {
 		if err := from(s.BaseName); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		known[strconv.Itoa(i)] = true
 		if s.Name != "" {
@@ -87,12 +98,11 @@ func external(data []byte, b plan.Build) (refs []string, err error) {
 	for _, s := range stages {
 		for _, c := range s.Commands {
 			if err := takes(c, from); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 	}
-	slices.Sort(refs)
-	return refs, nil
+	return refs, pinned, nil
 }
 
 // takes finds the images that an instruction names, and what it fetches.
@@ -108,7 +118,7 @@ func takes(c instructions.Command, from func(string) error) error {
 		}
 	case *instructions.AddCommand:
 		for _, p := range c.SourcePaths {
-			if strings.Contains(p, "://") || strings.HasPrefix(p, "git@") || strings.Contains(p, "$") {
+			if strings.ContainsAny(p, ":$") { // a URL, a repository as git@host:path, or whatever a variable holds
 				return doubt("ADD %s may be fetched by the build", p)
 			}
 		}

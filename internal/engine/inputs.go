@@ -13,11 +13,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
 	"github.com/moby/patternmatcher/ignorefile"
 	"github.com/opencontainers/go-digest"
 	"github.com/tonistiigi/fsutil"
@@ -26,35 +29,55 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// InputsLabel is the label of an image that says what it was made of.
-const InputsLabel = "dev.ecsbuild.inputs"
-
 // Inputs are all that an image is made of, as one hash.
 type Inputs struct {
-	Hash string // 64 hexadecimal digits
+	Hash  string    // 64 hexadecimal digits
+	Since time.Time // what the image's Stamp shall say; the caller sets it
 
 	bases   map[string]string // the base images that went in: name to digest
+	pinned  []string          // those whose digest the Dockerfile names
 	strayed atomic.Bool
+
+	timeless bool        // a reproducible image says nothing that differs from build to build
+	again    func() bool // hashes once more, when the build is over; the first answer counts
 }
 
-var fromImage = regexp.MustCompile(`^\[[^\]]*\] FROM (\S+)$`)
+// The steps that take something from outside: an image, or what ADD fetches.
+var (
+	fromImage = regexp.MustCompile(`^(?:(?:\[[^\]]*\] )?FROM |docker-image://)(\S+)$`)
+	fetched   = regexp.MustCompile(`\] (?:ONBUILD )?ADD .*(://|@\S+:)|^(https?|git)://`)
+)
 
-// saw hears of a step of the build, and holds a base image that it takes
-// against the one that was hashed: a tag may move meanwhile, and an engine may
-// have another image of that name.
+// saw hears of a step of the build, and holds an image that it takes against
+// those that were hashed: a tag may move meanwhile, an engine may have another
+// image of that name, and a base image may bring instructions of its own.
 func (in *Inputs) saw(step string) {
+	if in == nil {
+		return
+	}
+	if fetched.MatchString(step) {
+		in.strayed.Store(true)
+	}
 	m := fromImage.FindStringSubmatch(step)
-	if in == nil || m == nil {
+	if m == nil || slices.Contains(in.pinned, m[1]) {
 		return
 	}
 	ref, digest, _ := strings.Cut(m[1], "@")
-	if want, ok := in.bases[ref]; digest == "" || ok && digest != want {
+	if digest == "" || in.bases[ref] != digest {
 		in.strayed.Store(true)
 	}
 }
 
-// Held says that the build took the base images that were hashed.
-func (in *Inputs) Held() bool { return !in.strayed.Load() }
+// Held says, when the build is over, whether it took what was hashed: these base
+// images, and files that have not changed since.
+func (in *Inputs) Held() bool { return !in.strayed.Load() && in.again() }
+
+// check begins to find out, so that nobody waits for it in the end.
+func (in *Inputs) check() {
+	if in != nil && !in.strayed.Load() {
+		go in.again()
+	}
+}
 
 // Resolve gives the digest that an image's name has now.
 type Resolve func(ctx context.Context, ref string) (digest.Digest, error)
@@ -107,15 +130,20 @@ func once[T any](h *Hasher, calls map[string]func() (T, error), key string, f fu
 // names. Its error is a *DoubtError where something cannot be known.
 func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 	b := img.Build
-	data, err := os.ReadFile(b.Dockerfile)
-	if err != nil {
-		return nil, doubt("its Dockerfile cannot be read")
-	}
-	refs, err := external(data, b)
+	data, err := readPlain(b.Dockerfile)
 	if err != nil {
 		return nil, err
 	}
-	in := &Inputs{bases: map[string]string{}}
+	refs, pinned, err := external(data, b)
+	if err != nil {
+		return nil, err
+	}
+	in := &Inputs{bases: map[string]string{}, pinned: pinned, timeless: b.Reproducible}
+	in.again = sync.OnceValue(func() bool {
+		now := &Hasher{platform: h.platform, resolve: in.resolve, folders: map[string]func() (string, error){}, bases: map[string]func() (digest.Digest, error){}}
+		found, err := now.Of(ctx, img)
+		return err == nil && found.Hash == in.Hash
+	})
 	for _, ref := range refs {
 		d, err := once(h, h.bases, ref, func() (digest.Digest, error) { return h.resolve(ctx, ref) })
 		if err != nil {
@@ -170,19 +198,58 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 	return in, nil
 }
 
+// pin names the image of a context by the digest that was hashed.
+func (in *Inputs) pin(where string) string {
+	image, ok := strings.CutPrefix(where, "docker-image://")
+	if in == nil || !ok {
+		return where
+	}
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return where
+	}
+	named = reference.TagNameOnly(named)
+	if d, ok := in.bases[named.String()]; ok {
+		return "docker-image://" + named.String() + "@" + d
+	}
+	return where
+}
+
+// resolve gives the digests that were hashed.
+func (in *Inputs) resolve(_ context.Context, ref string) (digest.Digest, error) {
+	return digest.Digest(in.bases[ref]), nil
+}
+
+// readPlain reads a file that is no link: BuildKit follows one within the folder
+// alone, and may end elsewhere. Its error wraps fs.ErrNotExist where there is none.
+func readPlain(file string) ([]byte, error) {
+	st, err := os.Lstat(file)
+	if err == nil && !st.Mode().IsRegular() {
+		return nil, doubt("%s is not a regular file", filepath.Base(file))
+	}
+	data, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case err != nil:
+		return nil, doubt("%s cannot be read", filepath.Base(file))
+	}
+	return data, nil
+}
+
 // ignorePatterns reads what BuildKit reads: the file beside the Dockerfile that
 // has its name, else that of the context.
 // https://docs.docker.com/build/concepts/context/#dockerignore-files
 func ignorePatterns(b plan.Build) ([]string, error) {
-	data, err := os.ReadFile(b.Dockerfile + ".dockerignore")
+	data, err := readPlain(b.Dockerfile + ".dockerignore")
 	if errors.Is(err, fs.ErrNotExist) {
-		data, err = os.ReadFile(filepath.Join(b.Context, ".dockerignore"))
+		data, err = readPlain(filepath.Join(b.Context, ".dockerignore"))
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, doubt("its .dockerignore cannot be read")
+		return nil, err
 	}
 	patterns, err := ignorefile.ReadAll(bytes.NewReader(data))
 	if err != nil {

@@ -75,7 +75,10 @@ func (s *Slot) lendNoMore() bool {
 	defer s.mu.Unlock()
 	failed := s.copied != nil
 	if failed {
-		s.bases, s.copied = nil, nil
+		s.bases, s.copied, s.failed, s.failures = nil, nil, nil, 0
+		if s.remake != nil {
+			s.remake.lendNoMore()
+		}
 	}
 	return failed
 }

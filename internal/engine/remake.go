@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -35,25 +34,32 @@ type remake struct {
 	record Record
 	busy   chan struct{} // bounds the layers that are packed at once
 
-	mu      sync.Mutex
-	layers  map[digest.Digest]remade // by the engine's digest
-	configs map[digest.Digest][]byte
+	mu     sync.Mutex
+	layers map[digest.Digest]remade // by the engine's digest
 }
 
 // remade is a layer and the bytes that the engine has of it.
 type remade struct {
 	made
 	Size int64 `json:"size"`
+	lent bool  // by a base's registry, from where it may still fail to come
 }
 
 func newRemake(r recipe, record Record, busy chan struct{}) *remake {
-	return &remake{recipe: r, record: record, busy: busy, layers: map[digest.Digest]remade{}, configs: map[digest.Digest][]byte{}}
+	return &remake{recipe: r, record: record, busy: busy, layers: map[digest.Digest]remade{}}
 }
 
-func (m *remake) keep(engine digest.Digest, l made, size int64) {
+func (m *remake) keep(engine digest.Digest, l remade) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.layers[engine] = remade{l, size}
+	m.layers[engine] = l
+}
+
+// lendNoMore forgets what did not come from the engine itself.
+func (m *remake) lendNoMore() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	maps.DeleteFunc(m.layers, func(_ digest.Digest, l remade) bool { return l.lent })
 }
 
 // arrived gives the size of what the engine has sent in this run, after which
@@ -61,9 +67,6 @@ func (m *remake) keep(engine digest.Digest, l made, size int64) {
 func (m *remake) arrived(d digest.Digest) (size int64, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if c, ok := m.configs[d]; ok {
-		return int64(len(c)), true
-	}
 	l, ok := m.layers[d]
 	return l.Size, ok
 }
@@ -76,7 +79,7 @@ func (m *remake) has(ctx context.Context, s *Slot, d digest.Digest) (size int64,
 		return size, true, nil
 	}
 	if size, ok := s.lend(d); ok {
-		m.keep(d, made{Desc: ocispec.Descriptor{MediaType: dockerLayer, Digest: d, Size: size}}, size)
+		m.keep(d, remade{made{Desc: ocispec.Descriptor{MediaType: dockerLayer, Digest: d, Size: size}}, size, true})
 		return size, true, nil
 	}
 	var known remade
@@ -86,7 +89,7 @@ func (m *remake) has(ctx context.Context, s *Slot, d digest.Digest) (size int64,
 	if _, ok, err := s.sink.Has(ctx, known.Desc.Digest); err != nil || !ok {
 		return 0, false, err
 	}
-	m.keep(d, known.made, known.Size)
+	m.keep(d, known)
 	return known.Size, true, nil
 }
 
@@ -150,46 +153,44 @@ func (u *remaking) finish(ctx context.Context, s *Slot, want digest.Digest) erro
 	}
 	m := s.remake
 	if u.layer == nil {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.configs[want] = u.config
+		s.keepConfig(want, u.config)
 		return nil
 	}
 	if lent, ok := s.lendUnpacked(u.layer.From); ok {
-		m.keep(want, lent, u.bytes)
+		m.keep(want, remade{lent, u.bytes, true})
 		return nil
 	}
 	if err := s.sink.Put(ctx, u.layer.Desc.Digest, u.layer.Desc.Size, u.layer.open); err != nil {
 		return err
 	}
-	m.keep(want, u.layer.made, u.bytes)
-	m.record.Put(recordLayers, m.recipe.key()+" "+want.String(), remade{u.layer.made, u.bytes})
+	l := remade{u.layer.made, u.bytes, false}
+	m.keep(want, l)
+	m.record.Put(recordLayers, m.recipe.key()+" "+want.String(), l)
 	return nil
 }
 
-// manifest gives the image's own, for the engine's; its config is put.
-func (m *remake) manifest(ctx context.Context, sink Sink, engine []byte) (Manifest, error) {
-	var from ocispec.Manifest
-	if err := json.Unmarshal(engine, &from); err != nil {
-		return Manifest{}, fmt.Errorf("the engine's manifest: %w", err)
-	}
+// manifest gives the image's own for the engine's layers; its config is put.
+func (m *remake) manifest(ctx context.Context, s *Slot, engine []ocispec.Descriptor, config []byte) (Manifest, error) {
 	m.mu.Lock()
-	known, config := maps.Clone(m.layers), m.configs[from.Config.Digest]
+	known := maps.Clone(m.layers)
 	m.mu.Unlock()
 	var layers []made
-	for _, l := range from.Layers {
+	for _, l := range engine {
 		layer, ok := known[l.Digest]
 		if !ok {
 			return Manifest{}, fmt.Errorf("the engine names a layer %s that it did not push", l.Digest)
 		}
 		layers = append(layers, layer.made)
 	}
-	return m.recipe.image(ctx, sink, config, layers)
+	return m.recipe.image(ctx, s.sink, config, layers, s.inputs)
 }
 
 // image puts the config of layers and gives their manifest.
-func (r recipe) image(ctx context.Context, sink Sink, config []byte, layers []made) (Manifest, error) {
+func (r recipe) image(ctx context.Context, sink Sink, config []byte, layers []made, inputs *Inputs) (Manifest, error) {
 	config, err := r.config(config, layers)
+	if err == nil {
+		config, err = inputs.stamp(config)
+	}
 	if err != nil {
 		return Manifest{}, err
 	}

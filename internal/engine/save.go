@@ -24,15 +24,21 @@ func (e *Engine) buildAndSave(ctx context.Context, r Request, sink Sink) (*Built
 	copies := e.newCopies(r.Image, sink)
 	copies.least = 0 // a base's layers are known here by their diffIDs, whatever their size
 	defer copies.end()
-	if _, err := e.solve(ctx, &r, moby(r.Names), copies, false); err != nil {
+	res, err := e.solve(ctx, &r, moby(r.Names), copies, false)
+	if err != nil {
 		return nil, err
 	}
+	id, err := e.imageID(res) // its names may be another image's by now
+	if err != nil {
+		return nil, err
+	}
+	r.Inputs.check()
 	span := r.Begin(progress.Push, "its layers are saved and compressed")
-	b, err := e.save(ctx, r, sink)
+	b, err := e.save(ctx, r, id, sink)
 	var lent *lendError
 	if errors.As(err, &lent) && ctx.Err() == nil {
 		r.Bases = nil // the engine has these layers as well
-		b, err = e.save(ctx, r, sink)
+		b, err = e.save(ctx, r, id, sink)
 	}
 	span.End(err)
 	if err != nil && ctx.Err() != nil {
@@ -41,8 +47,8 @@ func (e *Engine) buildAndSave(ctx context.Context, r Request, sink Sink) (*Built
 	return b, err
 }
 
-func (e *Engine) save(ctx context.Context, r Request, sink Sink) (*Built, error) {
-	stream, err := e.docker.ImageSave(ctx, []string{r.Names[0]})
+func (e *Engine) save(ctx context.Context, r Request, id digest.Digest, sink Sink) (*Built, error) {
+	stream, err := e.docker.ImageSave(ctx, []string{id.String()})
 	if err != nil {
 		return nil, fmt.Errorf("%s saves %s: %w", e, r.Names[0], err)
 	}
@@ -50,7 +56,7 @@ func (e *Engine) save(ctx context.Context, r Request, sink Sink) (*Built, error)
 	recipe, _ := recipeOf(r.Image.Build)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(packsAtOnce)
-	a := &archive{recipe: recipe, bases: r.Bases, sink: sink, layers: map[string]made{}, small: map[string][]byte{}, links: map[string]string{}}
+	a := &archive{recipe: recipe, bases: r.Bases, inputs: r.Inputs, sink: sink, layers: map[string]made{}, small: map[string][]byte{}, links: map[string]string{}}
 	err = a.read(gctx, g, stream)
 	if werr := g.Wait(); werr != nil {
 		return nil, werr
@@ -79,6 +85,7 @@ type savedManifest []struct {
 type archive struct {
 	recipe recipe
 	bases  Bases // nil for none
+	inputs *Inputs
 	sink   Sink
 
 	layers map[string]made // by name in the archive
@@ -186,7 +193,7 @@ func (a *archive) image(ctx context.Context) (*Built, error) {
 		}
 		layers = append(layers, l)
 	}
-	m, err := a.recipe.image(ctx, a.sink, config, layers)
+	m, err := a.recipe.image(ctx, a.sink, config, layers, a.inputs)
 	if err != nil {
 		return nil, err
 	}

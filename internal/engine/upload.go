@@ -16,7 +16,15 @@ import (
 // doorUpload is one blob on its way.
 type doorUpload struct {
 	sync.Mutex
+	slot *Slot
 	blob
+}
+
+// end gives the upload up.
+func (u *doorUpload) end() {
+	u.Lock()
+	defer u.Unlock()
+	u.drop()
 }
 
 // blob takes what an engine sends: passing, or, under a recipe, remaking.
@@ -45,7 +53,7 @@ const smallBlob = 10 << 20
 
 func (d *Door) begin(w http.ResponseWriter, slot *Slot) {
 	id := rand.Text()
-	u := &doorUpload{blob: &passing{}}
+	u := &doorUpload{slot: slot, blob: &passing{}}
 	if slot.remake != nil {
 		u.blob = &remaking{}
 	}
@@ -143,6 +151,10 @@ func (c *countReader) Read(p []byte) (int, error) {
 func (u *passing) finish(ctx context.Context, s *Slot, want digest.Digest) error {
 	if u.commit != nil {
 		return u.commit(ctx, want)
+	}
+	if s.rewrites() && want == s.image {
+		s.keepConfig(want, u.buf.Bytes())
+		return nil
 	}
 	return putBytes(ctx, s.sink, want, u.buf.Bytes())
 }

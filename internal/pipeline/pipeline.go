@@ -220,24 +220,22 @@ func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credenti
 				return context.Cause(ctx)
 			}
 			r := request(d, creds, contexts, img)
+			var found answer
 			if img.Reuse {
-				if pushed[i].Built, r.Inputs = old.find(ctx, img); pushed[i].Built != nil {
+				found = old.find(ctx, img)
+				if pushed[i].Built = found.built; found.built != nil {
 					return nil
 				}
+				r.Inputs, r.Image.Build.NoCache = found.inputs, found.anew
 			}
-			sink := creds.Registry.Repository(img.Repository)
-			built, err := eng.Build(ctx, r, sink)
-			if err == nil && r.Inputs != nil && !r.Inputs.Held() {
-				r.Inputs = nil // it must not say that it was made of them
-				built, err = eng.Build(ctx, r, sink)
-			}
+			built, err := eng.Build(ctx, r, creds.Registry.Repository(img.Repository))
 			if err != nil {
 				failed(ctx, d.Progress, img, err)
 				return &ImageError{Image: img, Err: err}
 			}
 			pushed[i].Built = built
-			if r.Inputs != nil {
-				old.keep(img, r.Inputs, built)
+			if img.Reuse {
+				old.keep(img, found, built)
 			}
 			d.Progress.Image(img.Name(), progress.Done, "built, and its layers are in "+img.Repository)
 			return nil

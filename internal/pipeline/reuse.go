@@ -31,47 +31,99 @@ type reuse struct {
 // kept is an image in the record, by its repository and what it was made of.
 type kept struct {
 	Built     time.Time         `json:"built"`
+	Since     time.Time         `json:"since"` // as its engine.Stamp has it
 	Manifests []engine.Manifest `json:"manifests"`
 }
 
-// recordImages is their kind.
-const recordImages = "images"
+// The kinds of the record: images by what they were made of, and since when the
+// last one of a name is built with the cache.
+const (
+	recordImages = "images"
+	recordSince  = "since"
+)
+
+func (r *reuse) repository(img plan.Image) string {
+	return r.creds.Registry.Host.Name + "/" + img.Repository
+}
 
 func (r *reuse) key(img plan.Image, in *engine.Inputs) string {
-	return r.creds.Registry.Host.Name + "/" + img.Repository + " " + in.Hash
+	return r.repository(img) + " " + in.Hash
 }
 
-// find gives the image that is there, or nil and what a new one is made of,
-// which is nil where that cannot be known.
-func (r *reuse) find(ctx context.Context, img plan.Image) (*engine.Built, *engine.Inputs) {
-	in, err := r.hasher.Of(ctx, img)
-	if err != nil {
-		if ctx.Err() == nil {
-			r.progress.Note(img.Name(), "reuse: is built in any case, since "+err.Error())
-		}
-		return nil, nil
-	}
+// An answer is what reuse says of an image.
+type answer struct {
+	built  *engine.Built  // that is there, nil for none
+	inputs *engine.Inputs // what a new one is made of, nil where that cannot be known
+	since  time.Time      // for its engine.Stamp
+	anew   bool           // to be built without the cache, which may hold what is older than the image may be
+}
+
+func (r *reuse) sinceKey(img plan.Image) string { return r.repository(img) + " " + img.Name() }
+
+// find asks whether an image is there that was made of the same.
+func (r *reuse) find(ctx context.Context, img plan.Image) (a answer) {
+	span := r.progress.Begin(img.Name(), progress.Look, "looks whether it has changed", 0)
+	defer span.End(nil)
 	var known kept
-	manifests, built := []engine.Manifest(nil), time.Time{}
-	if r.creds.Record.Get(recordImages, r.key(img, in), &known) && young(img, known.Built) && r.whole(ctx, img, known.Manifests) {
-		manifests, built = known.Manifests, known.Built
-	} else if manifests, built = r.look(ctx, img, in); manifests != nil {
-		r.creds.Record.Put(recordImages, r.key(img, in), kept{built, manifests})
+	in, err := r.hasher.Of(ctx, img)
+	if err == nil {
+		a.inputs = in
+		if !r.creds.Record.Get(recordImages, r.key(img, in), &known) || !young(img, known.Since) || !r.whole(ctx, img, known.Manifests) {
+			known = r.look(ctx, img, in)
+		}
+	} else if ctx.Err() == nil {
+		r.progress.Note(img.Name(), "reuse: is built in any case, since "+err.Error())
 	}
-	if manifests == nil {
-		return nil, in
+	if known.Manifests == nil {
+		a.since, a.anew = r.age(img, known.Since)
+		if in != nil {
+			in.Since = a.since
+		}
+		return a
 	}
-	r.progress.Image(img.Name(), progress.Reused, "not built: what it is made of has not changed since "+built.Format("2006-01-02 15:04 MST"))
-	return &engine.Built{Manifests: manifests}, in
+	r.creds.Record.Put(recordImages, r.key(img, in), known)
+	text := "not built: what it is made of has not changed"
+	if known.Built.Unix() > 0 { // a reproducible image does not say
+		text += " since " + known.Built.Format("2006-01-02 15:04 MST")
+	}
+	r.progress.Image(img.Name(), progress.Reused, text)
+	a.built = &engine.Built{Manifests: known.Manifests}
+	return a
 }
 
-// keep remembers what an image was made of.
-func (r *reuse) keep(img plan.Image, in *engine.Inputs, b *engine.Built) {
-	r.creds.Record.Put(recordImages, r.key(img, in), kept{time.Now().UTC(), b.Manifests})
+// age bounds how old what comes from a cache may be: once within max_age an
+// image is built without it.
+func (r *reuse) age(img plan.Image, since time.Time) (_ time.Time, anew bool) {
+	now := time.Now().UTC()
+	var last time.Time
+	if r.creds.Record.Get(recordSince, r.sinceKey(img), &last) && last.After(since) {
+		since = last
+	}
+	switch {
+	case img.Build.NoCache:
+		return now, true
+	case young(img, since):
+		return since, false
+	case since.IsZero():
+		r.progress.Note(img.Name(), "max_age: is built without the cache, since nothing here says how old that is")
+	default:
+		r.progress.Note(img.Name(), "max_age: is built without the cache, which was last done at "+since.Format("2006-01-02 15:04 MST"))
+	}
+	return now, true
 }
 
-func young(img plan.Image, built time.Time) bool {
-	return img.MaxAge == 0 || time.Since(built) <= time.Duration(img.MaxAge)*time.Second
+// keep remembers how an image was built, and what of.
+func (r *reuse) keep(img plan.Image, a answer, b *engine.Built) {
+	r.creds.Record.Put(recordSince, r.sinceKey(img), a.since)
+	if a.inputs != nil && a.inputs.Held() {
+		r.creds.Record.Put(recordImages, r.key(img, a.inputs), kept{time.Now().UTC(), a.since, b.Manifests})
+	}
+}
+
+// young says whether an image may be used that was last built without a cache
+// at that time.
+func young(img plan.Image, since time.Time) bool {
+	return img.MaxAge == 0 || !since.IsZero() && time.Since(since) <= time.Duration(img.MaxAge)*time.Second
 }
 
 // contents is what a manifest or index names.
@@ -108,38 +160,54 @@ func (r *reuse) whole(ctx context.Context, img plan.Image, manifests []engine.Ma
 }
 
 // look asks the image that a tag points at what it was made of, where the role
-// may: on a host that has no record.
-func (r *reuse) look(ctx context.Context, img plan.Image, in *engine.Inputs) ([]engine.Manifest, time.Time) {
-	if img.Build.Reproducible && img.MaxAge > 0 {
-		return nil, time.Time{} // it does not say when it was made
-	}
+// may: on a host that has no record. Where it is another one, it tells its age.
+func (r *reuse) look(ctx context.Context, img plan.Image, in *engine.Inputs) (found kept) {
 	repo := r.creds.Registry.Repository(img.Repository)
 	for _, tag := range img.Tags {
-		manifests, config, err := fetch(ctx, repo, tag)
+		manifests, configs, err := fetch(ctx, repo, tag)
 		var e *registry.Error
 		if errors.As(err, &e) && (e.Status() == http.StatusForbidden || e.Status() == http.StatusUnauthorized) {
 			r.refused.Do(func() {
 				r.progress.Note("", fmt.Sprintf("reuse: %s was refused, so that only what this host remembers is reused", e.Action))
 			})
-			return nil, time.Time{}
+			return found
 		}
-		if err != nil || config == nil {
+		if err != nil || len(configs) == 0 {
 			continue
 		}
-		var c struct {
-			Created time.Time `json:"created"`
-			Config  struct{ Labels map[string]string }
+		stamp, created, ok := stamped(configs)
+		if !ok {
+			continue
 		}
-		if json.Unmarshal(config, &c) == nil && c.Config.Labels[engine.InputsLabel] == in.Hash && young(img, c.Created) {
-			return manifests, c.Created
+		if stamp.Hash == in.Hash && young(img, stamp.Since) {
+			return kept{created, stamp.Since, manifests}
+		}
+		if stamp.Since.After(found.Since) {
+			found.Since = stamp.Since
 		}
 	}
-	return nil, time.Time{}
+	return found
 }
 
-// fetch reads an image's manifests, those that an index names first, and the
-// config of one of them; nil where the tag is not there.
-func fetch(ctx context.Context, repo *registry.Repository, reference string) (manifests []engine.Manifest, config []byte, err error) {
+// stamped reads the stamp that all images of an index have: one an image.
+func stamped(configs [][]byte) (s engine.Stamp, created time.Time, ok bool) {
+	for i, config := range configs {
+		one, ok := engine.ReadStamp(config)
+		if !ok || i > 0 && one != s {
+			return s, created, false
+		}
+		s = one
+		var c struct{ Created time.Time }
+		if json.Unmarshal(config, &c) == nil {
+			created = c.Created
+		}
+	}
+	return s, created, len(configs) > 0
+}
+
+// fetch reads an image's manifests, those that an index names first, and their
+// configs; none where the tag is not there.
+func fetch(ctx context.Context, repo *registry.Repository, reference string) (manifests []engine.Manifest, configs [][]byte, err error) {
 	mediaType, data, ok, err := repo.Manifest(ctx, reference)
 	if err != nil || !ok {
 		return nil, nil, err
@@ -149,16 +217,18 @@ func fetch(ctx context.Context, repo *registry.Repository, reference string) (ma
 		return nil, nil, err
 	}
 	for _, child := range c.Manifests {
-		below, cfg, err := fetch(ctx, repo, child.Digest.String())
-		if err != nil || cfg == nil {
+		below, cfgs, err := fetch(ctx, repo, child.Digest.String())
+		if err != nil || cfgs == nil {
 			return nil, nil, err
 		}
-		manifests, config = append(manifests, below...), cfg
+		manifests, configs = append(manifests, below...), append(configs, cfgs...)
 	}
 	if c.Config.Digest != "" {
-		if config, err = repo.Blob(ctx, c.Config.Digest); err != nil {
+		config, err := repo.Blob(ctx, c.Config.Digest)
+		if err != nil {
 			return nil, nil, err
 		}
+		configs = append(configs, config)
 	}
-	return append(manifests, engine.Manifest{MediaType: mediaType, Digest: digest.FromBytes(data), Data: data}), config, nil
+	return append(manifests, engine.Manifest{MediaType: mediaType, Digest: digest.FromBytes(data), Data: data}), configs, nil
 }

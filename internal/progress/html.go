@@ -81,7 +81,7 @@ const openImages = 4
 
 func (b *page) timeline(r Report) {
 	b.add("<section aria-labelledby=\"timeline\">\n<h2 id=\"timeline\">Timeline</h2>\n<ul class=\"legend\">\n")
-	for _, k := range []struct{ kind, text string }{{Base, "base image"}, {Step, "step"}, {Push, "engine compresses and pushes"}, {Upload, "upload"}, {Prepare, "prepare"}, {Tags, "tags"}} {
+	for _, k := range []struct{ kind, text string }{{Base, "base image"}, {Step, "step"}, {Push, "engine compresses and pushes"}, {Upload, "upload"}, {Prepare, "prepare, look for changes"}, {Tags, "tags"}} {
 		b.add("<li><i class=\"%s\"></i>%s</li>\n", k.kind, k.text)
 	}
 	b.add("<li><i class=\"critical\"></i>outlined: the run waited for it</li>\n</ul>\n")

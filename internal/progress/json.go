@@ -12,7 +12,7 @@ import (
 // A Line is one event of --progress json. Fields that do not apply are absent.
 type Line struct {
 	Time    time.Time `json:"time"`
-	Type    string    `json:"type"`            // "note", "image", "step", "output", "warning", "prepare", "push", "upload", "tags" or "end"
+	Type    string    `json:"type"`            // "note", "image", "step", "output", "warning", "prepare", "look", "push", "upload", "tags" or "end"
 	Image   string    `json:"image,omitempty"` // absent for the run as a whole
 	Step    string    `json:"step,omitempty"`  // the step's name; of an upload the digest, where it is known
 	Status  string    `json:"status,omitempty"`

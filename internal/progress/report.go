@@ -47,7 +47,7 @@ type ReportImage struct {
 // A ReportSpan is something that took time.
 type ReportSpan struct {
 	Image    string  `json:"image,omitempty"` // absent for the run as a whole
-	Kind     string  `json:"kind"`            // prepare, step, base, push, upload or tags
+	Kind     string  `json:"kind"`            // prepare, look, step, base, push, upload or tags
 	Name     string  `json:"name"`
 	Start    float64 `json:"start"`
 	Seconds  float64 `json:"seconds"`

@@ -15,6 +15,7 @@ import (
 // The kinds of a Span.
 const (
 	Prepare = "prepare" // credentials, engine and checks
+	Look    = "look"    // whether an image has changed
 	Step    = "step"    // of a build
 	Base    = "base"    // a step that takes a base image
 	Push    = "push"    // a classic engine compresses and pushes
@@ -256,7 +257,7 @@ func (r *Run) phases() []phase {
 		switch {
 		case s.Kind == Prepare:
 			prepared = later(prepared, s.end)
-		case s.Kind == Step || s.Kind == Base:
+		case s.Kind == Step || s.Kind == Base || s.Kind == Look:
 			built = later(built, s.end)
 		case s.Kind == Tags && (tagged.IsZero() || s.start.Before(tagged)):
 			tagged = s.start
