@@ -1,12 +1,15 @@
 package main
 
 import (
-	"fmt"
+	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/ecsbuild/ecsbuild/internal/imagedef"
+	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
@@ -26,39 +29,57 @@ func reportFormat(file string) (write func(progress.Report, io.Writer) error, er
 }
 
 // writeReport writes the account of a run, also of one that failed.
-func writeReport(dir, file string, account progress.Report, write func(progress.Report, io.Writer) error) error {
-	if write == nil {
+func writeReport(file string, account progress.Report, format func(progress.Report, io.Writer) error) error {
+	if format == nil {
 		return nil
 	}
-	if !filepath.IsAbs(file) {
-		file = filepath.Join(dir, file)
+	var b bytes.Buffer
+	if err := format(account, &b); err != nil {
+		return err
 	}
-	f, err := os.Create(file)
-	if err == nil {
-		err = write(account, f)
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("the report cannot be written: %v", err) // its own error: the run itself went as it says
+	return write(file, b.Bytes())
+}
+
+// write writes one of the run's files, when the tags have moved.
+func write(file string, data []byte) error {
+	if err := imagedef.Write(file, data); err != nil {
+		return &pipeline.FileError{File: file, Err: err}
 	}
 	return nil
 }
 
+// githubFile is a file that the runner of GitHub Actions takes something from,
+// "" elsewhere.
+func (a *app) githubFile(variable string) string {
+	if a.getenv("GITHUB_ACTIONS") != "true" {
+		return ""
+	}
+	return a.getenv(variable)
+}
+
+func appendTo(file, text string) error {
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
 // summarize adds the account to the summary of a job of GitHub Actions. What
 // cannot be written there costs no run.
-func (a *app) summarize(account progress.Report) {
-	file := a.getenv("GITHUB_STEP_SUMMARY")
-	if file == "" || a.getenv("GITHUB_ACTIONS") != "true" {
-		return
+func (a *app) summarize(account progress.Report) (warning string) {
+	file := a.githubFile("GITHUB_STEP_SUMMARY")
+	if file == "" {
+		return ""
 	}
-	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	var b strings.Builder
+	err := account.Markdown(&b)
 	if err == nil {
-		err = account.Markdown(f)
-		_ = f.Close()
+		err = appendTo(file, b.String())
 	}
 	if err != nil {
-		fmt.Fprintln(a.stderr, "ecsbuild: warning: the job summary was not written: "+err.Error())
+		return "the job summary was not written: " + err.Error()
 	}
+	return ""
 }

@@ -1,11 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
@@ -19,17 +15,10 @@ type exports struct {
 	file string // absolute, "" for none
 }
 
-// newExports takes the file of an earlier run away, and finds containers whose
-// variables would have one name.
+// newExports finds containers whose variables would have one name.
 func newExports(p *plan.Plan, file string) (exports, error) {
 	if file == "" {
 		return exports{}, nil
-	}
-	if !filepath.IsAbs(file) {
-		file = filepath.Join(p.Directory, file)
-	}
-	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return exports{}, &pipeline.DefinitionsError{File: file, Removing: true, Err: err}
 	}
 	names := map[string]string{}
 	for _, img := range p.Images {
@@ -66,8 +55,5 @@ func (e exports) write(pushed []pipeline.Pushed, pin bool) error {
 			fmt.Fprintf(&b, "export ECSBUILD_IMAGE_DIGEST_%s='%s'\n", variable(c), p.Built.Root().Digest)
 		}
 	}
-	if err := os.WriteFile(e.file, []byte(b.String()), 0o644); err != nil {
-		return &pipeline.DefinitionsError{File: e.file, Err: err}
-	}
-	return nil
+	return write(e.file, []byte(b.String()))
 }

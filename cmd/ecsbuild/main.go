@@ -21,6 +21,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/term"
 
+	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/imagedef"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -52,6 +53,8 @@ type app struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	environ        []string
+
+	tell func(found []diagnose.Finding, code int) // how a command ended, nil for people
 }
 
 // source are the flags that say where the configuration is.
@@ -117,28 +120,46 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		}
 		return usage(stderr, err)
 	}
-	err = kctx.Run(a)
+	findings, code := judge(ctx, kctx.Run(a), kctx.Command() == "run")
+	if a.tell != nil {
+		a.tell(findings, code)
+	} else {
+		a.report(findings)
+	}
+	return code
+}
+
+// judge says what became of a command, and its exit code.
+func judge(ctx context.Context, err error, run bool) ([]diagnose.Finding, int) {
 	var i interrupted
+	var exit exitError
 	switch {
 	case err == nil:
-		return 0 // also where a signal came when everything was done
+		return nil, 0 // also where a signal came when everything was done
+	case errors.As(err, &exit):
+		return nil, int(exit)
 	case errors.As(context.Cause(ctx), &i) && !tagged(err):
-		fmt.Fprintf(stderr, "ecsbuild: %v", i)
-		if kctx.Command() == "run" {
-			fmt.Fprint(stderr, "; no tag has moved")
+		text := i.Error()
+		if run {
+			text += "; no tag has moved"
 		}
-		fmt.Fprintln(stderr)
-		return 128 + int(i.signal)
+		return []diagnose.Finding{{What: text}}, 128 + int(i.signal)
 	}
-	return report(stderr, err, a.getenv)
+	var f *failure
+	facts := diagnose.Facts{}
+	if errors.As(err, &f) {
+		err, facts = f.err, f.facts
+	}
+	findings := diagnose.Explain(err, facts)
+	return findings, findings[0].Exit
 }
 
 // tagged says that a run got as far as its tags, which it then ends whatever
 // signal comes: its error says how.
 func tagged(err error) bool {
 	var tags *pipeline.TagsError
-	var files *pipeline.DefinitionsError
-	return errors.As(err, &tags) || errors.As(err, &files)
+	var file *pipeline.FileError
+	return errors.As(err, &tags) || errors.As(err, &file) && !file.Early
 }
 
 // handleSignals cancels on the first signal; a second one ends the process.

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
@@ -15,8 +14,8 @@ import (
 // a container.
 // https://docs.github.com/actions/reference/workflow-commands-for-github-actions#setting-an-output-parameter
 func (r *execution) outputs(p *plan.Plan, pushed []pipeline.Pushed, pin bool) error {
-	file := r.app.getenv("GITHUB_OUTPUT")
-	if file == "" || r.app.getenv("GITHUB_ACTIONS") != "true" {
+	file := r.app.githubFile("GITHUB_OUTPUT")
+	if file == "" {
 		return nil
 	}
 	type image struct {
@@ -47,13 +46,8 @@ func (r *execution) outputs(p *plan.Plan, pushed []pipeline.Pushed, pin bool) er
 		}
 		fmt.Fprintf(&b, "%s=%s\n", name, data)
 	}
-	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err == nil {
-		_, err = f.WriteString(b.String())
-		_ = f.Close()
-	}
-	if err != nil {
-		return &pipeline.DefinitionsError{File: file, Err: err}
+	if err := appendTo(file, b.String()); err != nil {
+		return &pipeline.FileError{File: file, Err: err}
 	}
 	host, _, _ := strings.Cut(pushed[0].URI(false), "/")
 	r.after = append(r.after, fmt.Sprintf("the step's outputs name the registry %s; where its account number is masked, GitHub empties the job outputs that hold it, and digests, which has none, is left", host))

@@ -35,26 +35,48 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// report prints an error and gives the exit code. In a job of GitHub Actions
-// it also shows it beside the file that it is about.
-func report(w io.Writer, err error, getenv func(string) string) int {
-	var exit exitError
-	if errors.As(err, &exit) {
-		return int(exit)
+// report prints what failed. In a job of GitHub Actions it also shows it beside
+// the file that it is about.
+func (a *app) report(findings []diagnose.Finding) {
+	github := a.getenv("GITHUB_ACTIONS") == "true"
+	text := progress.Clean // what a build says is anybody's
+	if github {
+		text = progress.Inert
 	}
-	var f *failure
-	facts := diagnose.Facts{}
-	if errors.As(err, &f) {
-		err, facts = f.err, f.facts
-	}
-	findings := diagnose.Explain(err, facts)
 	for _, found := range findings {
-		print(w, found)
-		if getenv("GITHUB_ACTIONS") == "true" {
-			fmt.Fprintln(w, annotation(found, getenv("GITHUB_WORKSPACE")))
+		var b strings.Builder
+		print(&b, found)
+		for line := range strings.Lines(b.String()) {
+			fmt.Fprintln(a.stderr, text(line))
+		}
+		if github {
+			fmt.Fprintln(a.stderr, a.annotation(found))
 		}
 	}
-	return findings[0].Exit
+}
+
+// tellJSON says how a run ended, in the format of --progress json.
+func (r *execution) tellJSON(findings []diagnose.Finding, code int) {
+	for _, f := range findings {
+		r.app.line(progress.Line{Type: "error", Text: f.What, Why: f.Why, Detail: f.Detail, Do: f.Do, File: f.File, Number: f.Line})
+	}
+	end := r.display.End()
+	end.Status = "done"
+	if code != 0 {
+		end.Status = "failed"
+	}
+	r.app.line(end)
+}
+
+func (a *app) line(l progress.Line) { progress.WriteLine(a.stderr, l) }
+
+// warn says what is wrong with a run that goes well, when its display has ended.
+func (a *app) warn(text string) {
+	if a.tell != nil {
+		a.line(progress.Line{Type: "warning", Text: text})
+		return
+	}
+	fmt.Fprintln(a.stderr, "ecsbuild: warning: "+text)
 }
 
 func print(w io.Writer, f diagnose.Finding) {
@@ -62,17 +84,21 @@ func print(w io.Writer, f diagnose.Finding) {
 	details(w, "  ", f)
 }
 
-// annotation names the file as the repository has it.
-func annotation(f diagnose.Finding, workspace string) string {
-	place := progress.Place{File: f.File, Line: f.Line}
+func (a *app) annotation(f diagnose.Finding) string {
+	lines := append([]string{f.What, f.Why}, f.Do...)
+	return progress.Annotation("error", progress.Place{File: a.inWorkspace(f.File), Line: f.Line}, "ecsbuild", strings.Join(slices.DeleteFunc(lines, func(l string) bool { return l == "" }), "\n"))
+}
+
+// inWorkspace names a file as the repository has it, where it is there.
+func (a *app) inWorkspace(file string) string {
+	workspace := a.getenv("GITHUB_WORKSPACE")
 	if workspace == "" {
 		workspace, _ = os.Getwd()
 	}
-	if rel, err := filepath.Rel(workspace, f.File); err == nil && filepath.IsAbs(f.File) && filepath.IsLocal(rel) {
-		place.File = rel
+	if rel, err := filepath.Rel(workspace, file); err == nil && filepath.IsAbs(file) && filepath.IsLocal(rel) {
+		return rel
 	}
-	lines := append([]string{f.What, f.Why}, f.Do...)
-	return progress.Annotation("error", place, "ecsbuild", strings.Join(slices.DeleteFunc(lines, func(l string) bool { return l == "" }), "\n"))
+	return file
 }
 
 // details prints all but the first line of a finding.

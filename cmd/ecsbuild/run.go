@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
@@ -36,79 +38,163 @@ func (*runCmd) Help() string {
 }
 
 func (c *runCmd) Run(a *app) error {
-	p, err := c.load(a, c.Output)
-	if !c.DryRun { // which writes no file, and takes none away
-		if rerr := pipeline.RemoveOld(p); rerr != nil && err == nil {
-			err = rerr
-		}
+	r := &execution{app: a, cmd: c}
+	if c.Progress == string(progress.JSON) {
+		a.tell = r.tellJSON
 	}
-	if err != nil {
+	err := r.run()
+	if err != nil && r.plan != nil && !c.DryRun {
+		_ = pipeline.Clear(r.leaves()...) // no failed run leaves what a deployment would take
+	}
+	return err
+}
+
+// run does the whole command; files of an earlier run are taken away whatever
+// is wrong.
+func (r *execution) run() error {
+	a, c := r.app, r.cmd
+	p, err := c.load(a, c.Output)
+	r.plan = p
+	format, ferr := reportFormat(c.Report)
+	if err := errors.Join(err, r.clear()); err != nil {
 		return err
 	}
 	if c.Jobs < 0 {
 		return &plan.Error{What: fmt.Sprintf("--jobs %d: at least one image must be built at a time", c.Jobs)}
 	}
-	write, err := reportFormat(c.Report)
-	if err != nil {
-		return err
+	if ferr != nil {
+		return ferr
 	}
 	if c.Exports != "" && c.DryRun {
 		return &plan.Error{What: "--exports cannot go with --dry-run", Why: "nothing is pushed that the variables could name", Fix: "leave one of them out, or use --local"}
 	}
-	exports, err := newExports(p, c.Exports)
-	if err != nil {
+	if r.exports, err = newExports(p, r.file(c.Exports)); err != nil {
 		return err
 	}
-	var names []string
-	for _, img := range p.Images {
-		names = append(names, img.Name())
+	if err := r.show(); err != nil {
+		return err
 	}
-	terminal := isTerminal(a.stderr) && a.getenv("TERM") != "dumb"
-	display, err := progress.New(progress.Mode(c.Progress), progress.Output{W: a.stderr, Terminal: terminal,
-		Colors: terminal && a.getenv("NO_COLOR") == "", GitHub: a.getenv("GITHUB_ACTIONS") == "true"}, names)
-	if err != nil {
-		return &plan.Error{What: err.Error(), Fix: "use --progress plain"}
-	}
-	defer display.Close()
-	for _, w := range p.Warnings {
-		display.Note("", "warning: "+w)
-	}
+	defer r.display.Close()
 
 	anonymous := &pipeline.Anonymous{}
-	src := pipeline.Source{
+	r.source = pipeline.Source{
 		Plan: p, Cache: cacheFolder(a.getenv), Agent: "ecsbuild/" + versionText(), Anonymous: anonymous,
 		AWS:  func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, p.Region) },
-		Note: func(text string) { display.Note("", text) }, Begin: display.Begin,
+		Note: func(text string) { r.display.Note("", text) }, Begin: r.display.Begin,
 	}
-	run := execution{exports: exports, app: a, cmd: c, plan: p, display: display, source: src}
 	switch {
 	case c.DryRun:
-		err = run.dry()
+		err = r.dry()
 	case c.Local:
-		err = run.local()
+		err = r.local()
 	default:
-		err = run.aws()
+		err = r.aws()
 	}
-	display.Close() // what it still has to draw comes before results and errors
+	r.display.Close() // what it still has to draw comes before results and errors
 	if err == nil && !c.DryRun && c.Progress != string(progress.Quiet) && c.Progress != string(progress.JSON) {
-		for _, line := range append(run.after, display.Summary()) {
+		for _, line := range append(r.after, r.display.Summary()) {
 			fmt.Fprintln(a.stderr, "ecsbuild: "+line)
 		}
 	}
-	if _, werr := a.stdout.Write(run.out.Bytes()); err == nil {
-		err = werr
+	if _, werr := a.stdout.Write(r.out.Bytes()); err == nil && werr != nil {
+		err = &pipeline.FileError{File: "standard output", Err: werr}
 	}
 	facts := a.facts(p)
 	facts.Anonymous, facts.Refused = anonymous.Why()
-	account := display.Report(run.registered, diagnose.Sentence(err, facts))
-	if werr := writeReport(p.Directory, c.Report, account, write); err == nil {
-		err = werr
+	account := r.display.Report(r.registered(err), diagnose.Sentence(err, facts))
+	err = errors.Join(err, writeReport(r.file(c.Report), account, format))
+	if text := a.summarize(account); text != "" {
+		a.warn(text)
 	}
-	a.summarize(account)
 	if err != nil {
 		return &failure{err: err, facts: facts}
 	}
 	return nil
+}
+
+// file is where a file of the command line lies, "" for none.
+func (r *execution) file(name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(r.plan.Directory, name)
+}
+
+// leaves are the files that a deployment goes by, of which a failed run leaves
+// none.
+func (r *execution) leaves() (files []string) {
+	for _, d := range r.plan.Definitions {
+		files = append(files, d.File)
+	}
+	if r.cmd.Exports != "" {
+		files = append(files, r.file(r.cmd.Exports))
+	}
+	return files
+}
+
+// clear takes away what an earlier run left, and makes sure that this one can
+// write what it shall, before anything is built. A dry run writes a report alone.
+func (r *execution) clear() error {
+	var files []string
+	if !r.cmd.DryRun {
+		files = r.leaves()
+	}
+	if _, err := reportFormat(r.cmd.Report); err == nil && r.cmd.Report != "" {
+		files = append(files, r.file(r.cmd.Report))
+	}
+	if err := pipeline.Clear(files...); err != nil {
+		return err
+	}
+	if file := r.app.githubFile("GITHUB_OUTPUT"); file != "" && !r.cmd.DryRun {
+		if err := appendTo(file, ""); err != nil {
+			return &pipeline.FileError{File: file, Early: true, Err: err}
+		}
+	}
+	return nil
+}
+
+// show begins to show the run.
+func (r *execution) show() (err error) {
+	a, p := r.app, r.plan
+	var names []string
+	dockerfiles := map[string]string{}
+	for _, img := range p.Images {
+		names = append(names, img.Name())
+		dockerfiles[img.Name()] = a.inWorkspace(img.Build.Dockerfile)
+	}
+	terminal := isTerminal(a.stderr) && a.getenv("TERM") != "dumb"
+	r.display, err = progress.New(progress.Mode(r.cmd.Progress), progress.Output{W: a.stderr, Terminal: terminal,
+		Colors: terminal && a.getenv("NO_COLOR") == "", GitHub: a.getenv("GITHUB_ACTIONS") == "true", Dockerfiles: dockerfiles}, names)
+	if err != nil {
+		return &plan.Error{What: err.Error(), Fix: "use --progress plain"}
+	}
+	for _, w := range p.Warnings {
+		r.display.Note("", "warning: "+w)
+	}
+	return nil
+}
+
+// registered is what the registry has of the images under their tags, by name,
+// also where the run failed when that was done.
+func (r *execution) registered(err error) map[string]progress.Result {
+	out := map[string]progress.Result{}
+	var late *pipeline.FileError
+	if err == nil || errors.As(err, &late) && !late.Early {
+		for _, p := range r.pushed {
+			out[p.Image.Name()] = progress.Result{Image: p.URI(false), Digest: p.Built.Root().Digest.String(), Size: p.Built.Size()}
+		}
+	}
+	var tags *pipeline.TagsError
+	if errors.As(err, &tags) {
+		for _, img := range r.plan.Images {
+			for _, t := range img.Tags {
+				if name := img.Repository + ":" + t; slices.Contains(tags.Moved, name) {
+					out[img.Name()] = progress.Result{Image: name}
+				}
+			}
+		}
+	}
+	return out
 }
 
 // facts is what a diagnosis should know of this process.
@@ -126,9 +212,9 @@ type execution struct {
 	source  pipeline.Source
 	out     bytes.Buffer // for standard output, when the display has ended
 
-	exports    exports
-	after      []string                   // lines for the end of the log
-	registered map[string]progress.Result // by the image's name
+	exports exports
+	after   []string          // lines for the end of the log
+	pushed  []pipeline.Pushed // what is in the registry under its tags
 }
 
 func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
@@ -167,11 +253,7 @@ func (r *execution) aws() error {
 		}
 		return err
 	}
-	pushed, err := pipeline.Run(r.app.ctx, r.plan, deps, r.options())
-	if err != nil {
-		return err
-	}
-	return r.results(pushed)
+	return r.results(pipeline.Run(r.app.ctx, r.plan, deps, r.options()))
 }
 
 // local does the same against a registry on loopback.
@@ -183,22 +265,23 @@ func (r *execution) local() error {
 	defer stop()
 	creds := func(ctx context.Context) (*pipeline.Credentials, error) { return r.source.WithoutAWS(ctx, host) }
 	pushed, err := pipeline.Run(r.app.ctx, r.plan, r.deps(creds), r.options())
-	if err != nil {
-		return err
+	if err == nil {
+		r.display.Note("", "the images are kept in "+localFolder(r.plan.Directory)+"; ecsbuild serve lets docker pull them")
 	}
-	r.display.Note("", "the images are kept in "+localFolder(r.plan.Directory)+"; ecsbuild serve lets docker pull them")
-	return r.results(pushed)
+	return r.results(pushed, err)
 }
 
 func localFolder(dir string) string { return filepath.Join(dir, ".ecsbuild") }
 
 // results writes one line an image, NAME, a tab, REPOSITORY:TAG@DIGEST, and
 // what else was asked for.
-func (r *execution) results(pushed []pipeline.Pushed) error {
-	r.registered = map[string]progress.Result{}
+func (r *execution) results(pushed []pipeline.Pushed, err error) error {
+	r.pushed = pushed
+	if err != nil {
+		return err
+	}
 	for _, p := range pushed {
 		fmt.Fprintf(&r.out, "%s\t%s@%s\n", p.Image.Name(), p.URI(false), p.Built.Root().Digest)
-		r.registered[p.Image.Name()] = progress.Result{Image: p.URI(false), Digest: p.Built.Root().Digest.String(), Size: p.Built.Size()}
 	}
 	pin := r.options().Pin
 	if err := r.exports.write(pushed, pin); err != nil {

@@ -101,7 +101,7 @@ func (f Facts) one(err error) Finding {
 		unreachable *engine.UnreachableError
 		unsupported *engine.UnsupportedError
 		build       *engine.BuildError
-		defs        *pipeline.DefinitionsError
+		file        *pipeline.FileError
 		tags        *pipeline.TagsError
 		hub         *registry.HubRefusedError
 		taken       *registry.TakenError
@@ -134,10 +134,10 @@ func (f Facts) one(err error) Finding {
 		return f.build(build)
 	case errors.As(err, &unreachable):
 		return f.unreachable(unreachable)
-	case errors.As(err, &defs) && defs.Removing:
-		return Finding{What: "cannot take away the definitions of an earlier run, " + defs.File, Why: plain(defs.Err), Do: []string{"remove it; nothing has been built yet"}, Exit: ExitOther}
-	case errors.As(err, &defs):
-		return Finding{What: "cannot write " + defs.File, Why: plain(defs.Err), Do: []string{"every image is in the registry; make the folder writable and run again"}, Exit: ExitOther}
+	case errors.As(err, &file) && file.Early:
+		return Finding{What: "cannot write " + file.File, Why: plain(file.Err), Do: []string{"nothing has been built yet: make the folder writable, or name another file"}, Exit: ExitOther}
+	case errors.As(err, &file):
+		return Finding{What: "cannot write " + file.File, Why: plain(file.Err), Do: []string{"every image is in the registry under its tags; see to it that this can be written, and run again"}, Exit: ExitOther}
 	case errors.Is(err, context.DeadlineExceeded):
 		return Finding{What: "the run took too long", Why: plain(err), Exit: ExitUnreachable}
 	}
@@ -159,9 +159,9 @@ func configuration(e *plan.Error) Finding {
 		what = e.Place + ": " + what
 	}
 	found := Finding{What: what, Why: e.Why, Exit: ExitConfig}
-	if file, rest, ok := strings.Cut(e.Place, ":"); ok { // FILE:LINE:COLUMN
+	if found.File = e.File; e.File != "" {
+		_, rest, _ := strings.Cut(e.Place, ":") // FILE:LINE:COLUMN
 		line, _, _ := strings.Cut(rest, ":")
-		found.File = file
 		found.Line, _ = strconv.Atoi(line)
 	}
 	if e.Fix != "" {

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // MaxSize is what the ECS deploy action accepts, in bytes (100 KB).
@@ -80,10 +81,33 @@ func Write(path string, data []byte) (err error) {
 	return os.Rename(f.Name(), path)
 }
 
+// Try makes sure that Write will find a place for path, and leaves nothing.
+func Try(path string) error {
+	dir := filepath.Dir(path)
+	for { // those above it Write will make
+		st, err := os.Stat(dir)
+		if err == nil && !st.IsDir() {
+			return fmt.Errorf("%s is no folder", dir)
+		}
+		if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	f, err := os.CreateTemp(dir, ".ecsbuild-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
 // Remove takes a file of an earlier run away; none there is fine.
 func Remove(path string) error {
 	if st, err := os.Lstat(path); err == nil && st.IsDir() {
 		return fmt.Errorf("%s is a folder", path)
+	}
+	if strings.HasPrefix(path, "/dev/") {
+		return fmt.Errorf("%s is no file that a run could leave", path)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

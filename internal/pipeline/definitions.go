@@ -8,26 +8,39 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// DefinitionsError is a definitions file that could not be written or removed.
-type DefinitionsError struct {
-	File     string
-	Removing bool // the file of an earlier run, before anything is built
-	Err      error
+// FileError is a file of the run that cannot be written: the definitions, or
+// what else was asked for.
+type FileError struct {
+	File  string
+	Early bool // found before anything was built; else the tags have moved
+	Err   error
 }
 
-func (e *DefinitionsError) Error() string { return e.File + ": " + e.Err.Error() }
+func (e *FileError) Error() string { return e.File + ": " + e.Err.Error() }
 
-func (e *DefinitionsError) Unwrap() error { return e.Err }
+func (e *FileError) Unwrap() error { return e.Err }
 
-// RemoveOld takes the files of an earlier run away, so that a failed one
-// leaves none.
-func RemoveOld(p *plan.Plan) error {
-	for _, d := range p.Definitions {
-		if err := imagedef.Remove(d.File); err != nil {
-			return &DefinitionsError{File: d.File, Removing: true, Err: err}
+// Clear takes files of an earlier run away, so that a failed one leaves none,
+// and makes sure of the place for new ones. All are taken away whatever becomes
+// of one; the error is a *FileError.
+func Clear(files ...string) (err error) {
+	for _, f := range files {
+		ferr, rerr := imagedef.Try(f), imagedef.Remove(f)
+		if ferr == nil {
+			ferr = rerr
+		}
+		if ferr != nil && err == nil {
+			err = &FileError{File: f, Early: true, Err: ferr}
 		}
 	}
-	return nil
+	return err
+}
+
+// removeWritten takes back what a run has written that then failed.
+func removeWritten(p *plan.Plan) {
+	for _, d := range p.Definitions {
+		_ = imagedef.Remove(d.File)
+	}
 }
 
 // Definitions gives the content of each file of the plan. An image-detail file
@@ -53,7 +66,7 @@ func Definitions(p *plan.Plan, pushed []Pushed, pin bool) ([][]byte, error) {
 			data, err = imagedef.Encode(defs)
 		}
 		if err != nil {
-			return nil, &DefinitionsError{File: d.File, Err: err}
+			return nil, &FileError{File: d.File, Err: err}
 		}
 		out = append(out, data)
 	}
@@ -67,8 +80,8 @@ func writeDefinitions(p *plan.Plan, pushed []Pushed, pin bool) error {
 	}
 	for i, d := range p.Definitions {
 		if err := imagedef.Write(d.File, contents[i]); err != nil {
-			_ = RemoveOld(p) // all of them or none
-			return &DefinitionsError{File: d.File, Err: err}
+			removeWritten(p) // all of them or none
+			return &FileError{File: d.File, Err: err}
 		}
 	}
 	return nil
@@ -82,7 +95,7 @@ func checkSize(p *plan.Plan, pushed []Pushed, pin bool) error {
 		img.Built = &engine.Built{Manifests: []engine.Manifest{{Digest: digest}}}
 		trial[i] = img
 	}
-	var e *DefinitionsError
+	var e *FileError
 	if _, err := Definitions(p, trial, pin); errors.As(err, &e) {
 		return &plan.Error{What: e.File + " is too large", Why: e.Err.Error()}
 	}

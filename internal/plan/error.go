@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 )
 
@@ -9,6 +11,7 @@ import (
 // All of them end a run with exit code 2.
 type Error struct {
 	Place string // "ecsbuild.yml:3:5", or "" where there is no line to name
+	File  string // that Place is in, absolute; "" for none
 	What  string
 	Why   string
 	Fix   string
@@ -53,6 +56,21 @@ func (e Errors) orNil() error {
 		return nil
 	}
 	return e
+}
+
+// inFile says which file the places in it belong to.
+func inFile(err error, path string) {
+	var all Errors
+	var one *Error
+	switch {
+	case path == "":
+	case errors.As(err, &all):
+		for _, e := range all {
+			inFile(e, path)
+		}
+	case errors.As(err, &one) && strings.HasPrefix(one.Place, filepath.Base(path)):
+		one.File = path
+	}
 }
 
 // Closest gives the candidate that a typo most likely stood for, or "".

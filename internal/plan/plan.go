@@ -173,7 +173,7 @@ func Load(o Options) (*Plan, error) {
 	if err == nil {
 		return p, nil
 	}
-	left := &Plan{Definitions: []Definitions{{File: filepath.Join(o.Directory, DefaultFile)}}}
+	left := &Plan{Directory: o.Directory, Definitions: []Definitions{{File: filepath.Join(o.Directory, DefaultFile)}}}
 	if o.Output != "" {
 		left.Definitions[0].File = o.Output
 		if !filepath.IsAbs(o.Output) {
@@ -186,7 +186,9 @@ func Load(o Options) (*Plan, error) {
 	return left, err
 }
 
-func load(o Options) (*Plan, error) {
+func load(o Options) (_ *Plan, err error) {
+	var file string
+	defer func() { inFile(err, file) }()
 	dir, err := filepath.Abs(o.Directory)
 	if err != nil {
 		return nil, &Error{What: "cannot resolve the directory " + o.Directory, Why: err.Error()}
@@ -200,7 +202,7 @@ func load(o Options) (*Plan, error) {
 	if name, data, err := findFile(dir, o.File); err != nil {
 		return nil, err
 	} else if name != "" {
-		p.File = name
+		p.File, file = name, name
 		if cfg, err = parse(name, data, env.lookup); err != nil {
 			return nil, err
 		}

@@ -2,7 +2,7 @@ package progress
 
 import (
 	"fmt"
-	"io"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -16,19 +16,35 @@ import (
 // https://docs.github.com/actions/reference/workflow-commands-for-github-actions
 type github struct {
 	*plain
-	shown map[string]bool
+	shown       map[string]bool
+	dockerfiles map[string]string
 }
 
-func newGitHub(w io.Writer, images []string) *github {
-	return &github{plain: newPlain(w, images), shown: map[string]bool{}}
+func newGitHub(out Output, images []string) *github {
+	g := &github{plain: newPlain(out.W, images), shown: map[string]bool{}, dockerfiles: out.Dockerfiles}
+	g.text = inline
+	return g
 }
+
+// Inert makes a line fit for the log of a job of GitHub Actions: whatever a
+// build says, it is no command to the runner, which looks for one where a line
+// begins, and, in its old form, anywhere.
+func Inert(s string) string {
+	if s = inline(s); strings.HasPrefix(strings.TrimSpace(s), "::") {
+		return strings.Replace(s, "::", ": :", 1)
+	}
+	return s
+}
+
+// inline is Inert for what does not begin the line.
+func inline(s string) string { return strings.ReplaceAll(clean(s), "##[", "## [") }
 
 func (g *github) draw(r *Run, e event) {
 	if e.state != "" {
 		g.group(r, e.image)
 	}
-	if strings.HasPrefix(e.note, "warning: ") {
-		_, _ = fmt.Fprintln(g.w, Annotation("warning", Place{}, title(e.image), strings.TrimPrefix(e.note, "warning: ")))
+	if text, ok := strings.CutPrefix(e.note, warned); ok {
+		_, _ = fmt.Fprintln(g.w, Annotation("warning", Place{}, title(e.image), text))
 		g.wrote = time.Now()
 		return
 	}
@@ -38,16 +54,11 @@ func (g *github) draw(r *Run, e event) {
 	if e.status == nil {
 		return
 	}
-	for _, v := range e.status.Vertexes {
-		g.vertex(e.image, v)
-	}
-	for _, l := range e.status.Logs {
-		for _, text := range g.step(l.Vertex).lines(l.Data) {
-			g.log(e.image).add("  " + text)
-		}
-	}
+	g.status(r, e, false)
 	for _, w := range e.status.Warnings {
-		_, _ = fmt.Fprintln(g.w, Annotation("warning", warningPlace(w), title(e.image), string(w.Short)))
+		if r.mine(e.image, w.Vertex) {
+			_, _ = fmt.Fprintln(g.w, Annotation("warning", g.place(e.image, w), title(e.image), string(w.Short)))
+		}
 	}
 }
 
@@ -58,9 +69,13 @@ func title(image string) string {
 	return "ecsbuild: " + image
 }
 
-func warningPlace(w *bkclient.VertexWarning) (p Place) {
+// place finds the Dockerfile, which BuildKit knows without its folder.
+func (g *github) place(image string, w *bkclient.VertexWarning) (p Place) {
 	if w.SourceInfo != nil && len(w.Range) > 0 && w.Range[0].Start != nil {
 		p = Place{File: w.SourceInfo.Filename, Line: int(w.Range[0].Start.Line)}
+		if file := g.dockerfiles[image]; filepath.Base(file) == p.File {
+			p.File = file
+		}
 	}
 	return p
 }
@@ -113,7 +128,7 @@ func Annotation(kind string, p Place, title, text string) string {
 }
 
 func escapeData(s string) string {
-	return strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A").Replace(s)
+	return strings.NewReplacer("##[", "## [", "%", "%25", "\r", "%0D", "\n", "%0A").Replace(s)
 }
 
 func escapeProperty(s string) string {

@@ -1,56 +1,86 @@
 package progress
 
 import (
-	"bytes"
 	"encoding/json"
 	"io"
+	"strings"
 	"time"
 
+	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
 )
 
 // A Line is one event of --progress json. Fields that do not apply are absent.
 type Line struct {
 	Time    time.Time `json:"time"`
-	Type    string    `json:"type"`            // "note", "image", "step", "output", "warning", "prepare", "look", "push", "upload", "tags" or "end"
+	Type    string    `json:"type"`            // "note", "warning", "image", "step", "output", "prepare", "look", "push", "upload", "tags", "error" or "end"
 	Image   string    `json:"image,omitempty"` // absent for the run as a whole
 	Step    string    `json:"step,omitempty"`  // the step's name; of an upload the digest, where it is known
 	Status  string    `json:"status,omitempty"`
 	Seconds float64   `json:"seconds,omitempty"`
 	Bytes   int64     `json:"bytes,omitempty"` // of an upload that has ended
 	Text    string    `json:"text,omitempty"`
+
+	// Of an error.
+	Why    string   `json:"why,omitempty"`
+	Detail []string `json:"detail,omitempty"` // the Dockerfile around it, and the end of the output
+	Do     []string `json:"do,omitempty"`     // what to do; lines that begin with a space are to be pasted
+	File   string   `json:"file,omitempty"`
+	Number int      `json:"line,omitempty"` // in File, from 1
+}
+
+// WriteLine writes a line of --progress json.
+func WriteLine(w io.Writer, l Line) {
+	if l.Time.IsZero() {
+		l.Time = time.Now()
+	}
+	l.Time = l.Time.UTC()
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(l)
+}
+
+// End is the last line, of a display that has been closed; nil for one that
+// never began.
+func (p *Display) End() Line {
+	l := Line{Type: "end"}
+	if p != nil {
+		l.Time, l.Seconds, l.Bytes = p.run.ended, p.run.ended.Sub(p.run.began).Seconds(), p.run.sent()
+	}
+	return l
 }
 
 type jsonLines struct {
-	enc   *json.Encoder
-	names map[digest.Digest]string
-	state map[digest.Digest]string
+	w      io.Writer
+	output pieces
+	names  map[digest.Digest]string
+	state  map[digest.Digest]string
 
 	started map[digest.Digest]bool
 }
 
 func newJSON(w io.Writer) *jsonLines {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return &jsonLines{enc: enc, names: map[digest.Digest]string{}, state: map[digest.Digest]string{}, started: map[digest.Digest]bool{}}
+	return &jsonLines{w: w, output: pieces{}, names: map[digest.Digest]string{}, state: map[digest.Digest]string{}, started: map[digest.Digest]bool{}}
 }
 
 // lookup is how long BuildKit may look for a step's result before it begins the
 // step itself, which then ends a second time.
 const lookup = time.Millisecond
 
-func (j *jsonLines) draw(_ *Run, e event) {
+func (j *jsonLines) draw(r *Run, e event) {
 	emit := func(l Line) {
 		l.Image = e.image
 		if l.Time.IsZero() {
 			l.Time = e.at
 		}
-		l.Time = l.Time.UTC()
-		_ = j.enc.Encode(l)
+		WriteLine(j.w, l)
 	}
+	text, warning := strings.CutPrefix(e.note, warned)
 	switch {
 	case e.state != "":
 		emit(Line{Type: "image", Status: e.state, Text: e.note})
+	case warning:
+		emit(Line{Type: "warning", Text: text})
 	case e.note != "":
 		emit(Line{Type: "note", Text: e.note})
 	case e.began != nil:
@@ -62,48 +92,72 @@ func (j *jsonLines) draw(_ *Run, e event) {
 			l.Status = "failed"
 		}
 		emit(l)
+	case e.status != nil:
+		j.status(r, e, emit)
 	}
-	if e.status == nil {
-		return
-	}
+}
+
+// status tells of the steps that began, what they said, and those that ended.
+func (j *jsonLines) status(r *Run, e event, emit func(Line)) {
+	ended := func(v *bkclient.Vertex) bool { return v.Completed != nil }
 	for _, v := range e.status.Vertexes {
 		j.names[v.Digest] = v.Name
-		l := Line{Type: "step", Step: v.Name}
-		switch {
-		case v.Error != "" && v.Completed != nil:
-			l.Status, l.Text, l.Time = "failed", v.Error, *v.Completed
-		case v.Cached && v.Completed != nil:
-			l.Status, l.Time = "cached", *v.Completed
-		case v.Completed != nil && v.Started != nil:
-			l.Status, l.Time, l.Seconds = "done", *v.Completed, v.Completed.Sub(*v.Started).Seconds()
-		case v.Started != nil:
-			l.Status, l.Time = "started", *v.Started
+		if r.mine(e.image, v.Digest) && !ended(v) {
+			j.step(v, emit)
 		}
-		// A step whose result was looked for and not found is started anew: it
-		// is told to start once.
-		if l.Status == "done" && internal(v.Name) && v.Completed.Sub(*v.Started) < lookup {
-			continue
-		}
-		if l.Status == "" || l.Status == j.state[v.Digest] || l.Status == "started" && j.started[v.Digest] {
-			continue
-		}
-		j.state[v.Digest] = l.Status
-		j.started[v.Digest] = j.started[v.Digest] || l.Status == "started"
-		emit(l)
 	}
 	for _, l := range e.status.Logs {
-		for _, text := range bytes.Split(bytes.TrimSuffix(l.Data, []byte("\n")), []byte("\n")) {
-			emit(Line{Type: "output", Step: j.names[l.Vertex], Text: string(text), Time: l.Timestamp})
+		if !r.mine(e.image, l.Vertex) {
+			continue
+		}
+		for _, text := range j.output.lines(e.image, l) {
+			emit(Line{Type: "output", Step: j.names[l.Vertex], Text: text, Time: l.Timestamp})
 		}
 	}
-	for _, w := range e.status.Warnings {
-		emit(Line{Type: "warning", Step: j.names[w.Vertex], Text: string(w.Short)})
+	for _, v := range e.status.Vertexes {
+		if !r.mine(e.image, v.Digest) || !ended(v) {
+			continue
+		}
+		if text, ok := j.output.rest(e.image, v.Digest); ok {
+			emit(Line{Type: "output", Step: v.Name, Text: text, Time: *v.Completed})
+		}
+		j.step(v, emit)
 	}
+	for _, w := range e.status.Warnings {
+		if r.mine(e.image, w.Vertex) {
+			emit(Line{Type: "warning", Step: j.names[w.Vertex], Text: string(w.Short)})
+		}
+	}
+}
+
+func (j *jsonLines) step(v *bkclient.Vertex, emit func(Line)) {
+	l := Line{Type: "step", Step: v.Name}
+	switch {
+	case v.Error != "" && v.Completed != nil:
+		l.Status, l.Text, l.Time = "failed", v.Error, *v.Completed
+		if strings.Contains(v.Error, "context canceled") {
+			l.Status, l.Text = Stopped, ""
+		}
+	case v.Cached && v.Completed != nil:
+		l.Status, l.Time = "cached", *v.Completed
+	case v.Completed != nil && v.Started != nil:
+		l.Status, l.Time, l.Seconds = "done", *v.Completed, v.Completed.Sub(*v.Started).Seconds()
+	case v.Started != nil:
+		l.Status, l.Time = "started", *v.Started
+	}
+	// A step whose result was looked for and not found is started anew: it is
+	// told to start once.
+	if l.Status == "done" && internal(v.Name) && v.Completed.Sub(*v.Started) < lookup {
+		return
+	}
+	if l.Status == "" || l.Status == j.state[v.Digest] || l.Status == "started" && j.started[v.Digest] {
+		return
+	}
+	j.state[v.Digest] = l.Status
+	j.started[v.Digest] = j.started[v.Digest] || l.Status == "started"
+	emit(l)
 }
 
 func (j *jsonLines) tick(*Run, time.Time) {}
 
-// close ends the stream with the whole run.
-func (j *jsonLines) close(r *Run) {
-	_ = j.enc.Encode(Line{Time: r.ended.UTC(), Type: "end", Seconds: r.ended.Sub(r.began).Seconds(), Bytes: r.sent()})
-}
+func (j *jsonLines) close(*Run) {} // the caller knows how the run ended

@@ -1,7 +1,6 @@
 package progress
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -15,24 +14,22 @@ import (
 // plain writes a log: one line an event, the image's name before each, no
 // control characters.
 type plain struct {
-	w     io.Writer
-	width int
-	steps map[digest.Digest]*step
-	logs  map[string]*imageLog
-	wrote time.Time // when anything was written last
+	w      io.Writer
+	width  int
+	text   func(string) string // makes it fit for the log
+	steps  map[piece]*step
+	output pieces
+	logs   map[string]*imageLog
+	wrote  time.Time // when anything was written last
 }
 
-type step struct {
-	name          string
-	started, done bool
-	partial       []byte // of an output line
-}
+type step struct{ started, done bool }
 
 // silence is how long a log may say nothing while a run goes on.
 const silence = 30 * time.Second
 
 func newPlain(w io.Writer, images []string) *plain {
-	p := &plain{w: w, width: len("ecsbuild"), steps: map[digest.Digest]*step{}, logs: map[string]*imageLog{}, wrote: time.Now()}
+	p := &plain{w: w, width: len("ecsbuild"), text: clean, steps: map[piece]*step{}, output: pieces{}, logs: map[string]*imageLog{}, wrote: time.Now()}
 	for _, n := range images {
 		p.width = max(p.width, len(n))
 	}
@@ -43,7 +40,7 @@ func (p *plain) line(image, text string) {
 	if image == "" {
 		image = "ecsbuild"
 	}
-	_, _ = fmt.Fprintf(p.w, "%-*s | %s\n", p.width, image, clean(text))
+	_, _ = fmt.Fprintf(p.w, "%-*s | %s\n", p.width, image, p.text(text))
 	p.wrote = time.Now()
 }
 
@@ -60,23 +57,53 @@ func (p *plain) log(image string) *imageLog {
 	return p.logs[image]
 }
 
-func (p *plain) draw(_ *Run, e event) {
+func (p *plain) draw(r *Run, e event) {
 	if e.note != "" && e.state != Failed {
 		p.say(e.image, e.note)
 	}
 	if e.status == nil {
 		return
 	}
-	for _, v := range e.status.Vertexes {
-		p.vertex(e.image, v)
-	}
-	for _, l := range e.status.Logs {
-		for _, text := range p.step(l.Vertex).lines(l.Data) {
-			p.say(e.image, "  "+text)
+	p.status(r, e, true)
+	for _, w := range e.status.Warnings {
+		if r.mine(e.image, w.Vertex) {
+			p.say(e.image, warned+string(w.Short))
 		}
 	}
-	for _, w := range e.status.Warnings {
-		p.say(e.image, "warning: "+string(w.Short))
+}
+
+// status writes the steps that began, what they said, if output is wanted, and
+// those that ended. What another image shows goes into this one's log alone.
+func (p *plain) status(r *Run, e event, output bool) {
+	put := func(d digest.Digest, text string, show bool) {
+		if show && r.mine(e.image, d) {
+			p.line(e.image, text)
+		}
+		p.log(e.image).add(text)
+	}
+	for _, v := range e.status.Vertexes {
+		if s := p.step(e.image, v.Digest); v.Started != nil && !s.started && !v.Cached && !internal(v.Name) {
+			s.started = true
+			put(v.Digest, v.Name, true)
+		}
+	}
+	for _, l := range e.status.Logs {
+		for _, text := range p.output.lines(e.image, l) {
+			put(l.Vertex, "  "+text, output)
+		}
+	}
+	for _, v := range e.status.Vertexes {
+		s := p.step(e.image, v.Digest)
+		if v.Completed == nil || s.done || internal(v.Name) && v.Error == "" {
+			continue
+		}
+		s.done = true
+		if text, ok := p.output.rest(e.image, v.Digest); ok {
+			put(v.Digest, "  "+text, output)
+		}
+		if text := outcome(v); text != "" {
+			put(v.Digest, v.Name+": "+text, true)
+		}
 	}
 }
 
@@ -85,10 +112,15 @@ func (p *plain) tick(r *Run, now time.Time) {
 	if now.Sub(p.wrote) < silence {
 		return
 	}
-	for _, i := range r.images {
+	passed, said := "still at it after "+seconds(now.Sub(r.began)), false
+	for _, i := range append([]*image{r.image("")}, r.images...) {
 		if len(i.active) > 0 {
-			p.line(i.name, fmt.Sprintf("still at it after %s: %s", seconds(now.Sub(r.began)), activity(r, i, now)))
+			p.line(i.name, passed+": "+activity(r, i, now))
+			said = true
 		}
+	}
+	if !said {
+		p.line("", passed)
 	}
 	p.wrote = now
 }
@@ -133,46 +165,12 @@ func (l *imageLog) all() []string {
 	return append([]string{fmt.Sprintf("… %d lines before", l.lost)}, l.lines...)
 }
 
-func (p *plain) step(d digest.Digest) *step {
-	s := p.steps[d]
-	if s == nil {
-		s = &step{}
-		p.steps[d] = s
+func (p *plain) step(image string, d digest.Digest) *step {
+	key := piece{image, d}
+	if p.steps[key] == nil {
+		p.steps[key] = &step{}
 	}
-	return s
-}
-
-// lines gives the whole lines of a step's output, and keeps what is left.
-func (s *step) lines(data []byte) (out []string) {
-	lines := bytes.Split(append(s.partial, data...), []byte("\n"))
-	s.partial = bytes.Clone(lines[len(lines)-1])
-	for _, text := range lines[:len(lines)-1] {
-		out = append(out, string(text))
-	}
-	return out
-}
-
-func (p *plain) vertex(image string, v *bkclient.Vertex) {
-	s := p.step(v.Digest)
-	s.name = v.Name
-	if internal(v.Name) && v.Error == "" || s.done {
-		return
-	}
-	if v.Started != nil && !s.started && !v.Cached {
-		s.started = true
-		p.say(image, v.Name)
-	}
-	if v.Completed == nil {
-		return
-	}
-	s.done = true
-	if len(s.partial) > 0 {
-		p.say(image, "  "+string(s.partial))
-		s.partial = nil
-	}
-	if text := outcome(v); text != "" {
-		p.say(image, v.Name+": "+text)
-	}
+	return p.steps[key]
 }
 
 // outcome says how a step ended, "" for one that is not worth a line.
@@ -191,6 +189,9 @@ func outcome(v *bkclient.Vertex) string {
 	}
 	return ""
 }
+
+// Clean makes a line fit for a log: see clean.
+func Clean(s string) string { return clean(s) }
 
 // clean takes out what would move a terminal's cursor: a carriage return
 // keeps what follows it, escape sequences and control characters go.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	bkclient "github.com/moby/buildkit/client"
-	"github.com/opencontainers/go-digest"
 )
 
 // Mode is how a run is shown.
@@ -54,6 +53,8 @@ type Output struct {
 	Terminal bool
 	Colors   bool
 	GitHub   bool // a job of GitHub Actions
+
+	Dockerfiles map[string]string // of each image, as annotations name them
 }
 
 // Display shows one run. Its methods may be called from any goroutine.
@@ -64,7 +65,6 @@ type Display struct {
 
 	mu     sync.Mutex
 	closed bool
-	owner  map[digest.Digest]string // whose step it is, where images share it
 }
 
 // New starts a display for images of the given names.
@@ -91,13 +91,13 @@ func New(mode Mode, out Output, images []string) (*Display, error) {
 	case Plain:
 		d = newPlain(out.W, images)
 	case GitHub:
-		d = newGitHub(out.W, images)
+		d = newGitHub(out, images)
 	case Quiet:
 		d = quiet{out.W}
 	case JSON:
 		d = newJSON(out.W)
 	}
-	p := &Display{events: make(chan event, 64), done: make(chan struct{}), owner: map[digest.Digest]string{}, run: newRun(images, time.Now())}
+	p := &Display{events: make(chan event, 64), done: make(chan struct{}), run: newRun(images, time.Now())}
 	go p.draw(d, every)
 	return p, nil
 }
@@ -159,39 +159,9 @@ func (p *Display) Begin(image, kind, name string, size int64) *Span {
 	return s
 }
 
-// Status takes BuildKit's news of one image's build. Images with a common base
-// share steps; those are shown once, under the image that came first.
+// Status takes BuildKit's news of one image's build.
 func (p *Display) Status(image string, s *bkclient.SolveStatus) {
-	p.mu.Lock()
-	mine := func(d digest.Digest) bool {
-		if _, ok := p.owner[d]; !ok {
-			p.owner[d] = image
-		}
-		return p.owner[d] == image
-	}
-	out := &bkclient.SolveStatus{}
-	for _, v := range s.Vertexes {
-		if mine(v.Digest) {
-			out.Vertexes = append(out.Vertexes, v)
-		}
-	}
-	for _, v := range s.Statuses {
-		if mine(v.Vertex) {
-			out.Statuses = append(out.Statuses, v)
-		}
-	}
-	for _, v := range s.Logs {
-		if mine(v.Vertex) {
-			out.Logs = append(out.Logs, v)
-		}
-	}
-	for _, v := range s.Warnings {
-		if mine(v.Vertex) {
-			out.Warnings = append(out.Warnings, v)
-		}
-	}
-	p.mu.Unlock()
-	p.send(event{image: image, status: out})
+	p.send(event{image: image, status: s})
 }
 
 // Summary is the last line of a run that went well: what it sent, and where its
@@ -219,13 +189,35 @@ func seconds(d time.Duration) string {
 // quiet shows warnings alone.
 type quiet struct{ w io.Writer }
 
-func (q quiet) draw(_ *Run, e event) {
-	if strings.HasPrefix(e.note, "warning: ") {
-		_, _ = fmt.Fprintln(q.w, "ecsbuild: "+e.note)
+func (q quiet) draw(r *Run, e event) {
+	for _, text := range warnings(r, e) {
+		_, _ = fmt.Fprintln(q.w, "ecsbuild: "+clean(text))
 	}
 }
 func (quiet) tick(*Run, time.Time) {}
 func (quiet) close(*Run)           {}
+
+// warnings are those of an event: a note that says so, and BuildKit's of a Dockerfile.
+func warnings(r *Run, e event) (out []string) {
+	prefix := ""
+	if e.image != "" {
+		prefix = e.image + ": "
+	}
+	if strings.HasPrefix(e.note, warned) {
+		out = append(out, prefix+e.note)
+	}
+	if e.status != nil {
+		for _, w := range e.status.Warnings {
+			if r.mine(e.image, w.Vertex) {
+				out = append(out, prefix+warned+string(w.Short))
+			}
+		}
+	}
+	return out
+}
+
+// warned is how a note begins that is a warning.
+const warned = "warning: "
 
 // internal says whether a step is BuildKit's housekeeping.
 func internal(name string) bool { return strings.HasPrefix(name, "[internal] ") }

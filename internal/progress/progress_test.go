@@ -68,12 +68,55 @@ func TestJSONLines(t *testing.T) {
 	var out bytes.Buffer
 	d, _ := New(JSON, Output{W: &out}, nil)
 	now := time.Unix(1700000000, 0)
-	v := &bkclient.Vertex{Digest: digest.FromString("x"), Name: "[1/1] COPY . /", Started: &now}
-	d.Status("app", &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{v}})
-	d.Status("app", &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{v}})
+	end := now.Add(time.Second)
+	v := func(name, failure string, completed *time.Time) *bkclient.SolveStatus {
+		return &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{{Digest: digest.FromString(name), Name: name, Started: &now, Completed: completed, Error: failure}}}
+	}
+	log := func(name, text string) *bkclient.SolveStatus {
+		return &bkclient.SolveStatus{Logs: []*bkclient.VertexLog{{Vertex: digest.FromString(name), Data: []byte(text), Timestamp: now}}}
+	}
+	d.Note("", "warning: one")
+	d.Status("app", v("[1/1] COPY . /", "", nil))
+	d.Status("app", v("[1/1] COPY . /", "", nil))
+	d.Status("app", log("[1/1] COPY . /", "in two pi"))
+	d.Status("app", log("[1/1] COPY . /", "eces\nno newline"))
+	last := v("[1/1] COPY . /", "", &end)
+	last.Logs = log("[1/1] COPY . /", " at the end").Logs
+	d.Status("app", last)
+	d.Status("app", v("[2/2] RUN make", "process was context canceled", &end))
 	d.Close()
-	want := `{"time":"2023-11-14T22:13:20Z","type":"step","image":"app","step":"[1/1] COPY . /","status":"started"}`
-	if got, end, _ := strings.Cut(out.String(), "\n"); got != want || !strings.Contains(end, `"type":"end"`) {
-		t.Errorf("got %s", out.String())
+	var got strings.Builder
+	for line := range strings.Lines(out.String()) {
+		_, rest, _ := strings.Cut(line, `"type":`)
+		got.WriteString(rest)
+	}
+	want := `"warning","text":"one"}
+"step","image":"app","step":"[1/1] COPY . /","status":"started"}
+"output","image":"app","step":"[1/1] COPY . /","text":"in two pieces"}
+"output","image":"app","step":"[1/1] COPY . /","text":"no newline at the end"}
+"step","image":"app","step":"[1/1] COPY . /","status":"done","seconds":1}
+"step","image":"app","step":"[2/2] RUN make","status":"stopped"}
+`
+	if got.String() != want {
+		t.Errorf("got %s", got.String())
+	}
+	if e := d.End(); e.Type != "end" || e.Seconds <= 0 || (*Display)(nil).End().Type != "end" {
+		t.Errorf("the end is %+v", e)
+	}
+}
+
+// TestInert has lines that would command the runner of GitHub Actions.
+func TestInert(t *testing.T) {
+	for text, want := range map[string]string{
+		"plain :: text":         "plain :: text",
+		"::error::x":            ": :error::x",
+		"  ::add-mask::x":       "  : :add-mask::x",
+		"x ##[add-mask]y":       "x ## [add-mask]y",
+		"a\r::stop-commands::b": ": :stop-commands::b",
+		"\x1b[31m::error::x":    ": :error::x",
+	} {
+		if got := Inert(text); got != want {
+			t.Errorf("%q is %q, want %q", text, got, want)
+		}
 	}
 }

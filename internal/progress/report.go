@@ -78,6 +78,9 @@ func (p *Display) Report(results map[string]Result, failure string) Report {
 	for _, i := range r.images {
 		res := results[i.name]
 		img := ReportImage{Name: i.name, Status: i.state, Text: clean(i.text), Image: res.Image, Digest: res.Digest, Size: res.Size, Sent: i.sent, Steps: 0}
+		if failure != "" && (i.state == Waiting || i.state == Building) {
+			img.Status, img.Text = Stopped, map[string]string{Waiting: "was not begun"}[i.state]
+		}
 		if !i.ended.IsZero() {
 			img.Seconds = r.since(i.ended)
 		}
@@ -152,7 +155,10 @@ func (r Report) changed(i ReportImage) string {
 	case i.Status == Reused:
 		return "not built: unchanged"
 	case i.Status == Done && r.Status != "done":
-		return "built; no tag was moved"
+		if i.Image == "" {
+			return "built; no tag was moved"
+		}
+		return "built, and its tag has moved"
 	case i.Status == Done:
 		text := fmt.Sprintf("%d of %d steps cached", i.Cached, i.Steps)
 		if i.Size > 0 {
@@ -173,6 +179,9 @@ func (r Report) Markdown(w io.Writer) error {
 	var b strings.Builder
 	mark := map[string]string{Done: "✅", Reused: "♻️", Failed: "❌"}
 	fmt.Fprintf(&b, "### ecsbuild: %s in %s, %s sent\n\n", r.Status, seconds(duration(r.Seconds)), Bytes(r.Sent))
+	if r.Error != "" {
+		fmt.Fprintf(&b, "%s\n\n", cell(r.Error))
+	}
 	b.WriteString("| | image | digest | size | what changed | time |\n|---|---|---|--:|---|--:|\n")
 	for _, i := range r.Images {
 		size := ""

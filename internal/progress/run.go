@@ -79,22 +79,22 @@ type Run struct {
 	byName map[string]*image
 	steps  map[digest.Digest]*Span
 	pulls  map[digest.Digest]map[string]*bkclient.VertexStatus
+	output pieces
 }
 
 type image struct {
-	name    string
-	state   string
-	text    string // what was said of it last
-	output  string // the last line of a step's output
-	partial []byte
-	ended   time.Time
-	steps   []*Span
-	active  map[*Span]bool
-	sent    int64 // by uploads that have ended
+	name   string
+	state  string
+	text   string // what was said of it last
+	output string // the last line of a step's output
+	ended  time.Time
+	steps  []*Span
+	active map[*Span]bool
+	sent   int64 // by uploads that have ended
 }
 
 func newRun(names []string, now time.Time) *Run {
-	r := &Run{began: now, byName: map[string]*image{}, steps: map[digest.Digest]*Span{}, pulls: map[digest.Digest]map[string]*bkclient.VertexStatus{}}
+	r := &Run{began: now, byName: map[string]*image{}, steps: map[digest.Digest]*Span{}, pulls: map[digest.Digest]map[string]*bkclient.VertexStatus{}, output: pieces{}}
 	for _, n := range names {
 		r.image(n)
 	}
@@ -111,6 +111,37 @@ func (r *Run) image(name string) *image {
 		}
 	}
 	return i
+}
+
+// mine says whether a step is shown under an image: images with a common base
+// share steps, which are shown once, under the one that came first.
+func (r *Run) mine(image string, d digest.Digest) bool {
+	s := r.steps[d]
+	return s == nil || s.Image == image
+}
+
+// pieces are the ends of output that has no newline yet, of each image's steps.
+type pieces map[piece][]byte
+
+type piece struct {
+	image string
+	step  digest.Digest
+}
+
+// lines gives the whole lines of what has come, and keeps what is left.
+func (p pieces) lines(image string, l *bkclient.VertexLog) (out []string) {
+	key := piece{image, l.Vertex}
+	lines := strings.Split(string(p[key])+string(l.Data), "\n")
+	p[key] = []byte(lines[len(lines)-1])
+	return lines[:len(lines)-1]
+}
+
+// rest gives what is left when a step has ended.
+func (p pieces) rest(image string, d digest.Digest) (text string, ok bool) {
+	key := piece{image, d}
+	data := p[key]
+	delete(p, key)
+	return string(data), len(data) > 0
 }
 
 // take brings an event into the picture.
@@ -150,9 +181,8 @@ func (r *Run) status(img *image, e event) {
 		r.pulls[s.Vertex][s.ID] = s
 	}
 	for _, l := range e.status.Logs {
-		lines := strings.Split(string(append(img.partial, l.Data...)), "\n")
-		img.partial = []byte(lines[len(lines)-1])
-		for _, text := range lines {
+		lines := r.output.lines(e.image, l)
+		for _, text := range append(lines, string(r.output[piece{e.image, l.Vertex}])) {
 			if text = clean(text); strings.TrimSpace(text) != "" {
 				img.output = text
 			}
@@ -172,8 +202,10 @@ func (r *Run) vertex(img *image, v *bkclient.Vertex) {
 		}
 		r.steps[v.Digest] = s
 		r.spans = append(r.spans, s)
-		img.steps = append(img.steps, s)
 		s.start = *v.Started
+	}
+	if !slices.Contains(img.steps, s) {
+		img.steps = append(img.steps, s)
 	}
 	if v.Started != nil && v.Started.Before(s.start) {
 		s.start = *v.Started

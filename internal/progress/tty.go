@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 	"unicode"
@@ -41,15 +42,19 @@ func newTTY(out Output) (*tty, error) {
 }
 
 func (t *tty) draw(r *Run, e event) {
-	if e.note != "" && e.state == "" {
-		line := e.note
+	var above strings.Builder
+	for _, text := range warnings(r, e) {
+		above.WriteString(t.color(yellow, clean(text)) + "\n")
+	}
+	if e.note != "" && e.state == "" && above.Len() == 0 {
+		text := e.note
 		if e.image != "" {
-			line = e.image + ": " + line
+			text = e.image + ": " + text
 		}
-		if strings.HasPrefix(e.note, "warning: ") {
-			line = t.color(yellow, line)
-		}
-		t.show(r, clean(line)+"\n", time.Now())
+		above.WriteString(clean(text) + "\n")
+	}
+	if above.Len() > 0 {
+		t.show(r, above.String(), time.Now())
 	}
 }
 
@@ -82,7 +87,7 @@ func (t *tty) show(r *Run, above string, now time.Time) {
 	b.WriteString(strings.ReplaceAll(above, "\n", "\r\n"))
 	t.drawn = t.drawn[:0]
 	for _, l := range t.lines(r, now, width, height) {
-		text, n := l.fit(width-1, t)
+		text, n := l.fit(max(0, width-1), t)
 		t.drawn = append(t.drawn, n)
 		b.WriteString(text + "\r\n")
 	}
@@ -111,6 +116,10 @@ type line struct {
 }
 
 func (l line) fit(width int, t *tty) (text string, n int) {
+	l.left = strings.ReplaceAll(l.left, "\t", " ") // whose width depends on where it stands
+	if columns(l.right)*2 > width {
+		l.right = ""
+	}
 	right := columns(l.right)
 	room := width
 	if l.right != "" {
@@ -157,16 +166,18 @@ func columns(s string) (n int) {
 
 // wide are the characters that take two columns: East Asian ones and emoji.
 // https://www.unicode.org/reports/tr11/
-var wide = &unicode.RangeTable{
-	R16: []unicode.Range16{{Lo: 0x1100, Hi: 0x115f, Stride: 1}, {Lo: 0x2e80, Hi: 0x303e, Stride: 1}, {Lo: 0x3041, Hi: 0xa4cf, Stride: 1}, {Lo: 0xac00, Hi: 0xd7a3, Stride: 1}, {Lo: 0xf900, Hi: 0xfaff, Stride: 1}, {Lo: 0xfe30, Hi: 0xfe6f, Stride: 1}, {Lo: 0xff00, Hi: 0xff60, Stride: 1}, {Lo: 0xffe0, Hi: 0xffe6, Stride: 1}},
-	R32: []unicode.Range32{{Lo: 0x1f300, Hi: 0x1faff, Stride: 1}, {Lo: 0x20000, Hi: 0x3fffd, Stride: 1}},
-}
+var wide = [][2]rune{{0x1100, 0x115f}, {0x231a, 0x231b}, {0x23e9, 0x23ec}, {0x23f0, 0x23f0}, {0x23f3, 0x23f3}, {0x25fd, 0x25fe}, {0x2614, 0x2615}, {0x2648, 0x2653},
+	{0x267f, 0x267f}, {0x2693, 0x2693}, {0x26a1, 0x26a1}, {0x26aa, 0x26ab}, {0x26bd, 0x26be}, {0x26c4, 0x26c5}, {0x26ce, 0x26ce}, {0x26d4, 0x26d4}, {0x26ea, 0x26ea},
+	{0x26f2, 0x26f3}, {0x26f5, 0x26f5}, {0x26fa, 0x26fa}, {0x26fd, 0x26fd}, {0x2705, 0x2705}, {0x270a, 0x270b}, {0x2728, 0x2728}, {0x274c, 0x274c}, {0x274e, 0x274e},
+	{0x2753, 0x2755}, {0x2757, 0x2757}, {0x2795, 0x2797}, {0x27b0, 0x27b0}, {0x27bf, 0x27bf}, {0x2b1b, 0x2b1c}, {0x2b50, 0x2b50}, {0x2b55, 0x2b55}, {0x2e80, 0x303e},
+	{0x3041, 0xa4cf}, {0xac00, 0xd7a3}, {0xf900, 0xfaff}, {0xfe30, 0xfe6f}, {0xff00, 0xff60}, {0xffe0, 0xffe6}, {0x1f300, 0x1faff}, {0x20000, 0x3fffd}}
 
 func column(r rune) int {
+	i := sort.Search(len(wide), func(i int) bool { return r <= wide[i][1] })
 	switch {
-	case unicode.Is(wide, r):
+	case i < len(wide) && r >= wide[i][0]:
 		return 2
-	case unicode.Is(unicode.Mn, r):
+	case unicode.Is(unicode.Mn, r) || r == '\u200d' || r == '\ufe0f':
 		return 0
 	}
 	return 1
@@ -174,6 +185,10 @@ func column(r rune) int {
 
 // lines are the picture: what matters most where there is no room for all.
 func (t *tty) lines(r *Run, now time.Time, width, height int) (out []line) {
+	foot := line{left: t.foot(r), right: seconds(now.Sub(r.began))}
+	if height < 4 {
+		return []line{foot}[:min(1, height-1)] // no room for more, or for anything
+	}
 	room := max(1, height-3) // the last line, and one that the cursor is on
 	shown := slices.Clone(r.images)
 	if len(shown) > room {
@@ -200,7 +215,7 @@ func (t *tty) lines(r *Run, now time.Time, width, height int) (out []line) {
 	if left := len(r.images) - len(shown); left > 0 {
 		out = append(out, line{left: fmt.Sprintf("  … and %d more", left), faint: true})
 	}
-	return append(out, line{left: t.foot(r), right: seconds(now.Sub(r.began))})
+	return append(out, foot)
 }
 
 // rank puts what failed first, then what works, what waits, what is done.

@@ -132,7 +132,7 @@ func TestCut(t *testing.T) {
 	}{
 		{"plain", 5, "plain"}, {"plain", 4, "pla…"}, {"plain", 1, "…"}, {"plain", 0, ""}, {"", 0, ""},
 		{"日本語", 6, "日本語"}, {"日本語", 5, "日本…"}, {"日本語", 4, "日…"}, {"a日本", 3, "a…"},
-		{"✓ ▸ │ …", 7, "✓ ▸ │ …"}, {"e\u0301te\u0301", 3, "e\u0301te\u0301"}, {"🚀x", 3, "🚀x"}, {"🚀x", 2, "…"},
+		{"✓ ▸ │ …", 7, "✓ ▸ │ …"}, {"e\u0301te\u0301", 3, "e\u0301te\u0301"}, {"🚀x", 3, "🚀x"}, {"🚀x", 2, "…"}, {"✅⚡⏳", 4, "✅…"}, {"☐x", 2, "☐x"},
 	} {
 		if got := cut(tt.text, tt.width); got != tt.want || columns(got) > tt.width {
 			t.Errorf("%q in %d columns: %q, want %q", tt.text, tt.width, got, tt.want)
@@ -176,6 +176,96 @@ func TestHeartbeat(t *testing.T) {
 	if want := "app      | still at it after 31.0 s: [2/4] RUN make\n"; out.String() != want {
 		t.Errorf("got %q", out.String())
 	}
+}
+
+// TestHeartbeatOfTheRun: what belongs to no image counts as well, and nothing at all.
+func TestHeartbeatOfTheRun(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Now()
+	p, r := newPlain(&out, []string{"app"}), newRun([]string{"app"}, now)
+	tags := &Span{Kind: Tags, Name: "tags", start: now}
+	r.take(event{began: tags})
+	p.tick(r, now.Add(31*time.Second))
+	r.take(event{ended: tags})
+	p.tick(r, now.Add(62*time.Second))
+	if want := "ecsbuild | still at it after 31.0 s: tags\necsbuild | still at it after 1m02s\n"; out.String() != want {
+		t.Errorf("got %q", out.String())
+	}
+}
+
+// TestTinyTerminal draws where there is no room: no line is wider than the
+// terminal, and no more of them than it has.
+func TestTinyTerminal(t *testing.T) {
+	for width := 1; width <= 12; width++ {
+		for height := 1; height <= 5; height++ {
+			s := newScreen(width, height, "app", "nginx")
+			var out bytes.Buffer
+			s.tty.w = &out
+			s.at(time.Minute, s.step("app", "[2/4] RUN make\tall ✅", "a\tb\n", false))
+			lines := strings.Split(strings.TrimSuffix(out.String(), "\r\n"), "\r\n")
+			if i := strings.LastIndex(out.String(), "\x1b[J"); i >= 0 {
+				lines = strings.Split(strings.TrimSuffix(out.String()[i+3:], "\r\n"), "\r\n")
+			}
+			if len(lines) > height {
+				t.Errorf("%d×%d: %d lines", width, height, len(lines))
+			}
+			for _, l := range lines {
+				if columns(l) > width-1 && l != "" || strings.Contains(l, "\t") {
+					t.Errorf("%d×%d: %q", width, height, l)
+				}
+			}
+		}
+	}
+}
+
+// TestTerminalWarnings: a warning is yellow, whoever says it.
+func TestTerminalWarnings(t *testing.T) {
+	s := newScreen(80, 10, "app")
+	var out bytes.Buffer
+	s.tty.w, s.tty.colors = &out, true
+	s.at(0, event{note: "warning: one"})
+	s.at(0, event{image: "app", status: &bkclient.SolveStatus{Warnings: []*bkclient.VertexWarning{{Short: []byte("two\x1b[2J")}}}})
+	for _, want := range []string{"\x1b[33mwarning: one\x1b[0m", "\x1b[33mapp: warning: two\x1b[0m"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in %q", want, out.String())
+		}
+	}
+}
+
+// TestSharedStep: a step that images share is written once, counts for both,
+// and is in the log of whichever is blamed for it.
+func TestSharedStep(t *testing.T) {
+	play := func(mode Mode) (string, Report) {
+		var out bytes.Buffer
+		d, err := New(mode, Output{W: &out}, []string{"app", "nginx"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Unix(1700000000, 0)
+		end := now.Add(time.Second)
+		v := func(done bool) []*bkclient.Vertex {
+			v := &bkclient.Vertex{Digest: "sha256:1", Name: "[1/2] RUN make", Started: &now}
+			if done {
+				v.Completed, v.Error = &end, "exit code: 1"
+			}
+			return []*bkclient.Vertex{v}
+		}
+		for _, image := range []string{"app", "nginx"} {
+			d.Status(image, &bkclient.SolveStatus{Vertexes: v(false), Logs: []*bkclient.VertexLog{{Vertex: "sha256:1", Data: []byte("one\nlast")}}})
+		}
+		d.Status("nginx", &bkclient.SolveStatus{Vertexes: v(true)})
+		d.Image("nginx", Failed, "[1/2] RUN make")
+		d.Image("app", Stopped, "")
+		d.Close()
+		return out.String(), d.Report(nil, "it failed")
+	}
+	plain, report := play(Plain)
+	golden(t, "testdata/plain-shared.txt", plain)
+	if report.Images[0].Steps != 1 || report.Images[1].Steps != 1 || len(report.Spans) != 1 {
+		t.Errorf("%d and %d steps, %d spans", report.Images[0].Steps, report.Images[1].Steps, len(report.Spans))
+	}
+	shared, _ := play(GitHub)
+	golden(t, "testdata/github-shared.txt", shared)
 }
 
 // TestWholeLog: the log of an image that failed comes once more, in one piece.
