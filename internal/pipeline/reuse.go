@@ -100,8 +100,6 @@ func (r *reuse) age(img plan.Image, since time.Time) (_ time.Time, anew bool) {
 		since = last
 	}
 	switch {
-	case img.Build.NoCache:
-		return now, true
 	case young(img, since):
 		return since, false
 	case since.IsZero():

@@ -49,7 +49,7 @@ func (d *document) imageKeys(img *imageConfig) map[string]field {
 		"cache_to":            d.texts("cache_to", &b.CacheTo, checkCache),
 		"no_cache":            d.boolean("no_cache", &b.NoCache),
 		"pull":                d.boolean("pull", &b.Pull),
-		"network":             d.checked("network", &b.Network, checkNetwork),
+		"network":             {d.checked("network", &b.Network, checkNetwork).read, isOneOf(networks)},
 		"extra_hosts":         d.extraHosts(&b.ExtraHosts),
 		"shm_size":            d.bytes("shm_size", &b.ShmSize),
 		"additional_contexts": d.pairs("additional_contexts", &b.AdditionalContexts, "=", false),
@@ -118,7 +118,7 @@ func (d *document) age(what string, into *int64) field {
 		v, _ := strconv.ParseInt(m[1], 10, 64)
 		*into = v * units[m[2]]
 		return nil
-	}, isText}
+	}, isLike(agePattern.String())}
 }
 
 var agePattern = regexp.MustCompile(`^([1-9][0-9]{0,5})([mhdw])$`)
@@ -265,8 +265,11 @@ func checkPlatform(p string) *Error {
 	return &Error{What: fmt.Sprintf("%q is not a platform", p), Fix: "write it as in linux/amd64 or linux/arm64"}
 }
 
+// networks are those that BuildKit knows.
+var networks = []string{"default", "none", "host"}
+
 func checkNetwork(n string) *Error {
-	if slices.Contains([]string{"default", "none", "host"}, n) {
+	if slices.Contains(networks, n) {
 		return nil
 	}
 	return &Error{What: fmt.Sprintf("%q is not a network that a build can have", n), Fix: "BuildKit knows default, none and host"}

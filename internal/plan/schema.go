@@ -10,14 +10,21 @@ type schema map[string]any
 
 var (
 	isText    = schema{"type": []string{"string", "number", "boolean"}} // 1.10 and true are texts as they stand
-	isBoolean = schema{"type": []string{"boolean", "string"}}           // "${NO_CACHE:-false}"
-	isNumber  = schema{"type": []string{"integer", "string"}}
+	isBoolean = schema{"anyOf": []schema{{"type": "boolean"}, {"enum": []any{0, 1, "true", "false", "0", "1"}}, isVariable}}
+	isNumber  = isEither(schema{"type": "integer", "minimum": 0}, isLike(`^[0-9]+$`))
 	isNull    = schema{"type": "null"}
+
+	isVariable = schema{"type": "string", "pattern": `\$`} // "${NO_CACHE:-false}"
 )
+
+// isLike is a text of a pattern, or a variable that holds one.
+func isLike(pattern string) schema {
+	return isEither(schema{"type": "string", "pattern": pattern}, isVariable)
+}
 
 // isOneOf lets a variable stand in a word's place.
 func isOneOf(words []string) schema {
-	return schema{"anyOf": []schema{{"enum": words}, {"type": "string", "pattern": `\$`}}}
+	return isEither(schema{"enum": words}, isVariable)
 }
 
 func isList(of schema) schema { return schema{"type": "array", "items": of} }

@@ -76,6 +76,14 @@ func TestSchema(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	for text, right := range map[string]bool{
+		"no_cache: 1": true, `no_cache: "${N:-false}"`: true, "no_cache: perhaps": false, "no_cache: 2": false, "compression_level: 3": true, "compression_level: -1": false, "compression_level: high": false,
+		"network: none": true, "network: x": false, "max_age: 7d": true, `max_age: "${A:-7d}"`: true, "max_age: 90": false, "shm_size: 64m": true, "shm_size: 1048576": true,
+	} {
+		if err := check(text, []byte("images: [{container: a, repository: b, "+text+"}]")); (err == nil) != right {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
 	// What the program refuses for its shape, an editor marks as well.
 	for _, name := range []string{"unknown_key", "unknown_nested", "far_key", "wrong_type_list", "wrong_type_text", "cache_where", "compression", "format", "not_a_mapping"} {
 		data, err := os.ReadFile("testdata/errors/" + name + ".yml")
