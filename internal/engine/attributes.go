@@ -21,7 +21,7 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 	}
 	attrs := map[string]string{}
 	mounts := map[string]fsutil.FS{}
-	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(folders(r.Image)...)}
+	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(append(folders(r.Image), r.Inputs.salt())...)}
 	var err error
 	if opt.Session, err = r.attachables(); err != nil {
 		return opt, err
@@ -63,9 +63,6 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 	}
 	for k, v := range b.Labels {
 		attrs["label:"+k] = v
-	}
-	if r.Inputs != nil {
-		attrs["image-resolve-mode"] = "pull" // the base images whose digests were hashed, not what the engine has of that name
 	}
 	for name, where := range b.AdditionalContexts {
 		if plan.Remote(where) {
@@ -146,7 +143,9 @@ func (e *Engine) extraHosts(r *Request) ([]string, error) {
 		if ip != plan.HostGateway {
 			continue
 		}
-		workers, err := e.bk.ListWorkers(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+		defer cancel()
+		workers, err := e.bk.ListWorkers(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -170,7 +169,7 @@ func (e *Engine) localContext(r *Request, opt *bkclient.SolveOpt) error {
 	if err != nil {
 		return err
 	}
-	shared, err := r.Contexts.session(r.Image, fs)
+	shared, err := r.Contexts.session(r.Image, r.Inputs.salt(), fs)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -71,35 +71,111 @@ type Manifest struct {
 	Data      []byte
 }
 
+// Contents is what a manifest or index names.
+type Contents struct {
+	Config    ocispec.Descriptor   `json:"config"`
+	Layers    []ocispec.Descriptor `json:"layers"`
+	Manifests []ocispec.Descriptor `json:"manifests"`
+}
+
+// Whole asks whether every blob that the manifest names is in a sink.
+func (m Manifest) Whole(ctx context.Context, sink Sink) bool {
+	var c Contents
+	if digest.FromBytes(m.Data) != m.Digest || json.Unmarshal(m.Data, &c) != nil {
+		return false
+	}
+	blobs := c.Layers
+	if c.Config.Digest != "" {
+		blobs = append(blobs, c.Config)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, b := range blobs {
+		g.Go(func() error {
+			_, ok, err := sink.Has(ctx, b.Digest)
+			if err == nil && !ok {
+				err = errors.New("gone")
+			}
+			return err
+		})
+	}
+	return g.Wait() == nil
+}
+
 // Build builds an image and sends its blobs to sink.
 func (e *Engine) Build(ctx context.Context, r Request, sink Sink) (*Built, error) {
 	if e.Store != Classic {
 		return e.buildBlobs(ctx, r, sink)
 	}
+	return e.buildClassic(ctx, r, sink)
+}
+
+// buildClassic has a classic engine build an image under its names, and then
+// push it, through the door or as a saved image.
+func (e *Engine) buildClassic(ctx context.Context, r Request, sink Sink) (*Built, error) {
 	door, err := e.openDoor(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if door == nil {
-		return e.buildAndSave(ctx, r, sink)
-	}
-	slot := door.Open(r, sink)
-	defer slot.Close()
-	defer e.untag(ctx, slot.Name)
 	copies := e.newCopies(r.Image, sink)
 	defer copies.end()
-	res, err := e.solve(ctx, &r, moby(append(slices.Clone(r.Names), slot.Name)), copies, false)
+	if door == nil {
+		r.Note("the engine has a loopback of its own: its layers are saved and compressed here")
+		copies.least = 0 // a base's layers are known here by their diffIDs, whatever their size
+	}
+	res, err := e.solve(ctx, &r, moby(r.Names), copies, false)
 	if err != nil {
 		return nil, err
 	}
-	if slot.image, err = e.imageID(res); err != nil {
+	id, err := e.imageID(res)
+	if err != nil {
 		return nil, err
 	}
+	if b := r.pushedBefore(ctx, sink, id); b != nil {
+		return b, nil
+	}
 	r.Inputs.check()
-	span := r.Begin(progress.Push, "the engine compresses and pushes")
-	b, err := e.push(ctx, slot)
-	span.End(err)
+	var b *Built
+	if door == nil {
+		b, err = e.saveAndPush(ctx, r, id, sink)
+	} else {
+		b, err = e.pushThrough(ctx, r, door, id, sink)
+	}
+	if err == nil {
+		r.keepPushed(id, b)
+	}
 	return b, err
+}
+
+// recordPushed is the kind of the record for images that a classic engine has
+// pushed: it calls an image by the digest of its config, so that the same name
+// means the same layers.
+const recordPushed = "pushed"
+
+// pushedKey tells repositories and recipes apart, "" where the image will say
+// what it was made of, which may be another thing each time.
+func (r *Request) pushedKey(id digest.Digest) string {
+	repository, _, ok := strings.Cut(r.Names[0], ":"+r.Image.Tags[0])
+	if r.Inputs != nil || !ok {
+		return ""
+	}
+	recipe, _ := recipeOf(r.Image.Build)
+	return repository + " " + recipe.key() + " " + id.String()
+}
+
+// pushedBefore gives an image that the registry still has whole, and the engine
+// need not push.
+func (r *Request) pushedBefore(ctx context.Context, sink Sink, id digest.Digest) *Built {
+	var m Manifest
+	if key := r.pushedKey(id); key == "" || !r.Record.Get(recordPushed, key, &m) || !m.Whole(ctx, sink) {
+		return nil
+	}
+	return &Built{Manifests: []Manifest{m}}
+}
+
+func (r *Request) keepPushed(id digest.Digest, b *Built) {
+	if key := r.pushedKey(id); key != "" {
+		r.Record.Put(recordPushed, key, b.Root())
+	}
 }
 
 // BuildLocal builds an image and leaves it in the engine under its names. A
@@ -208,8 +284,8 @@ func (s *blobStore) walk(ctx context.Context, d ocispec.Descriptor, b *Built) (o
 			return d, err
 		}
 	}
-	if m.Config.Digest != "" {
-		config, err := s.inputs.stamp(s.kept[m.Config.Digest])
+	if config, ok := s.kept[m.Config.Digest]; ok { // one that is larger than any other went through
+		config, err := s.inputs.stamp(config)
 		if err != nil {
 			return d, err
 		}

@@ -112,13 +112,13 @@ func (e *Engine) openDoor(ctx context.Context) (*Door, error) {
 	return e.door, e.doorErr
 }
 
-// Open makes a slot for one image. Its path is the image's own, also where
+// Open makes a slot for one image, which the engine calls id. Its path is the image's own, also where
 // images share a repository, and the same in every run, so that the engine
 // finds what it remembers of it.
-func (d *Door) Open(r Request, sink Sink) *Slot {
+func (d *Door) Open(r Request, id digest.Digest, sink Sink) *Slot {
 	img := r.Image
 	sum := sha256.Sum256([]byte(img.Name()))
-	s := &Slot{door: d, path: img.Repository + "/" + hex.EncodeToString(sum[:4]), sink: sink, bases: r.Bases, manifest: make(chan Manifest, 1), inputs: r.Inputs, configs: map[digest.Digest][]byte{}}
+	s := &Slot{door: d, path: img.Repository + "/" + hex.EncodeToString(sum[:4]), sink: sink, bases: r.Bases, manifest: make(chan Manifest, 1), image: id, inputs: r.Inputs, configs: map[digest.Digest][]byte{}}
 	if recipe, own := recipeOf(img.Build); own {
 		s.remake = newRemake(recipe, r.Record, d.packing)
 	}

@@ -26,6 +26,7 @@ type Engine struct {
 	docker *client.Client // nil for a buildkitd
 	bk     *bkclient.Client
 
+	untags   sync.WaitGroup // names that are being taken away
 	doorOnce sync.Once
 	door     *Door
 	doorErr  error
@@ -146,6 +147,7 @@ func (e *Engine) detect(ctx context.Context) error {
 
 // Close ends the connections and the door.
 func (e *Engine) Close() {
+	e.untags.Wait()
 	if e.door != nil {
 		e.door.Close()
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,9 @@ import (
 // frontend is the image of the Dockerfile's own syntax, which every build of
 // BuildKit brings as well.
 const frontend = "docker.io/docker/dockerfile"
+
+// knownSyntax are the versions that take a .dockerignore of the Dockerfile's own.
+var knownSyntax = regexp.MustCompile(`^(latest|1(\.([2-9]|[1-9][0-9])(\.[0-9]+)?)?)(-labs)?$`)
 
 // external lists the images that a Dockerfile takes something from, by their
 // full names: refs, whose digests are to be found, and those that have one.
@@ -43,8 +47,12 @@ func external(data []byte, b plan.Build) (refs, pinned []string, err error) {
 		return nil, nil, doubt("its syntax is an argument")
 	}
 	if syntax, _, _, ok := parser.DetectSyntax(data); ok {
-		if named, err := reference.ParseNormalizedNamed(syntax); err != nil || named.Name() != frontend {
+		named, err := reference.ParseNormalizedNamed(syntax)
+		if err != nil || named.Name() != frontend {
 			return nil, nil, doubt("its Dockerfile has a syntax of its own, %s", syntax)
+		}
+		if tagged, ok := reference.TagNameOnly(named).(reference.Tagged); !ok || !knownSyntax.MatchString(tagged.Tag()) {
+			return nil, nil, doubt("its Dockerfile has a syntax, %s, that may read it another way", syntax)
 		}
 		if err := add(syntax); err != nil {
 			return nil, nil, err
@@ -58,11 +66,11 @@ func external(data []byte, b plan.Build) (refs, pinned []string, err error) {
 	if err != nil {
 		return nil, nil, doubt("its Dockerfile cannot be parsed")
 	}
-	for _, where := range b.AdditionalContexts {
+	for name, where := range b.AdditionalContexts {
 		if image, ok := strings.CutPrefix(where, "docker-image://"); ok {
 			err = add(image)
 		} else if plan.Remote(where) {
-			err = doubt("%s is fetched by the build", where)
+			err = doubt("its context %s is fetched by the build", name) // whose URL may hold a token
 		}
 		if err != nil {
 			return nil, nil, err

@@ -36,6 +36,8 @@ type Inputs struct {
 
 	bases   map[string]string // the base images that went in: name to digest
 	pinned  []string          // those whose digest the Dockerfile names
+	local   func(ref string) []string
+	files   string // the hash of the context
 	strayed atomic.Bool
 
 	timeless bool        // a reproducible image says nothing that differs from build to build
@@ -62,10 +64,39 @@ func (in *Inputs) saw(step string) {
 	if m == nil || slices.Contains(in.pinned, m[1]) {
 		return
 	}
-	ref, digest, _ := strings.Cut(m[1], "@")
-	if digest == "" || in.bases[ref] != digest {
+	ref, digest, named := strings.Cut(m[1], "@")
+	want := in.bases[ref]
+	if want == "" || named && digest != want || !named && !slices.Contains(in.local(ref), want) {
 		in.strayed.Store(true)
 	}
+}
+
+// localDigests are those that a Docker engine knows of the image that it has of
+// a name: it takes that one where a build does not pull, and names no digest.
+func (e *Engine) localDigests(ref string) (out []string) {
+	if e.docker == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+	defer cancel()
+	found, err := e.docker.ImageInspect(ctx, ref)
+	if err != nil {
+		return nil
+	}
+	for _, name := range found.RepoDigests {
+		_, d, _ := strings.Cut(name, "@")
+		out = append(out, d)
+	}
+	return out
+}
+
+// salt keeps what BuildKit has of the files of another hash apart from these:
+// it takes a file for the same by its size, time and mode.
+func (in *Inputs) salt() string {
+	if in == nil {
+		return ""
+	}
+	return in.files
 }
 
 // Held says, when the build is over, whether it took what was hashed: these base
@@ -94,6 +125,7 @@ func doubt(format string, args ...any) error { return &DoubtError{fmt.Sprintf(fo
 type Hasher struct {
 	platform func() (string, error) // that the engine builds for unless told otherwise
 	resolve  Resolve
+	local    func(ref string) []string
 
 	mu      sync.Mutex
 	folders map[string]func() (string, error)
@@ -103,13 +135,15 @@ type Hasher struct {
 // NewHasher makes one for a run on an engine.
 func (e *Engine) NewHasher(resolve Resolve) *Hasher {
 	platform := sync.OnceValues(func() (string, error) {
-		workers, err := e.bk.ListWorkers(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+		defer cancel()
+		workers, err := e.bk.ListWorkers(ctx)
 		if err != nil || len(workers) == 0 || len(workers[0].Platforms) == 0 {
 			return "", doubt("the engine does not say what platform it builds for")
 		}
 		return platforms.Format(workers[0].Platforms[0]), nil
 	})
-	return &Hasher{platform: platform, resolve: resolve, folders: map[string]func() (string, error){}, bases: map[string]func() (digest.Digest, error){}}
+	return &Hasher{platform: platform, resolve: resolve, local: e.localDigests, folders: map[string]func() (string, error){}, bases: map[string]func() (digest.Digest, error){}}
 }
 
 // once gives the one call that all who ask for a key share.
@@ -138,7 +172,7 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &Inputs{bases: map[string]string{}, pinned: pinned, timeless: b.Reproducible}
+	in := &Inputs{bases: map[string]string{}, pinned: pinned, local: h.local, timeless: b.Reproducible}
 	in.again = sync.OnceValue(func() bool {
 		now := &Hasher{platform: h.platform, resolve: in.resolve, folders: map[string]func() (string, error){}, bases: map[string]func() (digest.Digest, error){}}
 		found, err := now.Of(ctx, img)
@@ -159,6 +193,7 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 	if folders[contextName], err = h.folder(ctx, b.Context, ignored); err != nil {
 		return nil, err
 	}
+	in.files = folders[contextName]
 	contexts, agents := map[string]string{}, []string{} // as they are named: where they lie differs from host to host
 	for name, dir := range b.AdditionalContexts {
 		if plan.Remote(dir) {
@@ -296,9 +331,9 @@ func hashFile(w io.Writer, local fsutil.FS, path string, d fs.DirEntry) error {
 	if !ok {
 		return fmt.Errorf("%s: no facts about the file", path)
 	}
-	head := []any{path, st.Mode, st.Xattrs, st.Devmajor, st.Devminor}
+	head := []any{[]byte(path), st.Mode, st.Xattrs, st.Devmajor, st.Devminor}
 	if info.Mode()&fs.ModeSymlink != 0 {
-		head = append(head, st.Linkname)
+		head = append(head, []byte(st.Linkname))
 	}
 	var content string
 	if info.Mode().IsRegular() {

@@ -35,6 +35,8 @@ func TestExternal(t *testing.T) {
 		{"a variable without value", "ARG V\nFROM alpine:$V\n", plan.Build{}, "doubt"},
 		{"a variable of the platform", "FROM alpine:$TARGETARCH\n", plan.Build{}, "doubt"},
 		{"the usual syntax", "# syntax=docker/dockerfile:1\nFROM scratch\n", plan.Build{}, "docker.io/docker/dockerfile:1"},
+		{"an old syntax", "# syntax=docker/dockerfile:1.0\nFROM scratch\n", plan.Build{}, "doubt"},
+		{"an exact syntax", "# syntax=docker/dockerfile:1.7.1-labs\nFROM scratch\n", plan.Build{}, "docker.io/docker/dockerfile:1.7.1-labs"},
 		{"a syntax that is an argument", "FROM scratch\n", plan.Build{Args: map[string]string{"BUILDKIT_SYNTAX": "acme/frontend"}}, "doubt"},
 		{"another syntax", "# syntax=acme/frontend\nFROM scratch\n", plan.Build{}, "doubt"},
 		{"added from the context", "FROM scratch\nADD a.tar /\n", plan.Build{}, ""},

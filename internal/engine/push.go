@@ -9,17 +9,34 @@ import (
 	"io"
 	"time"
 
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/moby/moby/client"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// untag takes away the name that an image is pushed under, whatever became of
-// the push.
+// pushThrough has a classic engine push an image through the door, under a name
+// of its own that is taken away again, whatever becomes of the push.
+func (e *Engine) pushThrough(ctx context.Context, r Request, door *Door, id digest.Digest, sink Sink) (*Built, error) {
+	slot := door.Open(r, id, sink)
+	defer slot.Close()
+	if _, err := e.docker.ImageTag(ctx, client.ImageTagOptions{Source: id.String(), Target: slot.Name}); err != nil {
+		return nil, fmt.Errorf("%s tags what it has built: %w", e, err)
+	}
+	defer e.untag(ctx, slot.Name)
+	span := r.Begin(progress.Push, "the engine compresses and pushes")
+	b, err := e.push(ctx, slot)
+	span.End(err)
+	return b, err
+}
+
+// untag takes a name away; nobody but Close waits for it.
 func (e *Engine) untag(ctx context.Context, name string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	_, _ = e.docker.ImageRemove(ctx, name, client.ImageRemoveOptions{})
+	e.untags.Go(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		_, _ = e.docker.ImageRemove(ctx, name, client.ImageRemoveOptions{})
+	})
 }
 
 // push has the engine push through the slot and gives the manifest that it
@@ -47,13 +64,17 @@ func (e *Engine) pushOnce(ctx context.Context, s *Slot) (Manifest, error) {
 		err = resp.Wait(ctx)
 		_ = resp.Close()
 	}
+	cause := context.Cause(ctx)
+	if err != nil && len(s.manifest) == 0 {
+		cancel(nil) // nobody needs what is still copied
+	}
 	s.copies.Wait()
 	select {
 	case m := <-s.manifest:
 		return m, nil
 	default:
 	}
-	if cause := context.Cause(ctx); cause != nil {
+	if cause != nil {
 		return Manifest{}, cause
 	}
 	s.mu.Lock()
@@ -116,7 +137,7 @@ func (s *Slot) lendUnpacked(diffID digest.Digest) (made, bool) {
 
 func (s *Slot) copy(ctx context.Context, d digest.Digest, size int64, open func() (io.ReadCloser, error)) {
 	s.copies.Go(func() {
-		if err := s.sink.Put(ctx, d, size, open); err != nil {
+		if err := s.sink.Put(ctx, d, size, open); err != nil && ctx.Err() == nil {
 			s.mu.Lock()
 			if s.copied == nil {
 				s.copied = err

@@ -17,22 +17,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// buildAndSave is for a classic engine that cannot reach the door: it saves
-// the image, and its layers are compressed here, in parallel.
-func (e *Engine) buildAndSave(ctx context.Context, r Request, sink Sink) (*Built, error) {
-	r.Note("the engine has a loopback of its own: its layers are saved and compressed here")
-	copies := e.newCopies(r.Image, sink)
-	copies.least = 0 // a base's layers are known here by their diffIDs, whatever their size
-	defer copies.end()
-	res, err := e.solve(ctx, &r, moby(r.Names), copies, false)
-	if err != nil {
-		return nil, err
-	}
-	id, err := e.imageID(res) // its names may be another image's by now
-	if err != nil {
-		return nil, err
-	}
-	r.Inputs.check()
+// saveAndPush is for a classic engine that cannot reach the door: it saves the
+// image, by its ID, and its layers are compressed here, in parallel.
+func (e *Engine) saveAndPush(ctx context.Context, r Request, id digest.Digest, sink Sink) (*Built, error) {
 	span := r.Begin(progress.Push, "its layers are saved and compressed")
 	b, err := e.save(ctx, r, id, sink)
 	var lent *lendError

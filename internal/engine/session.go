@@ -113,11 +113,12 @@ const (
 
 // session gives the ID of the shared session for an image's context, "" where
 // nobody shares it.
-func (c *Contexts) session(img plan.Image, fs fsutil.FS) (string, error) {
+func (c *Contexts) session(img plan.Image, salt string, fs fsutil.FS) (string, error) {
 	key := c.keys[img.Name()]
 	if c.uses[key] < 2 {
 		return "", nil
 	}
+	key = sharedKey(key, salt)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s := c.shared[key]; s != nil {

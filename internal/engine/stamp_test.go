@@ -64,6 +64,7 @@ func TestSaw(t *testing.T) {
 		"[base 1/2] FROM docker.io/library/a:1" + one:                           true,
 		"[base 1/2] FROM docker.io/library/a:1" + two:                           false,
 		"[base 1/2] FROM docker.io/library/a:1":                                 false, // whatever the engine has of that name
+		"[base 1/2] FROM docker.io/library/e:1":                                 true,  // and that is the one
 		"[base 1/2] FROM docker.io/library/b" + two:                             true,  // the Dockerfile says so
 		"[base 1/2] FROM docker.io/library/c:1" + one:                           false, // nobody hashed it: an ONBUILD
 		"FROM docker.io/library/c:1" + one:                                      false,
@@ -80,8 +81,10 @@ func TestSaw(t *testing.T) {
 		"[internal] load metadata for docker.io/library/c:1":                    true,
 		"resolve image config for docker-image://docker.io/docker/dockerfile:1": true,
 	} {
-		in := &Inputs{bases: map[string]string{"docker.io/library/a:1": one[1:], "docker.io/docker/dockerfile:1": one[1:]},
-			pinned: []string{"docker.io/library/b" + two}, again: func() bool { return true }}
+		in := &Inputs{bases: map[string]string{"docker.io/library/a:1": one[1:], "docker.io/docker/dockerfile:1": one[1:], "docker.io/library/e:1": one[1:]},
+			pinned: []string{"docker.io/library/b" + two}, local: func(ref string) []string {
+				return map[string][]string{"docker.io/library/e:1": {two[1:], one[1:]}}[ref]
+			}, again: func() bool { return true }}
 		in.saw(step)
 		if in.Held() != held {
 			t.Errorf("%s: held is %v", step, in.Held())

@@ -221,13 +221,12 @@ func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credenti
 				return context.Cause(ctx)
 			}
 			r := request(d, creds, contexts, img)
-			var found answer
 			if img.Reuse {
-				found = old.find(ctx, img)
-				if pushed[i].Built = found.built; found.built != nil {
+				if pushed[i].Built, r.Inputs = old.find(ctx, img); pushed[i].Built != nil {
 					return nil
 				}
-				r.Inputs, r.Image.Build.NoCache = found.inputs, found.anew
+				// No cache says how old it is, of this engine or in a registry.
+				r.Image.Build.NoCache = img.MaxAge > 0
 			}
 			built, err := eng.Build(ctx, r, creds.Registry.Repository(img.Repository))
 			if err != nil {
@@ -235,8 +234,8 @@ func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credenti
 				return &ImageError{Image: img, Err: err}
 			}
 			pushed[i].Built = built
-			if img.Reuse {
-				old.keep(img, found, built)
+			if r.Inputs != nil && r.Inputs.Held() {
+				old.keep(img, r.Inputs, built)
 			}
 			d.Progress.Image(img.Name(), progress.Done, "built, and its layers are in "+img.Repository)
 			return nil

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -35,51 +33,34 @@ type kept struct {
 	Manifests []engine.Manifest `json:"manifests"`
 }
 
-// The kinds of the record: images by what they were made of, and since when the
-// last one of a name is built with the cache.
-const (
-	recordImages = "images"
-	recordSince  = "since"
-)
-
-func (r *reuse) repository(img plan.Image) string {
-	return r.creds.Registry.Host.Name + "/" + img.Repository
-}
+// recordImages is their kind.
+const recordImages = "images"
 
 func (r *reuse) key(img plan.Image, in *engine.Inputs) string {
-	return r.repository(img) + " " + in.Hash
+	return r.creds.Registry.Host.Name + "/" + img.Repository + " " + in.Hash
 }
 
-// An answer is what reuse says of an image.
-type answer struct {
-	built  *engine.Built  // that is there, nil for none
-	inputs *engine.Inputs // what a new one is made of, nil where that cannot be known
-	since  time.Time      // for its engine.Stamp
-	anew   bool           // to be built without the cache, which may hold what is older than the image may be
-}
-
-func (r *reuse) sinceKey(img plan.Image) string { return r.repository(img) + " " + img.Name() }
-
-// find asks whether an image is there that was made of the same.
-func (r *reuse) find(ctx context.Context, img plan.Image) (a answer) {
+// find gives the image that is there and was made of the same, or nil, and what
+// a new one is made of, which is nil where that cannot be known.
+func (r *reuse) find(ctx context.Context, img plan.Image) (*engine.Built, *engine.Inputs) {
 	span := r.progress.Begin(img.Name(), progress.Look, "looks whether it has changed", 0)
 	defer span.End(nil)
-	var known kept
 	in, err := r.hasher.Of(ctx, img)
-	if err == nil {
-		a.inputs = in
-		if !r.creds.Record.Get(recordImages, r.key(img, in), &known) || !young(img, known.Since) || !r.whole(ctx, img, known.Manifests) {
-			known = r.look(ctx, img, in)
+	if err != nil {
+		if ctx.Err() == nil {
+			r.progress.Note(img.Name(), "reuse: is built in any case, since "+err.Error())
 		}
-	} else if ctx.Err() == nil {
-		r.progress.Note(img.Name(), "reuse: is built in any case, since "+err.Error())
+		return nil, nil
+	}
+	var known kept
+	if !r.creds.Record.Get(recordImages, r.key(img, in), &known) || !young(img, known.Since) || !r.whole(ctx, img, known.Manifests) {
+		known = r.look(ctx, img, in)
 	}
 	if known.Manifests == nil {
-		a.since, a.anew = r.age(img, known.Since)
-		if in != nil {
-			in.Since = a.since
+		if img.MaxAge > 0 {
+			in.Since = time.Now().UTC()
 		}
-		return a
+		return nil, in
 	}
 	r.creds.Record.Put(recordImages, r.key(img, in), known)
 	text := "not built: what it is made of has not changed"
@@ -87,79 +68,35 @@ func (r *reuse) find(ctx context.Context, img plan.Image) (a answer) {
 		text += " since " + known.Built.Format("2006-01-02 15:04 MST")
 	}
 	r.progress.Image(img.Name(), progress.Reused, text)
-	a.built = &engine.Built{Manifests: known.Manifests}
-	return a
+	return &engine.Built{Manifests: known.Manifests}, in
 }
 
-// age bounds how old what comes from a cache may be: once within max_age an
-// image is built without it.
-func (r *reuse) age(img plan.Image, since time.Time) (_ time.Time, anew bool) {
-	now := time.Now().UTC()
-	var last time.Time
-	if r.creds.Record.Get(recordSince, r.sinceKey(img), &last) && last.After(since) {
-		since = last
-	}
-	switch {
-	case young(img, since):
-		return since, false
-	case since.IsZero():
-		r.progress.Note(img.Name(), "max_age: is built without the cache, since nothing here says how old that is")
-	default:
-		r.progress.Note(img.Name(), "max_age: is built without the cache, which was last done at "+since.Format("2006-01-02 15:04 MST"))
-	}
-	return now, true
+// keep remembers what an image was made of.
+func (r *reuse) keep(img plan.Image, in *engine.Inputs, b *engine.Built) {
+	r.creds.Record.Put(recordImages, r.key(img, in), kept{time.Now().UTC(), in.Since, b.Manifests})
 }
 
-// keep remembers how an image was built, and what of.
-func (r *reuse) keep(img plan.Image, a answer, b *engine.Built) {
-	r.creds.Record.Put(recordSince, r.sinceKey(img), a.since)
-	if a.inputs != nil && a.inputs.Held() {
-		r.creds.Record.Put(recordImages, r.key(img, a.inputs), kept{time.Now().UTC(), a.since, b.Manifests})
-	}
-}
-
-// young says whether an image may be used that was last built without a cache
-// at that time.
+// young says whether an image may be used that was built without a cache at that
+// time; the zero time is none. The clocks of two hosts may differ a little.
 func young(img plan.Image, since time.Time) bool {
-	return img.MaxAge == 0 || !since.IsZero() && time.Since(since) <= time.Duration(img.MaxAge)*time.Second
-}
-
-// contents is what a manifest or index names.
-type contents struct {
-	Config    ocispec.Descriptor   `json:"config"`
-	Layers    []ocispec.Descriptor `json:"layers"`
-	Manifests []ocispec.Descriptor `json:"manifests"`
+	passed := time.Since(since)
+	return img.MaxAge == 0 || !since.IsZero() && passed > -time.Hour && passed <= time.Duration(img.MaxAge)*time.Second
 }
 
 // whole asks whether every blob of an image is still in the repository.
 func (r *reuse) whole(ctx context.Context, img plan.Image, manifests []engine.Manifest) bool {
 	repo := r.creds.Registry.Repository(img.Repository)
-	g, ctx := errgroup.WithContext(ctx)
 	for _, m := range manifests {
-		var c contents
-		if digest.FromBytes(m.Data) != m.Digest || json.Unmarshal(m.Data, &c) != nil {
+		if !m.Whole(ctx, repo) {
 			return false
 		}
-		blobs := c.Layers
-		if c.Config.Digest != "" {
-			blobs = append(blobs, c.Config)
-		}
-		for _, b := range blobs {
-			g.Go(func() error {
-				_, ok, err := repo.Has(ctx, b.Digest)
-				if err == nil && !ok {
-					err = errors.New("gone")
-				}
-				return err
-			})
-		}
 	}
-	return g.Wait() == nil && len(manifests) > 0
+	return len(manifests) > 0
 }
 
 // look asks the image that a tag points at what it was made of, where the role
-// may: on a host that has no record. Where it is another one, it tells its age.
-func (r *reuse) look(ctx context.Context, img plan.Image, in *engine.Inputs) (found kept) {
+// may: on a host that has no record.
+func (r *reuse) look(ctx context.Context, img plan.Image, in *engine.Inputs) kept {
 	repo := r.creds.Registry.Repository(img.Repository)
 	for _, tag := range img.Tags {
 		manifests, configs, err := fetch(ctx, repo, tag)
@@ -168,23 +105,16 @@ func (r *reuse) look(ctx context.Context, img plan.Image, in *engine.Inputs) (fo
 			r.refused.Do(func() {
 				r.progress.Note("", fmt.Sprintf("reuse: %s was refused, so that only what this host remembers is reused", e.Action))
 			})
-			return found
+			return kept{}
 		}
 		if err != nil || len(configs) == 0 {
 			continue
 		}
-		stamp, created, ok := stamped(configs)
-		if !ok {
-			continue
-		}
-		if stamp.Hash == in.Hash && young(img, stamp.Since) {
+		if stamp, created, ok := stamped(configs); ok && stamp.Hash == in.Hash && young(img, stamp.Since) {
 			return kept{created, stamp.Since, manifests}
 		}
-		if stamp.Since.After(found.Since) {
-			found.Since = stamp.Since
-		}
 	}
-	return found
+	return kept{}
 }
 
 // stamped reads the stamp that all images of an index have: one an image.
@@ -210,7 +140,7 @@ func fetch(ctx context.Context, repo *registry.Repository, reference string) (ma
 	if err != nil || !ok {
 		return nil, nil, err
 	}
-	var c contents
+	var c engine.Contents
 	if err := json.Unmarshal(data, &c); err != nil {
 		return nil, nil, err
 	}

@@ -40,7 +40,7 @@ func OpenRecord(folder string) *Record {
 		return r
 	}
 	r.file = filepath.Join(folder, "record.json")
-	if data, err := os.ReadFile(r.file); err == nil && len(data) <= recordSize && json.Unmarshal(data, &r.kinds) != nil {
+	if data, err := os.ReadFile(r.file); err == nil && len(data) <= recordSize && (json.Unmarshal(data, &r.kinds) != nil || r.kinds == nil) {
 		r.kinds = map[string]map[string]entry{}
 	}
 	return r
