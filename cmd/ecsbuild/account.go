@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/imagedef"
-	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
@@ -37,15 +36,7 @@ func writeReport(file string, account progress.Report, format func(progress.Repo
 	if err := format(account, &b); err != nil {
 		return err
 	}
-	return write(file, b.Bytes())
-}
-
-// write writes one of the run's files, when the tags have moved.
-func write(file string, data []byte) error {
-	if err := imagedef.Write(file, data); err != nil {
-		return &pipeline.FileError{File: file, Err: err}
-	}
-	return nil
+	return imagedef.Write(file, b.Bytes())
 }
 
 // githubFile is a file that the runner of GitHub Actions takes something from,

@@ -33,11 +33,25 @@ const containers = `sed -n '/"containers"/,/]/ s/^ *"\([A-Za-z0-9_-]*\)",*$/\1/p
 const (
 	askBash = `_ecsbuild_containers() {
   local -a from
+  local word value
   while (($#)); do
-    case $1 in -C|--directory|-f|--file) from+=("$1" "${2-}"); shift ;; esac
+    word=$1 value=
+    case $word in
+      -C|--directory|-f|--file) [[ ${2-} == = ]] && shift; value=${2-}; (($# > 1)) && shift ;;
+      --directory=*|--file=*) value=${word#*=} word=${word%%=*} ;;
+      *) shift; continue ;;
+    esac
+    value=${value//[\\\"\']/} # as the shell will read it
+    [[ $value == "~/"* ]] && value=$HOME/${value:2}
+    from+=("$word" "$value")
     shift
   done
   ecsbuild plan --json "${from[@]}" 2>/dev/null | ` + containers + `
+}
+`
+	replyBash = `_ecsbuild_reply() { # a word a line: neither spaces nor patterns of files count
+  local line
+  while IFS= read -r line; do COMPREPLY+=("$line"); done
 }
 `
 	askFish = `function __ecsbuild_containers
@@ -76,24 +90,24 @@ func bash(commands []*kong.Node) string {
 	var b, byCommand strings.Builder
 	seen := map[string]bool{}
 	var all []string
-	b.WriteString("# ecsbuild completion for bash\n" + askBash + "_ecsbuild() {\n  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=\n  ((COMP_CWORD > 1)) && command=${COMP_WORDS[1]}\n  case $command:$prev in\n")
+	b.WriteString("# ecsbuild completion for bash\n" + askBash + replyBash + "_ecsbuild() {\n  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=\n  COMPREPLY=()\n  ((COMP_CWORD > 1)) && command=${COMP_WORDS[1]}\n  if [[ $cur == = ]]; then cur=; elif [[ $prev == = ]]; then prev=${COMP_WORDS[COMP_CWORD-2]}; fi\n  case $command:$prev in\n")
 	for _, n := range commands {
 		all = append(all, n.Name)
 		var offered []string
 		for _, f := range flags(n) {
 			offered = append(offered, "--"+f.Name)
-			reply := `$(compgen -f -- "$cur")`
+			reply := `compgen -f -- "$cur"`
 			switch {
 			case f.IsBool():
 				continue
 			case f.Enum != "":
-				reply = fmt.Sprintf(`$(compgen -W %q -- "$cur")`, words(f.Value))
+				reply = fmt.Sprintf(`compgen -W %q -- "$cur"`, words(f.Value))
 			case f.PlaceHolder == "DIR":
-				reply = `$(compgen -d -- "$cur")`
+				reply = `compgen -d -- "$cur"`
 			case f.Name == "only":
-				reply = `$(compgen -W "$(_ecsbuild_containers "${COMP_WORDS[@]}")" -- "$cur")`
+				reply = `compgen -W "$(_ecsbuild_containers "${COMP_WORDS[@]}")" -- "$cur"`
 			case f.PlaceHolder != "FILE":
-				reply = ""
+				reply = ":"
 			}
 			var patterns []string
 			for _, name := range names(f) {
@@ -101,7 +115,7 @@ func bash(commands []*kong.Node) string {
 			}
 			if p := strings.Join(patterns, "|"); !seen[p] {
 				seen[p] = true
-				fmt.Fprintf(&b, "    %s) COMPREPLY=(%s); return ;;\n", p, reply)
+				fmt.Fprintf(&b, "    %s) _ecsbuild_reply < <(%s); return ;;\n", p, reply)
 			}
 		}
 		for _, arg := range n.Positional {
@@ -111,11 +125,11 @@ func bash(commands []*kong.Node) string {
 		}
 		files := ""
 		if len(n.Positional) > 0 && n.Positional[0].Enum == "" {
-			files = ` $(compgen -f -- "$cur")`
+			files = `; compgen -f -- "$cur"`
 		}
-		fmt.Fprintf(&byCommand, "    %s) COMPREPLY=($(compgen -W %q -- \"$cur\")%s) ;;\n", n.Name, strings.Join(offered, " "), files)
+		fmt.Fprintf(&byCommand, "    %s) _ecsbuild_reply < <(compgen -W %q -- \"$cur\"%s) ;;\n", n.Name, strings.Join(offered, " "), files)
 	}
-	fmt.Fprintf(&b, "  esac\n  case $command in\n    \"\") COMPREPLY=($(compgen -W %q -- \"$cur\")) ;;\n%s  esac\n}\ncomplete -o filenames -F _ecsbuild ecsbuild\n", strings.Join(all, " "), byCommand.String())
+	fmt.Fprintf(&b, "  esac\n  case $command in\n    \"\") _ecsbuild_reply < <(compgen -W %q -- \"$cur\") ;;\n%s  esac\n}\ncomplete -o filenames -F _ecsbuild ecsbuild\n", strings.Join(all, " "), byCommand.String())
 	return b.String()
 }
 
@@ -129,7 +143,7 @@ func zsh(commands []*kong.Node) string {
 	for _, n := range commands {
 		fmt.Fprintf(&b, "    %s\n", single(n.Name+":"+text(n.Help)))
 	}
-	b.WriteString("  )\n  if (( CURRENT == 2 )); then\n    _describe command commands\n    return\n  fi\n  case $words[2] in\n")
+	b.WriteString("  )\n  if (( CURRENT == 2 )); then\n    _describe command commands\n    return\n  fi\n  local command=$words[2]\n  local -a typed=($words)\n  shift words # the command's own line begins with its name\n  (( CURRENT-- ))\n  case $command in\n")
 	for _, n := range commands {
 		fmt.Fprintf(&b, "    %s) _arguments -S", n.Name)
 		for _, f := range flags(n) {
@@ -144,7 +158,7 @@ func zsh(commands []*kong.Node) string {
 			case f.PlaceHolder == "DIR":
 				value += "_files -/"
 			case f.Name == "only":
-				value += "{compadd -- ${(f)\"$(_ecsbuild_containers $words)\"}}"
+				value += "{compadd -- ${(f)\"$(_ecsbuild_containers $typed)\"}}"
 			}
 			for _, name := range names(f) {
 				fmt.Fprintf(&b, " \\\n      %s", single(name+"["+text(f.Help)+"]"+value))

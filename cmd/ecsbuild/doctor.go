@@ -10,6 +10,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
@@ -76,7 +77,7 @@ func printChecks(w io.Writer, checks []diagnose.Check, colour bool) error {
 		if colour {
 			verdict = "\x1b[" + colours[c.Verdict] + "m" + verdict + "\x1b[0m"
 		}
-		fmt.Fprintf(&b, "%s  %-*s  %s\n", verdict, width, c.Name, c.Text)
+		fmt.Fprintf(&b, "%s  %-*s  %s\n", verdict, width, c.Name, progress.Clean(c.Text))
 		for i, f := range c.Found {
 			if i > 0 {
 				fmt.Fprintf(&b, "%13s%-*s  %s\n", "", width, "", f.What)

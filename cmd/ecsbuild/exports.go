@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ecsbuild/ecsbuild/internal/imagedef"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
@@ -55,5 +56,8 @@ func (e exports) write(pushed []pipeline.Pushed, pin bool) error {
 			fmt.Fprintf(&b, "export ECSBUILD_IMAGE_DIGEST_%s='%s'\n", variable(c), p.Built.Root().Digest)
 		}
 	}
-	return write(e.file, []byte(b.String()))
+	if err := imagedef.Write(e.file, []byte(b.String())); err != nil {
+		return &pipeline.FileError{File: e.file, Late: true, Err: err}
+	}
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -116,11 +117,13 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	}
 	if err != nil {
 		if args[0] == "run" && !slices.Contains(args, "--dry-run") {
-			_ = imagedef.Remove(plan.DefaultFile) // no failed run leaves an old one
+			if file := definitionsOf(args); filepath.Ext(file) == ".json" { // whatever else it may be
+				_ = imagedef.Remove(file) // no failed run leaves an old one
+			}
 		}
-		return usage(stderr, err)
+		return a.usage(err)
 	}
-	findings, code := judge(ctx, kctx.Run(a), kctx.Command() == "run")
+	findings, code := judge(ctx, kctx.Run(a), kctx.Command() == "run" && !c.Run.DryRun)
 	if a.tell != nil {
 		a.tell(findings, code)
 	} else {
@@ -129,8 +132,33 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	return code
 }
 
+// definitionsOf finds the definitions file in a command line that is not
+// understood as a whole.
+func definitionsOf(args []string) string {
+	value := func(names ...string) (v string) {
+		for i, arg := range args {
+			for _, n := range names {
+				if rest, ok := strings.CutPrefix(arg, n+"="); ok {
+					v = rest
+				} else if arg == n && i+1 < len(args) {
+					v = args[i+1]
+				}
+			}
+		}
+		return v
+	}
+	file := value("--output")
+	if file == "" {
+		file = plan.DefaultFile
+	}
+	if filepath.IsAbs(file) {
+		return file
+	}
+	return filepath.Join(value("-C", "--directory"), file)
+}
+
 // judge says what became of a command, and its exit code.
-func judge(ctx context.Context, err error, run bool) ([]diagnose.Finding, int) {
+func judge(ctx context.Context, err error, pushes bool) ([]diagnose.Finding, int) {
 	var i interrupted
 	var exit exitError
 	switch {
@@ -140,7 +168,7 @@ func judge(ctx context.Context, err error, run bool) ([]diagnose.Finding, int) {
 		return nil, int(exit)
 	case errors.As(context.Cause(ctx), &i) && !tagged(err):
 		text := i.Error()
-		if run {
+		if pushes {
 			text += "; no tag has moved"
 		}
 		return []diagnose.Finding{{What: text}}, 128 + int(i.signal)
@@ -159,7 +187,7 @@ func judge(ctx context.Context, err error, run bool) ([]diagnose.Finding, int) {
 func tagged(err error) bool {
 	var tags *pipeline.TagsError
 	var file *pipeline.FileError
-	return errors.As(err, &tags) || errors.As(err, &file) && !file.Early
+	return errors.As(err, &tags) || errors.As(err, &file) && file.Late
 }
 
 // handleSignals cancels on the first signal; a second one ends the process.

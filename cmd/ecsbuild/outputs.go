@@ -47,7 +47,7 @@ func (r *execution) outputs(p *plan.Plan, pushed []pipeline.Pushed, pin bool) er
 		fmt.Fprintf(&b, "%s=%s\n", name, data)
 	}
 	if err := appendTo(file, b.String()); err != nil {
-		return &pipeline.FileError{File: file, Err: err}
+		return &pipeline.FileError{File: file, Late: true, Err: err}
 	}
 	host, _, _ := strings.Cut(pushed[0].URI(false), "/")
 	r.after = append(r.after, fmt.Sprintf("the step's outputs name the registry %s; where its account number is masked, GitHub empties the job outputs that hold it, and digests, which has none, is left", host))

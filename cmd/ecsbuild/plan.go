@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 
@@ -22,7 +21,7 @@ func (c *planCmd) Run(a *app) error {
 		return err
 	}
 	for _, w := range p.Warnings {
-		fmt.Fprintln(a.stderr, "ecsbuild: warning: "+w)
+		_ = a.lines(a.stderr, "ecsbuild: warning: "+w)
 	}
 	if c.JSON {
 		enc := json.NewEncoder(a.stdout)
@@ -30,11 +29,11 @@ func (c *planCmd) Run(a *app) error {
 		enc.SetIndent("", "  ")
 		return enc.Encode(p)
 	}
-	return describe(a.stdout, p)
+	return a.lines(a.stdout, describe(p))
 }
 
 // describe writes a plan for people.
-func describe(w io.Writer, p *plan.Plan) error {
+func describe(p *plan.Plan) string {
 	var b strings.Builder
 	line := func(key, value string) {
 		if value != "" {
@@ -83,6 +82,5 @@ func describe(w io.Writer, p *plan.Plan) error {
 		line("username", l.Username.String())
 		line("password", l.Password.String())
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
 }

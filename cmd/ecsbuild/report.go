@@ -39,20 +39,28 @@ func (f *failure) Unwrap() error { return f.err }
 // the file that it is about.
 func (a *app) report(findings []diagnose.Finding) {
 	github := a.getenv("GITHUB_ACTIONS") == "true"
-	text := progress.Clean // what a build says is anybody's
-	if github {
-		text = progress.Inert
-	}
 	for _, found := range findings {
 		var b strings.Builder
 		print(&b, found)
-		for line := range strings.Lines(b.String()) {
-			fmt.Fprintln(a.stderr, text(line))
-		}
+		_ = a.lines(a.stderr, b.String())
 		if github {
 			fmt.Fprintln(a.stderr, a.annotation(found))
 		}
 	}
+}
+
+// lines writes text that may hold anybody's words, fit for where it goes.
+func (a *app) lines(w io.Writer, text string) error {
+	fit := progress.Clean
+	if a.getenv("GITHUB_ACTIONS") == "true" {
+		fit = progress.Inert
+	}
+	for line := range strings.Lines(text) {
+		if _, err := fmt.Fprintln(w, fit(line)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tellJSON says how a run ended, in the format of --progress json.
@@ -119,13 +127,12 @@ func details(w io.Writer, indent string, f diagnose.Finding) {
 }
 
 // usage prints what the command line did not understand.
-func usage(w io.Writer, err error) int {
-	fmt.Fprintf(w, "ecsbuild: %v\n", err)
+func (a *app) usage(err error) int {
+	do := "ecsbuild --help"
 	var p *kong.ParseError
 	if errors.As(err, &p) && p.Context != nil && p.Context.Selected() != nil {
-		fmt.Fprintf(w, "  do: ecsbuild %s --help\n", p.Context.Selected().Name)
-	} else {
-		fmt.Fprintln(w, "  do: ecsbuild --help")
+		do = "ecsbuild " + p.Context.Selected().Name + " --help"
 	}
+	_ = a.lines(a.stderr, fmt.Sprintf("ecsbuild: %v\n  do: %s\n", err, do))
 	return diagnose.ExitConfig
 }

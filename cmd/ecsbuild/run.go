@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
@@ -38,12 +40,13 @@ func (*runCmd) Help() string {
 }
 
 func (c *runCmd) Run(a *app) error {
+	signal.Ignore(syscall.SIGPIPE) // whoever reads our output may leave; the run ends as it should
 	r := &execution{app: a, cmd: c}
 	if c.Progress == string(progress.JSON) {
 		a.tell = r.tellJSON
 	}
 	err := r.run()
-	if err != nil && r.plan != nil && !c.DryRun {
+	if err != nil && r.cleared && !c.DryRun {
 		_ = pipeline.Clear(r.leaves()...) // no failed run leaves what a deployment would take
 	}
 	return err
@@ -97,12 +100,14 @@ func (r *execution) run() error {
 		}
 	}
 	if _, werr := a.stdout.Write(r.out.Bytes()); err == nil && werr != nil {
-		err = &pipeline.FileError{File: "standard output", Err: werr}
+		err = &pipeline.FileError{File: "standard output", Late: !c.DryRun, Err: werr}
 	}
 	facts := a.facts(p)
 	facts.Anonymous, facts.Refused = anonymous.Why()
 	account := r.display.Report(r.registered(err), diagnose.Sentence(err, facts))
-	err = errors.Join(err, writeReport(r.file(c.Report), account, format))
+	if werr := writeReport(r.file(c.Report), account, format); werr != nil {
+		err = errors.Join(err, &pipeline.FileError{File: r.file(c.Report), Late: err == nil && !c.DryRun, Err: werr})
+	}
 	if text := a.summarize(account); text != "" {
 		a.warn(text)
 	}
@@ -142,6 +147,10 @@ func (r *execution) clear() error {
 	if _, err := reportFormat(r.cmd.Report); err == nil && r.cmd.Report != "" {
 		files = append(files, r.file(r.cmd.Report))
 	}
+	if err := r.distinct(files); err != nil {
+		return err
+	}
+	r.cleared = true
 	if err := pipeline.Clear(files...); err != nil {
 		return err
 	}
@@ -149,6 +158,24 @@ func (r *execution) clear() error {
 		if err := appendTo(file, ""); err != nil {
 			return &pipeline.FileError{File: file, Early: true, Err: err}
 		}
+	}
+	return nil
+}
+
+// distinct refuses to write a file over another, or over what the run is made of.
+func (r *execution) distinct(files []string) error {
+	taken := map[string]string{}
+	if r.plan.File != "" {
+		taken[filepath.Clean(r.plan.File)] = "the configuration"
+	}
+	for _, img := range r.plan.Images {
+		taken[filepath.Clean(img.Build.Dockerfile)] = "the Dockerfile of " + img.Name()
+	}
+	for _, f := range files {
+		if what := taken[filepath.Clean(f)]; what != "" {
+			return &plan.Error{What: f + " would be written over " + what, Fix: "give each file of the run a name of its own"}
+		}
+		taken[filepath.Clean(f)] = "another file of the run"
 	}
 	return nil
 }
@@ -179,7 +206,7 @@ func (r *execution) show() (err error) {
 func (r *execution) registered(err error) map[string]progress.Result {
 	out := map[string]progress.Result{}
 	var late *pipeline.FileError
-	if err == nil || errors.As(err, &late) && !late.Early {
+	if err == nil || errors.As(err, &late) && late.Late {
 		for _, p := range r.pushed {
 			out[p.Image.Name()] = progress.Result{Image: p.URI(false), Digest: p.Built.Root().Digest.String(), Size: p.Built.Size()}
 		}
@@ -212,6 +239,7 @@ type execution struct {
 	source  pipeline.Source
 	out     bytes.Buffer // for standard output, when the display has ended
 
+	cleared bool // its files may be taken away
 	exports exports
 	after   []string          // lines for the end of the log
 	pushed  []pipeline.Pushed // what is in the registry under its tags

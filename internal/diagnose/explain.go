@@ -109,7 +109,9 @@ func (f Facts) one(err error) Finding {
 	switch {
 	case errors.As(err, &tags):
 		found := f.one(tags.Err)
-		found.Why += "; these tags had moved before: " + strings.Join(tags.Moved, ", ")
+		if len(tags.Moved) > 0 {
+			found.Why = strings.TrimPrefix(found.Why+"; these tags had moved before: "+strings.Join(tags.Moved, ", "), "; ")
+		}
 		return found
 	case errors.As(err, &cfg):
 		return configuration(cfg)
@@ -136,6 +138,8 @@ func (f Facts) one(err error) Finding {
 		return f.unreachable(unreachable)
 	case errors.As(err, &file) && file.Early:
 		return Finding{What: "cannot write " + file.File, Why: plain(file.Err), Do: []string{"nothing has been built yet: make the folder writable, or name another file"}, Exit: ExitOther}
+	case errors.As(err, &file) && !file.Late:
+		return Finding{What: "cannot write " + file.File, Why: plain(file.Err), Exit: ExitOther}
 	case errors.As(err, &file):
 		return Finding{What: "cannot write " + file.File, Why: plain(file.Err), Do: []string{"every image is in the registry under its tags; see to it that this can be written, and run again"}, Exit: ExitOther}
 	case errors.Is(err, context.DeadlineExceeded):

@@ -103,7 +103,7 @@ func (v *validator) read(data []byte) (defs []Definition) {
 		v.syntax(err, data)
 		return defs
 	}
-	if rest, _ := io.ReadAll(dec.Buffered()); len(bytes.TrimSpace(rest)) > 0 {
+	if rest := data[dec.InputOffset():]; len(bytes.TrimSpace(rest)) > 0 {
 		v.add(dec.InputOffset(), "something follows the list", "take it out")
 	}
 	if len(raw) == 0 {
@@ -148,7 +148,13 @@ func (v *validator) entry(start int64, raw json.RawMessage) (d Definition, ok bo
 		}
 		return s
 	}
+	for _, key := range twice(raw) {
+		v.add(start, fmt.Sprintf("an entry has %q twice", key), "keep one of them")
+	}
 	d.Name = text("name", "Name", "containerName", "container")
+	if d.Name != "" && !containerPattern.MatchString(d.Name) {
+		v.add(start, fmt.Sprintf("%q is not a container name", d.Name), "ECS takes up to 255 letters, digits, - and _")
+	}
 	d.ImageURI = text("imageUri", "imageURI", "ImageURI", "ImageUri", "image", "imageuri")
 	if d.ImageURI != "" {
 		v.uri(start, d.ImageURI)
@@ -156,7 +162,30 @@ func (v *validator) entry(start int64, raw json.RawMessage) (d Definition, ok bo
 	return d, d.Name != "" && d.ImageURI != ""
 }
 
+// twice finds keys that an object has more than once.
+func twice(object json.RawMessage) (keys []string) {
+	dec := json.NewDecoder(bytes.NewReader(object))
+	if _, err := dec.Token(); err != nil {
+		return nil
+	}
+	seen := map[string]int{}
+	for dec.More() {
+		key, err := dec.Token()
+		var value json.RawMessage
+		if err != nil || dec.Decode(&value) != nil {
+			return keys
+		}
+		name, _ := key.(string)
+		if seen[name]++; seen[name] == 2 {
+			keys = append(keys, name)
+		}
+	}
+	return keys
+}
+
 var (
+	containerPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
+
 	uriPattern    = regexp.MustCompile(`^(?:([A-Za-z0-9.-]+(?::[0-9]+)?)/)?((?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/)*[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)(?::([A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(sha256:[0-9a-f]{64}))?$`)
 	ecrURIPattern = regexp.MustCompile(`^([0-9]+)\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.`)
 )

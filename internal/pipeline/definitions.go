@@ -12,7 +12,8 @@ import (
 // what else was asked for.
 type FileError struct {
 	File  string
-	Early bool // found before anything was built; else the tags have moved
+	Early bool // found before anything was built
+	Late  bool // found when every image was in the registry under its tags
 	Err   error
 }
 
@@ -66,7 +67,7 @@ func Definitions(p *plan.Plan, pushed []Pushed, pin bool) ([][]byte, error) {
 			data, err = imagedef.Encode(defs)
 		}
 		if err != nil {
-			return nil, &FileError{File: d.File, Err: err}
+			return nil, &FileError{File: d.File, Late: true, Err: err}
 		}
 		out = append(out, data)
 	}
@@ -81,7 +82,7 @@ func writeDefinitions(p *plan.Plan, pushed []Pushed, pin bool) error {
 	for i, d := range p.Definitions {
 		if err := imagedef.Write(d.File, contents[i]); err != nil {
 			removeWritten(p) // all of them or none
-			return &FileError{File: d.File, Err: err}
+			return &FileError{File: d.File, Late: true, Err: err}
 		}
 	}
 	return nil

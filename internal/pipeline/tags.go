@@ -11,9 +11,10 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
-// TagsError is a tag that was refused after others of the run had moved.
+// TagsError is a tag that was refused, or got no answer, when the run's tags
+// were moving.
 type TagsError struct {
-	Moved []string // "repository:tag"
+	Moved []string // "repository:tag", those that did
 	Err   error
 }
 
@@ -48,7 +49,7 @@ func tag(ctx context.Context, c *registry.Client, pushed []Pushed) error {
 		}
 	}
 	wg.Wait()
-	if len(errs) > 0 && len(moved) > 0 {
+	if len(errs) > 0 {
 		slices.Sort(moved)
 		errs[0] = &TagsError{Moved: moved, Err: errs[0]}
 	}

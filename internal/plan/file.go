@@ -75,12 +75,35 @@ func parse(name string, data []byte, lookup func(string) (string, bool)) (*confi
 		return nil, err
 	}
 	c := &config{}
-	if root == nil {
+	if _, null := root.(*ast.NullNode); root == nil || null {
 		return c, nil // an empty file is the environment alone
 	}
 	err = d.mapping("the configuration", d.configKeys(c))(root)
 	c.warnings = d.warnings
+	if err != nil { // the files that a failed run must not leave are wanted all the same
+		c.definitions = nil
+		_ = d.each("", root, func(key string, _, v ast.Node) error {
+			if key == "definitions" {
+				_ = d.list("", func(n ast.Node) error {
+					c.definitions = append(c.definitions, d.named(n))
+					return nil
+				})(v)
+			}
+			return nil
+		})
+	}
 	return c, err
+}
+
+// named is a definitions file of which nothing is known but its name.
+func (d *document) named(n ast.Node) (def definitionsConfig) {
+	_ = d.each("", n, func(key string, _, v ast.Node) error {
+		if key == "file" {
+			_ = d.text("", &def.File).read(v)
+		}
+		return nil
+	})
+	return def
 }
 
 // configKeys are those of the whole file.
@@ -92,7 +115,7 @@ func (d *document) configKeys(c *config) map[string]field {
 		"docker_hub": {func(n ast.Node) error {
 			c.hub = &loginConfig{host: DockerHub, place: d.fail(n, "", "").Place}
 			return d.login(c.hub, false)(n)
-		}, isObject(d.loginKeys(&loginConfig{}, false))},
+		}, isObject(d.loginKeys(&loginConfig{}, false), "username", "password")},
 		"registries": {d.list("registries", func(n ast.Node) error {
 			l := loginConfig{place: d.fail(n, "", "").Place}
 			if err := d.login(&l, true)(n); err != nil {
@@ -100,7 +123,7 @@ func (d *document) configKeys(c *config) map[string]field {
 			}
 			c.logins = append(c.logins, l)
 			return nil
-		}), isList(isObject(d.loginKeys(&loginConfig{}, true)))},
+		}), isList(isObject(d.loginKeys(&loginConfig{}, true), "host", "username", "password"))},
 		"images": {d.list("images", func(n ast.Node) error {
 			img, err := d.image(n)
 			c.images = append(c.images, img)
@@ -184,7 +207,7 @@ func (d *document) definitionKeys(def *definitionsConfig) map[string]field {
 				err = d.fail(n, "a service without name", "name the ECS service that is deployed")
 			}
 			return err
-		}, isObject(d.serviceKeys(&Service{}))},
+		}, isObject(d.serviceKeys(&Service{}), "name")},
 	}
 }
 

@@ -180,6 +180,9 @@ func Load(o Options) (*Plan, error) {
 			left.Definitions[0].File = filepath.Join(o.Directory, o.Output)
 		}
 	}
+	if p != nil {
+		left.File = p.File
+	}
 	if p != nil && len(p.Definitions) > 0 && o.Output == "" {
 		left.Definitions = p.Definitions
 	}
@@ -204,7 +207,10 @@ func load(o Options) (_ *Plan, err error) {
 	} else if name != "" {
 		p.File, file = name, name
 		if cfg, err = parse(name, data, env.lookup); err != nil {
-			return nil, err
+			if cfg != nil {
+				p.Definitions = (&builder{plan: p, config: cfg}).files()
+			}
+			return p, err
 		}
 		p.Warnings = append(p.Warnings, cfg.warnings...)
 	}

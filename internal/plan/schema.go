@@ -35,7 +35,7 @@ func isEither(some ...schema) schema { return schema{"anyOf": some} }
 
 // isObject is a mapping of known keys. Keys that begin with x- are not allowed
 // either, as the program has it; << is YAML's own.
-func isObject(keys map[string]field) schema {
+func isObject(keys map[string]field, required ...string) schema {
 	properties := map[string]schema{}
 	for name, f := range keys {
 		s := schema{}
@@ -47,7 +47,11 @@ func isObject(keys map[string]field) schema {
 		}
 		properties[name] = s
 	}
-	return schema{"type": "object", "properties": properties, "additionalProperties": false}
+	s := schema{"type": "object", "properties": properties, "additionalProperties": false}
+	if len(required) > 0 {
+		s["required"] = required
+	}
+	return s
 }
 
 // Schema is that of ecsbuild.yml.

@@ -167,14 +167,21 @@ func (d *document) each(what string, n ast.Node, f func(key string, k, v ast.Nod
 	}
 	for _, v := range values {
 		if _, ok := v.Key.(*ast.MergeKeyNode); ok {
-			err := d.each(what, v.Value, func(key string, k, v ast.Node) error {
-				if seen[key] {
-					return nil
-				}
-				seen[key] = true
-				return f(key, k, v)
-			})
-			if err != nil {
+			merge := func(n ast.Node) error {
+				return d.each(what, n, func(key string, k, v ast.Node) error {
+					if seen[key] {
+						return nil
+					}
+					seen[key] = true
+					return f(key, k, v)
+				})
+			}
+			if r, err := d.resolve(v.Value); err != nil {
+				return err
+			} else if _, ok := r.(*ast.SequenceNode); ok {
+				merge = d.list(what, merge) // the first that has a key counts
+			}
+			if err := merge(v.Value); err != nil {
 				return err
 			}
 		}
@@ -216,7 +223,7 @@ func kind(n ast.Node) string {
 		return "empty"
 	case *ast.BoolNode:
 		return "true or false"
-	case *ast.IntegerNode, *ast.FloatNode:
+	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
 		return "a number"
 	}
 	return "text"

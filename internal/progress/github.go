@@ -124,7 +124,11 @@ func Annotation(kind string, p Place, title, text string) string {
 	if len(props) > 0 {
 		head += " " + strings.Join(props, ",")
 	}
-	return "::" + head + "::" + escapeData(text)
+	var lines []string
+	for l := range strings.Lines(text) {
+		lines = append(lines, clean(l))
+	}
+	return "::" + head + "::" + escapeData(strings.Join(lines, "\n"))
 }
 
 func escapeData(s string) string {

@@ -1,6 +1,7 @@
 package progress
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"strings"
@@ -35,9 +36,11 @@ func WriteLine(w io.Writer, l Line) {
 		l.Time = time.Now()
 	}
 	l.Time = l.Time.UTC()
-	enc := json.NewEncoder(w)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(l)
+	_, _ = w.Write(bytes.ReplaceAll(b.Bytes(), []byte("##["), []byte(`##\u005b`))) // the same, and no command to GitHub's runner
 }
 
 // End is the last line, of a display that has been closed; nil for one that

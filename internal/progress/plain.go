@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
@@ -200,7 +201,7 @@ func clean(s string) string {
 	if i := strings.LastIndexByte(s, '\r'); i >= 0 {
 		s = s[i+1:]
 	}
-	if strings.IndexFunc(s, unicode.IsControl) < 0 {
+	if strings.IndexFunc(s, unicode.IsControl) < 0 && utf8.ValidString(s) {
 		return s
 	}
 	var b strings.Builder
@@ -209,10 +210,11 @@ func clean(s string) string {
 			i = skipEscape(s, i)
 			continue
 		}
-		if r := rune(s[i]); r >= ' ' && r != 0x7f || r == '\t' {
-			b.WriteByte(s[i])
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if !unicode.IsControl(r) && (r != utf8.RuneError || n > 1) || r == '\t' { // the second half of Latin-1 has controls as well
+			b.WriteString(s[i : i+n])
 		}
-		i++
+		i += n
 	}
 	return b.String()
 }
@@ -232,10 +234,15 @@ func skipEscape(s string, i int) int {
 		}
 	case ']':
 		for i++; i < len(s); i++ {
-			if s[i] == 0x07 || s[i] == 0x1b {
+			if s[i] == 0x07 {
 				return i + 1
 			}
+			if s[i] == 0x1b {
+				return min(i+2, len(s)) // and the backslash
+			}
 		}
+	case '(', ')', '*', '+', '#', ' ', '%':
+		return min(i+2, len(s)) // a character set follows
 	default:
 		return i + 1
 	}

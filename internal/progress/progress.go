@@ -57,6 +57,14 @@ type Output struct {
 	Dockerfiles map[string]string // of each image, as annotations name them
 }
 
+// text makes what a build says fit for the log.
+func (o Output) text() func(string) string {
+	if o.GitHub {
+		return inline
+	}
+	return clean
+}
+
 // Display shows one run. Its methods may be called from any goroutine.
 type Display struct {
 	events chan event
@@ -89,11 +97,13 @@ func New(mode Mode, out Output, images []string) (*Display, error) {
 		}
 		d, every = t, frame
 	case Plain:
-		d = newPlain(out.W, images)
+		p := newPlain(out.W, images)
+		p.text = out.text()
+		d = p
 	case GitHub:
 		d = newGitHub(out, images)
 	case Quiet:
-		d = quiet{out.W}
+		d = quiet{out.W, out.text()}
 	case JSON:
 		d = newJSON(out.W)
 	}
@@ -187,11 +197,14 @@ func seconds(d time.Duration) string {
 }
 
 // quiet shows warnings alone.
-type quiet struct{ w io.Writer }
+type quiet struct {
+	w    io.Writer
+	text func(string) string
+}
 
 func (q quiet) draw(r *Run, e event) {
 	for _, text := range warnings(r, e) {
-		_, _ = fmt.Fprintln(q.w, "ecsbuild: "+clean(text))
+		_, _ = fmt.Fprintln(q.w, "ecsbuild: "+q.text(text))
 	}
 }
 func (quiet) tick(*Run, time.Time) {}

@@ -12,16 +12,18 @@ import (
 
 func TestClean(t *testing.T) {
 	for in, want := range map[string]string{
-		"plain":                   "plain",
-		"\x1b[31mred\x1b[0m":      "red",
-		"10%\r50%\r100%":          "100%",
-		"line\r\n":                "line",
-		"a\x07b\x00c\x08":         "abc",
-		"tab\tstays":              "tab\tstays",
-		"\x1b]0;title\x07text":    "text",
-		"é ü 日本":                  "é ü 日本",
-		"half an escape \x1b":     "half an escape ",
-		"half an escape \x1b[12;": "half an escape ",
+		"plain":                    "plain",
+		"\x1b[31mred\x1b[0m":       "red",
+		"10%\r50%\r100%":           "100%",
+		"line\r\n":                 "line",
+		"a\x07b\x00c\x08":          "abc",
+		"tab\tstays":               "tab\tstays",
+		"\x1b]0;title\x07text":     "text",
+		"é ü 日本":                   "é ü 日本",
+		"c1 \u009b2J\u009d0;t\x9b": "c1 2J0;t",
+		"\x1b(Bset\x1b]0;t\x1b\\":  "set",
+		"half an escape \x1b":      "half an escape ",
+		"half an escape \x1b[12;":  "half an escape ",
 	} {
 		if got := clean(in); got != want {
 			t.Errorf("%q becomes %q, want %q", in, got, want)

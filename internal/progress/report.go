@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // A Report is a whole run: what --report writes. Times are seconds, from the
@@ -70,7 +71,7 @@ func (p *Display) Report(results map[string]Result, failure string) Report {
 	r := p.run
 	out := Report{Version: 1, Began: r.began.UTC(), Seconds: r.since(r.ended), Status: "done", Sent: r.sent(), Phases: []ReportPhase{}, Images: []ReportImage{}, Spans: []ReportSpan{}}
 	if failure != "" {
-		out.Status, out.Error = "failed", failure
+		out.Status, out.Error = "failed", clean(strings.ReplaceAll(failure, "\n", " "))
 	}
 	for _, ph := range r.phases() {
 		out.Phases = append(out.Phases, ReportPhase{ph.name, ph.time.Seconds()})
@@ -102,7 +103,7 @@ func (p *Display) Report(results map[string]Result, failure string) Report {
 			end = r.ended
 		}
 		out.Spans = append(out.Spans, ReportSpan{Image: s.Image, Kind: s.Kind, Name: clean(s.Name), Start: max(0, r.since(s.start)), Seconds: max(0, end.Sub(s.start).Seconds()),
-			Bytes: s.sent.Load(), Cached: s.cached, Critical: critical[s], Error: s.failed})
+			Bytes: s.sent.Load(), Cached: s.cached, Critical: critical[s], Error: clean(strings.ReplaceAll(s.failed, "\n", " "))})
 	}
 	slices.SortStableFunc(out.Spans, func(a, b ReportSpan) int { return cmp.Compare(a.Start, b.Start) })
 	return out
@@ -180,7 +181,7 @@ func (r Report) Markdown(w io.Writer) error {
 	mark := map[string]string{Done: "✅", Reused: "♻️", Failed: "❌"}
 	fmt.Fprintf(&b, "### ecsbuild: %s in %s, %s sent\n\n", r.Status, seconds(duration(r.Seconds)), Bytes(r.Sent))
 	if r.Error != "" {
-		fmt.Fprintf(&b, "%s\n\n", cell(r.Error))
+		fmt.Fprintf(&b, "**why** %s\n\n", cell(r.Error))
 	}
 	b.WriteString("| | image | digest | size | what changed | time |\n|---|---|---|--:|---|--:|\n")
 	for _, i := range r.Images {
@@ -194,7 +195,7 @@ func (r Report) Markdown(w io.Writer) error {
 		}
 		name := "**" + cell(i.Name) + "**"
 		if i.Image != "" {
-			name += "<br>`" + cell(i.Image) + "`"
+			name += "<br>`" + i.Image + "`"
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", cmp.Or(mark[i.Status], "·"), name, digest, size, cell(r.changed(i)), seconds(duration(i.Seconds)))
 	}
@@ -229,16 +230,25 @@ func (r Report) gantt(b *strings.Builder) {
 		case s.Critical:
 			tag = "active, "
 		}
-		fmt.Fprintf(b, "  %s :%s%d, %d\n", ganttText(s.label()), tag, int64(s.Start*1000), int64((s.Start+s.Seconds)*1000))
+		fmt.Fprintf(b, "  · %s :%s%d, %d\n", ganttText(s.label()), tag, int64(s.Start*1000), int64((s.Start+s.Seconds)*1000))
 	}
 	b.WriteString("```\n\n</details>\n")
 }
 
 func duration(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// cell keeps a text inside one cell of a table.
+// cell keeps a text inside one cell of a table, and from meaning anything in
+// Markdown: punctuation is written as entities, which mean themselves.
 func cell(s string) string {
-	return strings.NewReplacer("|", "\\|", "\n", " ", "<", "&lt;", "`", "'").Replace(s)
+	var b strings.Builder
+	for _, r := range strings.Join(strings.Fields(clean(strings.ReplaceAll(s, "\n", " "))), " ") {
+		if r < 0x80 && (unicode.IsPunct(r) || unicode.IsSymbol(r)) && !strings.ContainsRune(".,()-/", r) {
+			fmt.Fprintf(&b, "&#%d;", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // ganttText takes out what the chart's language gives a meaning to.

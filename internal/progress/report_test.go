@@ -76,6 +76,20 @@ func TestReport(t *testing.T) {
 }
 
 // TestSummary is the last line of a run.
+// TestCell: no text of a build means anything in Markdown.
+func TestCell(t *testing.T) {
+	for text, want := range map[string]string{
+		"RUN make -j 2, done (ok)":   "RUN make -j 2, done (ok)",
+		"a|b <i> `c` *d* _e_ ~f~ $g": "a&#124;b &#60;i&#62; &#96;c&#96; &#42;d&#42; &#95;e&#95; &#126;f&#126; &#36;g",
+		"![i](http://x) @me #1":      "&#33;&#91;i&#93;(http&#58;//x) &#64;me &#35;1",
+		"a\n\n# b\r\r# c\x1b[2J":     "&#35; c",
+	} {
+		if got := cell(text); got != want {
+			t.Errorf("%q is %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestSummary(t *testing.T) {
 	sample(false) // must not depend on a display that draws
 	r := newRun([]string{"app"}, time.Unix(0, 0))
