@@ -122,6 +122,7 @@ func (e *Engine) buildClassic(ctx context.Context, r Request, sink Sink) (*Built
 		r.Note("the engine has a loopback of its own: its layers are saved and compressed here")
 		copies.least = 0 // a base's layers are known here by their diffIDs, whatever their size
 	}
+	before := r.pushedBefore(ctx, sink)
 	res, err := e.solve(ctx, &r, moby(r.Names), copies, false)
 	if err != nil {
 		return nil, err
@@ -130,7 +131,7 @@ func (e *Engine) buildClassic(ctx context.Context, r Request, sink Sink) (*Built
 	if err != nil {
 		return nil, err
 	}
-	if b := r.pushedBefore(ctx, sink, id); b != nil {
+	if b := before(id); b != nil {
 		return b, nil
 	}
 	r.Inputs.check()
@@ -146,35 +147,45 @@ func (e *Engine) buildClassic(ctx context.Context, r Request, sink Sink) (*Built
 	return b, err
 }
 
-// recordPushed is the kind of the record for images that a classic engine has
-// pushed: it calls an image by the digest of its config, so that the same name
-// means the same layers.
+// recordPushed is the kind of the record for what a classic engine has pushed
+// last of an image.
 const recordPushed = "pushed"
 
-// pushedKey tells repositories and recipes apart, "" where the image will say
-// what it was made of, which may be another thing each time.
-func (r *Request) pushedKey(id digest.Digest) string {
-	repository, _, ok := strings.Cut(r.Names[0], ":"+r.Image.Tags[0])
-	if r.Inputs != nil || !ok {
-		return ""
-	}
-	recipe, _ := recipeOf(r.Image.Build)
-	return repository + " " + recipe.key() + " " + id.String()
+// pushed is an image that the engine has pushed. It calls it by the digest of
+// its config, so that the same ID means the same layers.
+type pushed struct {
+	ID       digest.Digest `json:"id"`
+	Recipe   string        `json:"recipe"`
+	Manifest Manifest      `json:"manifest"`
 }
 
-// pushedBefore gives an image that the registry still has whole, and the engine
-// need not push.
-func (r *Request) pushedBefore(ctx context.Context, sink Sink, id digest.Digest) *Built {
-	var m Manifest
-	if key := r.pushedKey(id); key == "" || !r.Record.Get(recordPushed, key, &m) || !m.Whole(ctx, sink) {
-		return nil
+func (r *Request) pushedKey() string {
+	repository, _, _ := strings.Cut(r.Names[0], ":"+r.Image.Tags[0])
+	return repository + " " + r.Image.Name()
+}
+
+// pushedBefore asks, while the image is built, whether the registry still has
+// the last one whole. The function that it gives says so of the new one, where
+// that is the same; nil else. What an image says of itself may differ each time.
+func (r *Request) pushedBefore(ctx context.Context, sink Sink) func(digest.Digest) *Built {
+	var p pushed
+	recipe, _ := recipeOf(r.Image.Build)
+	if r.Inputs != nil || !r.Record.Get(recordPushed, r.pushedKey(), &p) || p.Recipe != recipe.key() {
+		return func(digest.Digest) *Built { return nil }
 	}
-	return &Built{Manifests: []Manifest{m}}
+	whole := make(chan bool, 1)
+	go func() { whole <- p.Manifest.Whole(ctx, sink) }()
+	return func(id digest.Digest) *Built {
+		if id != p.ID || !<-whole {
+			return nil
+		}
+		return &Built{Manifests: []Manifest{p.Manifest}}
+	}
 }
 
 func (r *Request) keepPushed(id digest.Digest, b *Built) {
-	if key := r.pushedKey(id); key != "" {
-		r.Record.Put(recordPushed, key, b.Root())
+	if recipe, _ := recipeOf(r.Image.Build); r.Inputs == nil {
+		r.Record.Put(recordPushed, r.pushedKey(), pushed{id, recipe.key(), b.Root()})
 	}
 }
 
