@@ -21,7 +21,8 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 	}
 	attrs := map[string]string{}
 	mounts := map[string]fsutil.FS{}
-	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(append(folders(r.Image), r.Inputs.salt())...)}
+	_, salt := r.Inputs.salts()
+	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(append(folders(r.Image), salt)...)}
 	var err error
 	if opt.Session, err = r.attachables(); err != nil {
 		return opt, err
@@ -169,7 +170,8 @@ func (e *Engine) localContext(r *Request, opt *bkclient.SolveOpt) error {
 	if err != nil {
 		return err
 	}
-	shared, err := r.Contexts.session(r.Image, r.Inputs.salt(), fs)
+	salt, _ := r.Inputs.salts()
+	shared, err := r.Contexts.session(r.Image, salt, fs)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,8 @@ type Inputs struct {
 	bases   map[string]string // the base images that went in: name to digest
 	pinned  []string          // those whose digest the Dockerfile names
 	local   func(ref string) []string
-	files   string // the hash of the context
+	context string // the hash of its files
+	files   string // of those of all contexts, and of the Dockerfile
 	strayed atomic.Bool
 
 	timeless bool        // a reproducible image says nothing that differs from build to build
@@ -90,13 +91,13 @@ func (e *Engine) localDigests(ref string) (out []string) {
 	return out
 }
 
-// salt keeps what BuildKit has of the files of another hash apart from these:
-// it takes a file for the same by its size, time and mode.
-func (in *Inputs) salt() string {
+// salts keep what BuildKit has of other files apart from these: it takes a file
+// for the same by its size, time and mode.
+func (in *Inputs) salts() (context, files string) {
 	if in == nil {
-		return ""
+		return "", ""
 	}
-	return in.files
+	return in.context, in.files
 }
 
 // Held says, when the build is over, whether it took what was hashed: these base
@@ -193,7 +194,6 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 	if folders[contextName], err = h.folder(ctx, b.Context, ignored); err != nil {
 		return nil, err
 	}
-	in.files = folders[contextName]
 	contexts, agents := map[string]string{}, []string{} // as they are named: where they lie differs from host to host
 	for name, dir := range b.AdditionalContexts {
 		if plan.Remote(dir) {
@@ -202,6 +202,12 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 			return nil, err
 		}
 	}
+	in.context = folders[contextName]
+	mounted, err := json.Marshal([]any{folders, data})
+	if err != nil {
+		return nil, err
+	}
+	in.files = digest.FromBytes(mounted).Encoded()
 	for _, s := range b.SSH {
 		id, _, _ := strings.Cut(s, "=")
 		agents = append(agents, id)

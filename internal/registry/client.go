@@ -82,7 +82,8 @@ func newTransport() *http.Transport {
 		MaxIdleConnsPerHost:   32,
 		MaxConnsPerHost:       64,       // a hundred images would shake two hundred hands in the first second
 		WriteBufferSize:       64 << 10, // allocated for each connection, of which a hundred images open two hundred
-		TLSClientConfig:       &tls.Config{ClientSessionCache: tls.NewLRUClientSessionCache(0)}, // a second handshake is half the work
+		// A second handshake with a host is half the work.
+		TLSClientConfig: &tls.Config{ClientSessionCache: tls.NewLRUClientSessionCache(0)},
 		// One connection a layer: HTTP/2 would share the window of one among them.
 		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
 	}
