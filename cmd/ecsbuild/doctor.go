@@ -10,7 +10,6 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
-	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
@@ -51,7 +50,7 @@ func (c *doctorCmd) Run(a *app) error {
 		enc.SetIndent("", "  ")
 		err = enc.Encode(checks)
 	} else {
-		err = printChecks(a.stdout, checks, isTerminal(a.stdout) && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb")
+		err = printChecks(a.stdout, checks, a.fit(), isTerminal(a.stdout) && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb")
 	}
 	if err != nil {
 		return err
@@ -66,7 +65,7 @@ func (c *doctorCmd) Run(a *app) error {
 
 var colours = map[diagnose.Verdict]string{diagnose.OK: "32", diagnose.Warning: "33", diagnose.Failure: "31", diagnose.NotChecked: "2"}
 
-func printChecks(w io.Writer, checks []diagnose.Check, colour bool) error {
+func printChecks(w io.Writer, checks []diagnose.Check, fit func(string) string, colour bool) error {
 	var b strings.Builder
 	width := 0
 	for _, c := range checks {
@@ -77,12 +76,16 @@ func printChecks(w io.Writer, checks []diagnose.Check, colour bool) error {
 		if colour {
 			verdict = "\x1b[" + colours[c.Verdict] + "m" + verdict + "\x1b[0m"
 		}
-		fmt.Fprintf(&b, "%s  %-*s  %s\n", verdict, width, c.Name, progress.Clean(c.Text))
+		fmt.Fprintf(&b, "%s  %-*s  %s\n", verdict, width, c.Name, fit(c.Text))
 		for i, f := range c.Found {
 			if i > 0 {
-				fmt.Fprintf(&b, "%13s%-*s  %s\n", "", width, "", f.What)
+				fmt.Fprintf(&b, "%13s%-*s  %s\n", "", width, "", fit(f.What))
 			}
-			details(&b, strings.Repeat(" ", 15+width), f)
+			var below strings.Builder
+			details(&below, strings.Repeat(" ", 15+width), f)
+			for line := range strings.Lines(below.String()) {
+				fmt.Fprintln(&b, fit(line))
+			}
 		}
 	}
 	_, err := io.WriteString(w, b.String())

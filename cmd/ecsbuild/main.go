@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -23,7 +22,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
-	"github.com/ecsbuild/ecsbuild/internal/imagedef"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
@@ -117,9 +115,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	}
 	if err != nil {
 		if args[0] == "run" && !slices.Contains(args, "--dry-run") {
-			if file := definitionsOf(args); filepath.Ext(file) == ".json" { // whatever else it may be
-				_ = imagedef.Remove(file) // no failed run leaves an old one
-			}
+			a.leaveNone(args)
 		}
 		return a.usage(err)
 	}
@@ -132,29 +128,27 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	return code
 }
 
-// definitionsOf finds the definitions file in a command line that is not
-// understood as a whole.
-func definitionsOf(args []string) string {
+// leaveNone takes the definitions of an earlier run away where the command line
+// is not understood as a whole.
+func (a *app) leaveNone(args []string) {
 	value := func(names ...string) (v string) {
 		for i, arg := range args {
 			for _, n := range names {
-				if rest, ok := strings.CutPrefix(arg, n+"="); ok {
-					v = rest
-				} else if arg == n && i+1 < len(args) {
+				rest, ok := strings.CutPrefix(arg, n)
+				switch {
+				case ok && rest == "" && i+1 < len(args):
 					v = args[i+1]
+				case ok && strings.HasPrefix(rest, "="):
+					v = rest[1:]
+				case ok && !strings.HasPrefix(n, "--"):
+					v = rest
 				}
 			}
 		}
 		return v
 	}
-	file := value("--output")
-	if file == "" {
-		file = plan.DefaultFile
-	}
-	if filepath.IsAbs(file) {
-		return file
-	}
-	return filepath.Join(value("-C", "--directory"), file)
+	p, _ := plan.Load(plan.Options{Directory: value("--directory", "-C"), File: value("--file", "-f"), Output: value("--output"), Environ: a.environ, Commit: func() string { return "" }})
+	_ = (&execution{app: a, cmd: &runCmd{}, plan: p}).clear(false)
 }
 
 // judge says what became of a command, and its exit code.
@@ -164,14 +158,14 @@ func judge(ctx context.Context, err error, pushes bool) ([]diagnose.Finding, int
 	switch {
 	case err == nil:
 		return nil, 0 // also where a signal came when everything was done
-	case errors.As(err, &exit):
-		return nil, int(exit)
 	case errors.As(context.Cause(ctx), &i) && !tagged(err):
 		text := i.Error()
 		if pushes {
 			text += "; no tag has moved"
 		}
 		return []diagnose.Finding{{What: text}}, 128 + int(i.signal)
+	case errors.As(err, &exit):
+		return nil, int(exit)
 	}
 	var f *failure
 	facts := diagnose.Facts{}

@@ -6,16 +6,14 @@ import (
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
-	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// outputs writes what later steps of a job of GitHub Actions may use:
+// stepOutputs says what later steps of a job of GitHub Actions may use:
 // imagedefinitions, images and digests as JSON, and image-NAME and digest-NAME
 // a container.
 // https://docs.github.com/actions/reference/workflow-commands-for-github-actions#setting-an-output-parameter
-func (r *execution) outputs(p *plan.Plan, pushed []pipeline.Pushed, pin bool) error {
-	file := r.app.githubFile("GITHUB_OUTPUT")
-	if file == "" {
+func (r *execution) stepOutputs(pushed []pipeline.Pushed, pin bool) error {
+	if r.app.githubFile("GITHUB_OUTPUT") == "" {
 		return nil
 	}
 	type image struct {
@@ -31,7 +29,7 @@ func (r *execution) outputs(p *plan.Plan, pushed []pipeline.Pushed, pin bool) er
 			fmt.Fprintf(&b, "image-%s=%s\ndigest-%s=%s\n", c, images[c].Image, c, digests[c])
 		}
 	}
-	definitions, err := pipeline.Definitions(p, pushed, pin)
+	definitions, err := pipeline.Definitions(r.plan, pushed, pin)
 	if err != nil {
 		return err
 	}
@@ -46,9 +44,7 @@ func (r *execution) outputs(p *plan.Plan, pushed []pipeline.Pushed, pin bool) er
 		}
 		fmt.Fprintf(&b, "%s=%s\n", name, data)
 	}
-	if err := appendTo(file, b.String()); err != nil {
-		return &pipeline.FileError{File: file, Late: true, Err: err}
-	}
+	r.outputs = b.String()
 	host, _, _ := strings.Cut(pushed[0].URI(false), "/")
 	r.after = append(r.after, fmt.Sprintf("the step's outputs name the registry %s; where its account number is masked, GitHub empties the job outputs that hold it, and digests, which has none, is left", host))
 	return nil

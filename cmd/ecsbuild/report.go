@@ -51,16 +51,21 @@ func (a *app) report(findings []diagnose.Finding) {
 
 // lines writes text that may hold anybody's words, fit for where it goes.
 func (a *app) lines(w io.Writer, text string) error {
-	fit := progress.Clean
-	if a.getenv("GITHUB_ACTIONS") == "true" {
-		fit = progress.Inert
-	}
+	fit := a.fit()
 	for line := range strings.Lines(text) {
 		if _, err := fmt.Fprintln(w, fit(line)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// fit makes a line fit for where it goes.
+func (a *app) fit() func(string) string {
+	if a.getenv("GITHUB_ACTIONS") == "true" {
+		return progress.Inert
+	}
+	return progress.Clean
 }
 
 // tellJSON says how a run ended, in the format of --progress json.

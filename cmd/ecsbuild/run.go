@@ -46,8 +46,8 @@ func (c *runCmd) Run(a *app) error {
 		a.tell = r.tellJSON
 	}
 	err := r.run()
-	if err != nil && r.cleared && !c.DryRun {
-		_ = pipeline.Clear(r.leaves()...) // no failed run leaves what a deployment would take
+	if err != nil {
+		_ = pipeline.Remove(r.taken...) // no failed run leaves what a deployment would take
 	}
 	return err
 }
@@ -59,7 +59,7 @@ func (r *execution) run() error {
 	p, err := c.load(a, c.Output)
 	r.plan = p
 	format, ferr := reportFormat(c.Report)
-	if err := errors.Join(err, r.clear()); err != nil {
+	if err := errors.Join(err, r.clear(err == nil && ferr == nil)); err != nil {
 		return err
 	}
 	if c.Jobs < 0 {
@@ -80,7 +80,7 @@ func (r *execution) run() error {
 	defer r.display.Close()
 
 	anonymous := &pipeline.Anonymous{}
-	r.source = pipeline.Source{
+	r.from = pipeline.Source{
 		Plan: p, Cache: cacheFolder(a.getenv), Agent: "ecsbuild/" + versionText(), Anonymous: anonymous,
 		AWS:  func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, p.Region) },
 		Note: func(text string) { r.display.Note("", text) }, Begin: r.display.Begin,
@@ -108,6 +108,11 @@ func (r *execution) run() error {
 	if werr := writeReport(r.file(c.Report), account, format); werr != nil {
 		err = errors.Join(err, &pipeline.FileError{File: r.file(c.Report), Late: err == nil && !c.DryRun, Err: werr})
 	}
+	if file := a.githubFile("GITHUB_OUTPUT"); err == nil && r.outputs != "" { // last, for they cannot be taken back
+		if werr := appendTo(file, r.outputs); werr != nil {
+			err = &pipeline.FileError{File: file, Late: true, Err: werr}
+		}
+	}
 	if text := a.summarize(account); text != "" {
 		a.warn(text)
 	}
@@ -125,59 +130,63 @@ func (r *execution) file(name string) string {
 	return filepath.Join(r.plan.Directory, name)
 }
 
-// leaves are the files that a deployment goes by, of which a failed run leaves
-// none.
-func (r *execution) leaves() (files []string) {
-	for _, d := range r.plan.Definitions {
-		files = append(files, d.File)
-	}
-	if r.cmd.Exports != "" {
-		files = append(files, r.file(r.cmd.Exports))
-	}
-	return files
-}
-
 // clear takes away what an earlier run left, and makes sure that this one can
-// write what it shall, before anything is built. A dry run writes a report alone.
-func (r *execution) clear() error {
+// write what it shall, before anything is built. Where the plan is not known it
+// takes the definitions alone. A dry run writes a report alone.
+func (r *execution) clear(known bool) error {
 	var files []string
 	if !r.cmd.DryRun {
-		files = r.leaves()
+		for _, d := range r.plan.Definitions {
+			files = append(files, d.File)
+		}
+		if known && r.cmd.Exports != "" {
+			files = append(files, r.file(r.cmd.Exports))
+		}
+		r.taken = slices.DeleteFunc(slices.Clone(files), func(f string) bool { return r.source(f) != "" })
 	}
-	if _, err := reportFormat(r.cmd.Report); err == nil && r.cmd.Report != "" {
+	if known && r.cmd.Report != "" {
 		files = append(files, r.file(r.cmd.Report))
 	}
-	if err := r.distinct(files); err != nil {
-		return err
-	}
-	r.cleared = true
-	if err := pipeline.Clear(files...); err != nil {
-		return err
-	}
-	if file := r.app.githubFile("GITHUB_OUTPUT"); file != "" && !r.cmd.DryRun {
-		if err := appendTo(file, ""); err != nil {
-			return &pipeline.FileError{File: file, Early: true, Err: err}
+	err := pipeline.Remove(r.taken...)
+	for i, f := range files {
+		what := r.source(f)
+		if what == "" && slices.Contains(files[:i], f) {
+			what = "another file of the run"
 		}
-	}
-	return nil
-}
-
-// distinct refuses to write a file over another, or over what the run is made of.
-func (r *execution) distinct(files []string) error {
-	taken := map[string]string{}
-	if r.plan.File != "" {
-		taken[filepath.Clean(r.plan.File)] = "the configuration"
-	}
-	for _, img := range r.plan.Images {
-		taken[filepath.Clean(img.Build.Dockerfile)] = "the Dockerfile of " + img.Name()
-	}
-	for _, f := range files {
-		if what := taken[filepath.Clean(f)]; what != "" {
+		if what != "" {
 			return &plan.Error{What: f + " would be written over " + what, Fix: "give each file of the run a name of its own"}
 		}
-		taken[filepath.Clean(f)] = "another file of the run"
 	}
-	return nil
+	if terr := pipeline.Try(files...); terr != nil {
+		err = terr // says more
+	}
+	if err == nil {
+		err = pipeline.Remove(files...)
+	}
+	if file := r.app.githubFile("GITHUB_OUTPUT"); err == nil && file != "" && !r.cmd.DryRun {
+		if ferr := appendTo(file, ""); ferr != nil {
+			err = &pipeline.FileError{File: file, Early: true, Err: ferr}
+		}
+	}
+	return err
+}
+
+// source says which of the run's sources a file is, "" for none.
+func (r *execution) source(file string) string {
+	same := func(other string) bool {
+		a, err1 := os.Stat(file)
+		b, err2 := os.Stat(other)
+		return filepath.Clean(file) == filepath.Clean(other) || err1 == nil && err2 == nil && os.SameFile(a, b)
+	}
+	if r.plan.File != "" && same(r.plan.File) {
+		return "the configuration"
+	}
+	for _, img := range r.plan.Images {
+		if same(img.Build.Dockerfile) {
+			return "the Dockerfile of " + img.Name()
+		}
+	}
+	return ""
 }
 
 // show begins to show the run.
@@ -236,10 +245,11 @@ type execution struct {
 	cmd     *runCmd
 	plan    *plan.Plan
 	display *progress.Display
-	source  pipeline.Source
+	from    pipeline.Source
 	out     bytes.Buffer // for standard output, when the display has ended
 
-	cleared bool // its files may be taken away
+	taken   []string // files that a failed run does not leave
+	outputs string   // for later steps of a job of GitHub Actions
 	exports exports
 	after   []string          // lines for the end of the log
 	pushed  []pipeline.Pushed // what is in the registry under its tags
@@ -272,10 +282,10 @@ func (r *execution) options() pipeline.Options {
 
 // aws is the real thing.
 func (r *execution) aws() error {
-	deps := r.deps(r.source.FromAWS)
-	deps.Checks = append(deps.Checks, func(ctx context.Context) error { return diagnose.CheckServices(ctx, r.source.AWS, r.plan) })
+	deps := r.deps(r.from.FromAWS)
+	deps.Checks = append(deps.Checks, func(ctx context.Context) error { return diagnose.CheckServices(ctx, r.from.AWS, r.plan) })
 	deps.Beside = func(ctx context.Context, creds *pipeline.Credentials) error {
-		text, warning, err := diagnose.CheckHub(ctx, r.plan, creds, r.source.Agent)
+		text, warning, err := diagnose.CheckHub(ctx, r.plan, creds, r.from.Agent)
 		if warning && ctx.Err() == nil {
 			r.display.Note("", "warning: "+text)
 		}
@@ -291,7 +301,7 @@ func (r *execution) local() error {
 		return fmt.Errorf("the local registry cannot start: %w", err)
 	}
 	defer stop()
-	creds := func(ctx context.Context) (*pipeline.Credentials, error) { return r.source.WithoutAWS(ctx, host) }
+	creds := func(ctx context.Context) (*pipeline.Credentials, error) { return r.from.WithoutAWS(ctx, host) }
 	pushed, err := pipeline.Run(r.app.ctx, r.plan, r.deps(creds), r.options())
 	if err == nil {
 		r.display.Note("", "the images are kept in "+localFolder(r.plan.Directory)+"; ecsbuild serve lets docker pull them")
@@ -315,7 +325,7 @@ func (r *execution) results(pushed []pipeline.Pushed, err error) error {
 	if err := r.exports.write(pushed, pin); err != nil {
 		return err
 	}
-	return r.outputs(r.plan, pushed, pin)
+	return r.stepOutputs(pushed, pin)
 }
 
 // dry builds and tags with the local engine, and prints what would be written.
@@ -327,7 +337,7 @@ func (r *execution) dry() error {
 	if r.cmd.Pin == "digest" {
 		return &plan.Error{What: "--pin digest cannot go with --dry-run", Why: "an image has no digest before it is in a registry", Fix: "leave one of them out, or use --local"}
 	}
-	deps := r.deps(func(ctx context.Context) (*pipeline.Credentials, error) { return r.source.WithoutAWS(ctx, host) })
+	deps := r.deps(func(ctx context.Context) (*pipeline.Credentials, error) { return r.from.WithoutAWS(ctx, host) })
 	contents, err := pipeline.DryRun(r.app.ctx, r.plan, deps, r.options())
 	if err != nil {
 		return err

@@ -21,8 +21,7 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 	}
 	attrs := map[string]string{}
 	mounts := map[string]fsutil.FS{}
-	_, salt := r.Inputs.salts()
-	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(append(folders(r.Image), salt)...)}
+	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(folders(r.Image)...)}
 	var err error
 	if opt.Session, err = r.attachables(); err != nil {
 		return opt, err
@@ -74,7 +73,7 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 		if name == contextName || name == dockerfileName {
 			mount = "_" + name
 		}
-		if mounts[mount], err = localFS(where); err != nil {
+		if mounts[mount], err = localFS(where, r.Inputs.marked()); err != nil {
 			return opt, err
 		}
 		attrs["context:"+name] = "local:" + mount
@@ -166,12 +165,11 @@ func (e *Engine) extraHosts(r *Request) ([]string, error) {
 // lie outside it. A context that siblings share comes through their session.
 func (e *Engine) localContext(r *Request, opt *bkclient.SolveOpt) error {
 	b := r.Image.Build
-	fs, err := localFS(b.Context)
+	fs, err := localFS(b.Context, r.Inputs.marked())
 	if err != nil {
 		return err
 	}
-	salt, _ := r.Inputs.salts()
-	shared, err := r.Contexts.session(r.Image, salt, fs)
+	shared, err := r.Contexts.session(r.Image, r.Inputs != nil, fs)
 	if err != nil {
 		return err
 	}
@@ -179,7 +177,7 @@ func (e *Engine) localContext(r *Request, opt *bkclient.SolveOpt) error {
 	if shared != "" {
 		opt.FrontendAttrs["local-sessionid:"+contextName] = shared
 	}
-	if opt.LocalMounts[dockerfileName], err = localFS(filepath.Dir(b.Dockerfile)); err != nil {
+	if opt.LocalMounts[dockerfileName], err = localFS(filepath.Dir(b.Dockerfile), r.Inputs.marked()); err != nil {
 		return err
 	}
 	opt.FrontendAttrs["filename"] = filepath.Base(b.Dockerfile)

@@ -37,8 +37,7 @@ type Inputs struct {
 	bases   map[string]string // the base images that went in: name to digest
 	pinned  []string          // those whose digest the Dockerfile names
 	local   func(ref string) []string
-	context string // the hash of its files
-	files   string // of those of all contexts, and of the Dockerfile
+	marks   *marks
 	strayed atomic.Bool
 
 	timeless bool        // a reproducible image says nothing that differs from build to build
@@ -91,13 +90,12 @@ func (e *Engine) localDigests(ref string) (out []string) {
 	return out
 }
 
-// salts keep what BuildKit has of other files apart from these: it takes a file
-// for the same by its size, time and mode.
-func (in *Inputs) salts() (context, files string) {
+// marked gives the marks of the files that were hashed.
+func (in *Inputs) marked() *marks {
 	if in == nil {
-		return "", ""
+		return nil
 	}
-	return in.context, in.files
+	return in.marks
 }
 
 // Held says, when the build is over, whether it took what was hashed: these base
@@ -127,6 +125,7 @@ type Hasher struct {
 	platform func() (string, error) // that the engine builds for unless told otherwise
 	resolve  Resolve
 	local    func(ref string) []string
+	marks    marks
 
 	mu      sync.Mutex
 	folders map[string]func() (string, error)
@@ -169,11 +168,13 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 	if err != nil {
 		return nil, err
 	}
+	sum := sha256.Sum256(data)
+	h.marks.set(b.Dockerfile, sum[:])
 	refs, pinned, err := external(data, b)
 	if err != nil {
 		return nil, err
 	}
-	in := &Inputs{bases: map[string]string{}, pinned: pinned, local: h.local, timeless: b.Reproducible}
+	in := &Inputs{bases: map[string]string{}, pinned: pinned, local: h.local, marks: &h.marks, timeless: b.Reproducible}
 	in.again = sync.OnceValue(func() bool {
 		now := &Hasher{platform: h.platform, resolve: in.resolve, folders: map[string]func() (string, error){}, bases: map[string]func() (digest.Digest, error){}}
 		found, err := now.Of(ctx, img)
@@ -186,7 +187,7 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 		}
 		in.bases[ref] = d.String()
 	}
-	ignored, err := ignorePatterns(b)
+	ignored, err := h.ignorePatterns(b)
 	if err != nil {
 		return nil, err
 	}
@@ -202,12 +203,6 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 			return nil, err
 		}
 	}
-	in.context = folders[contextName]
-	mounted, err := json.Marshal([]any{folders, data})
-	if err != nil {
-		return nil, err
-	}
-	in.files = digest.FromBytes(mounted).Encoded()
 	for _, s := range b.SSH {
 		id, _, _ := strings.Cut(s, "=")
 		agents = append(agents, id)
@@ -234,7 +229,7 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(all)
+	sum = sha256.Sum256(all)
 	in.Hash = hex.EncodeToString(sum[:])
 	return in, nil
 }
@@ -281,10 +276,12 @@ func readPlain(file string) ([]byte, error) {
 // ignorePatterns reads what BuildKit reads: the file beside the Dockerfile that
 // has its name, else that of the context.
 // https://docs.docker.com/build/concepts/context/#dockerignore-files
-func ignorePatterns(b plan.Build) ([]string, error) {
-	data, err := readPlain(b.Dockerfile + ".dockerignore")
+func (h *Hasher) ignorePatterns(b plan.Build) ([]string, error) {
+	file := b.Dockerfile + ".dockerignore"
+	data, err := readPlain(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		data, err = readPlain(filepath.Join(b.Context, ".dockerignore"))
+		file = filepath.Join(b.Context, ".dockerignore")
+		data, err = readPlain(file)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -292,6 +289,8 @@ func ignorePatterns(b plan.Build) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	sum := sha256.Sum256(data)
+	h.marks.set(file, sum[:])
 	patterns, err := ignorefile.ReadAll(bytes.NewReader(data))
 	if err != nil {
 		return nil, doubt("its .dockerignore cannot be read")
@@ -306,7 +305,7 @@ func (h *Hasher) folder(ctx context.Context, dir string, ignored []string) (stri
 		return "", err
 	}
 	return once(h, h.folders, string(key), func() (string, error) {
-		local, err := localFS(dir)
+		local, err := localFS(dir, nil)
 		if err == nil {
 			local, err = fsutil.NewFilterFS(local, &fsutil.FilterOpt{ExcludePatterns: ignored})
 		}
@@ -318,7 +317,11 @@ func (h *Hasher) folder(ctx context.Context, dir string, ignored []string) (stri
 			if err != nil {
 				return err
 			}
-			return hashFile(sum, local, path, d)
+			content, err := hashFile(sum, local, path, d)
+			if content != nil {
+				h.marks.set(filepath.Join(dir, path), content)
+			}
+			return err
 		})
 		if err != nil {
 			return "", doubt("%s cannot be read: %v", dir, err)
@@ -327,32 +330,32 @@ func (h *Hasher) folder(ctx context.Context, dir string, ignored []string) (stri
 	})
 }
 
-// hashFile writes one file as a build has it: neither times nor owners.
-func hashFile(w io.Writer, local fsutil.FS, path string, d fs.DirEntry) error {
+// hashFile writes one file as a build has it, neither times nor owners, and gives
+// the SHA-256 of its content, nil where it has none.
+func hashFile(w io.Writer, local fsutil.FS, path string, d fs.DirEntry) (content []byte, err error) {
 	info, err := d.Info()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	st, ok := info.Sys().(*fstypes.Stat)
 	if !ok {
-		return fmt.Errorf("%s: no facts about the file", path)
+		return nil, fmt.Errorf("%s: no facts about the file", path)
 	}
 	head := []any{[]byte(path), st.Mode, st.Xattrs, st.Devmajor, st.Devminor}
 	if info.Mode()&fs.ModeSymlink != 0 {
 		head = append(head, []byte(st.Linkname))
 	}
-	var content string
 	if info.Mode().IsRegular() {
 		f, err := local.Open(path)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer f.Close()
 		sum := sha256.New()
 		if _, err := io.Copy(sum, f); err != nil {
-			return err
+			return nil, err
 		}
-		content = hex.EncodeToString(sum.Sum(nil))
+		content = sum.Sum(nil)
 	}
-	return json.NewEncoder(w).Encode(append(head, content))
+	return content, json.NewEncoder(w).Encode(append(head, content))
 }

@@ -3,12 +3,15 @@ package engine
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/auth"
@@ -113,12 +116,12 @@ const (
 
 // session gives the ID of the shared session for an image's context, "" where
 // nobody shares it.
-func (c *Contexts) session(img plan.Image, salt string, fs fsutil.FS) (string, error) {
+func (c *Contexts) session(img plan.Image, marked bool, fs fsutil.FS) (string, error) {
 	key := c.keys[img.Name()]
 	if c.uses[key] < 2 {
 		return "", nil
 	}
-	key = sharedKey(key, salt)
+	key = sharedKey(key, strconv.FormatBool(marked))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s := c.shared[key]; s != nil {
@@ -166,17 +169,42 @@ func folders(img plan.Image) []string {
 
 // localFS reads a folder as a build shall see it: files belong to root, as
 // docker build has it, whoever checked them out; and the registry of --local,
-// which lies among the sources, is no part of them.
-func localFS(dir string) (fsutil.FS, error) {
+// which lies among the sources, is no part of them. What marks say of a file
+// stands in the fraction of its time's second.
+func localFS(dir string, marks *marks) (fsutil.FS, error) {
 	fs, err := fsutil.NewFS(dir)
 	if err != nil {
 		return nil, err
 	}
 	return fsutil.NewFilterFS(fs, &fsutil.FilterOpt{
 		ExcludePatterns: []string{".ecsbuild"},
-		Map: func(_ string, st *fstypes.Stat) fsutil.MapResult {
+		Map: func(path string, st *fstypes.Stat) fsutil.MapResult {
 			st.Uid, st.Gid = 0, 0
+			if n, ok := marks.of(filepath.Join(dir, path)); ok {
+				st.ModTime += n - st.ModTime%int64(time.Second)
+			}
 			return fsutil.MapResultKeep
 		},
 	})
+}
+
+// marks tell files of different contents apart, by a number below a billion:
+// BuildKit takes a file for the one that it has by its size, time and mode alone.
+// nil has none.
+type marks struct{ files sync.Map } // by absolute path
+
+func (m *marks) of(path string) (int64, bool) {
+	if m == nil {
+		return 0, false
+	}
+	n, ok := m.files.Load(path)
+	if !ok {
+		return 0, false
+	}
+	return n.(int64), true
+}
+
+// set takes the SHA-256 of a file.
+func (m *marks) set(path string, sum []byte) {
+	m.files.Store(path, int64(binary.BigEndian.Uint32(sum))%int64(time.Second))
 }

@@ -103,10 +103,12 @@ func Try(path string) error {
 
 // Remove takes a file of an earlier run away; none there is fine.
 func Remove(path string) error {
-	if st, err := os.Lstat(path); err == nil && st.IsDir() {
+	st, err := os.Stat(path)
+	link, lerr := os.Lstat(path)
+	switch {
+	case err == nil && st.IsDir():
 		return fmt.Errorf("%s is a folder", path)
-	}
-	if strings.HasPrefix(path, "/dev/") {
+	case err == nil && !st.Mode().IsRegular(), lerr == nil && !link.Mode().IsRegular() && strings.HasPrefix(path, "/dev/"): // such as /dev/stdout
 		return fmt.Errorf("%s is no file that a run could leave", path)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -21,27 +21,25 @@ func (e *FileError) Error() string { return e.File + ": " + e.Err.Error() }
 
 func (e *FileError) Unwrap() error { return e.Err }
 
-// Clear takes files of an earlier run away, so that a failed one leaves none,
-// and makes sure of the place for new ones. All are taken away whatever becomes
-// of one; the error is a *FileError.
-func Clear(files ...string) (err error) {
+// Remove takes files away, of an earlier run or of one that has failed, all of
+// them whatever becomes of one; the error is a *FileError.
+func Remove(files ...string) (err error) {
 	for _, f := range files {
-		ferr, rerr := imagedef.Try(f), imagedef.Remove(f)
-		if ferr == nil {
-			ferr = rerr
-		}
-		if ferr != nil && err == nil {
+		if ferr := imagedef.Remove(f); ferr != nil && err == nil {
 			err = &FileError{File: f, Early: true, Err: ferr}
 		}
 	}
 	return err
 }
 
-// removeWritten takes back what a run has written that then failed.
-func removeWritten(p *plan.Plan) {
-	for _, d := range p.Definitions {
-		_ = imagedef.Remove(d.File)
+// Try makes sure of the place of files that a run will write.
+func Try(files ...string) error {
+	for _, f := range files {
+		if err := imagedef.Try(f); err != nil {
+			return &FileError{File: f, Early: true, Err: err}
+		}
 	}
+	return nil
 }
 
 // Definitions gives the content of each file of the plan. An image-detail file
@@ -81,7 +79,6 @@ func writeDefinitions(p *plan.Plan, pushed []Pushed, pin bool) error {
 	}
 	for i, d := range p.Definitions {
 		if err := imagedef.Write(d.File, contents[i]); err != nil {
-			removeWritten(p) // all of them or none
 			return &FileError{File: d.File, Late: true, Err: err}
 		}
 	}

@@ -91,9 +91,8 @@ type ImageError struct {
 func (e *ImageError) Error() string { return e.Image.Name() + ": " + e.Err.Error() }
 func (e *ImageError) Unwrap() error { return e.Err }
 
-// Run does the whole job; Clear has been called. The first failure stops what
-// still runs and is the error that comes back; no definitions file lies there
-// then, and no tag has moved, unless the error is a *TagsError or a *FileError:
+// Run does the whole job. The first failure stops what still runs and is the
+// error that comes back; the caller takes the files away then. No tag has moved, unless the error is a *TagsError or a *FileError:
 // with the latter come the images, all of which are in the registry.
 func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error) {
 	creds, eng, pushed, err := begin(ctx, p, d, o)

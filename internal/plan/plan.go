@@ -173,15 +173,16 @@ func Load(o Options) (*Plan, error) {
 	if err == nil {
 		return p, nil
 	}
-	left := &Plan{Directory: o.Directory, Definitions: []Definitions{{File: filepath.Join(o.Directory, DefaultFile)}}}
+	dir, _ := filepath.Abs(o.Directory)
+	left := &Plan{Directory: dir, Definitions: []Definitions{{File: filepath.Join(dir, DefaultFile)}}}
 	if o.Output != "" {
 		left.Definitions[0].File = o.Output
 		if !filepath.IsAbs(o.Output) {
-			left.Definitions[0].File = filepath.Join(o.Directory, o.Output)
+			left.Definitions[0].File = filepath.Join(dir, o.Output)
 		}
 	}
 	if p != nil {
-		left.File = p.File
+		left.File, left.Images = p.File, p.Images
 	}
 	if p != nil && len(p.Definitions) > 0 && o.Output == "" {
 		left.Definitions = p.Definitions

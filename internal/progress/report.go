@@ -157,7 +157,7 @@ func (r Report) changed(i ReportImage) string {
 		return "not built: unchanged"
 	case i.Status == Done && r.Status != "done":
 		if i.Image == "" {
-			return "built; no tag was moved"
+			return "built; no tag of it is known to have moved"
 		}
 		return "built, and its tag has moved"
 	case i.Status == Done:
