@@ -65,6 +65,9 @@ func (in *Inputs) saw(step string) {
 		return
 	}
 	ref, digest, named := strings.Cut(m[1], "@")
+	if name, err := reference.ParseNormalizedNamed(ref); err == nil {
+		ref = reference.TagNameOnly(name).String() // 20.10 leaves latest out
+	}
 	want := in.bases[ref]
 	if want == "" || named && digest != want || !named && !slices.Contains(in.local(ref), want) {
 		in.strayed.Store(true)

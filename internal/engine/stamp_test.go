@@ -64,6 +64,8 @@ func TestSaw(t *testing.T) {
 		"[base 1/2] FROM docker.io/library/a:1" + one:                           true,
 		"[base 1/2] FROM docker.io/library/a:1" + two:                           false,
 		"[base 1/2] FROM docker.io/library/a:1":                                 false, // whatever the engine has of that name
+		"[base 1/2] FROM docker.io/library/f" + one:                             true,  // latest, as 20.10 has it
+		"[base 1/2] FROM docker.io/library/f" + two:                             false,
 		"[base 1/2] FROM docker.io/library/e:1":                                 true,  // and that is the one
 		"[base 1/2] FROM docker.io/library/b" + two:                             true,  // the Dockerfile says so
 		"[base 1/2] FROM docker.io/library/c:1" + one:                           false, // nobody hashed it: an ONBUILD
@@ -81,7 +83,7 @@ func TestSaw(t *testing.T) {
 		"[internal] load metadata for docker.io/library/c:1":                    true,
 		"resolve image config for docker-image://docker.io/docker/dockerfile:1": true,
 	} {
-		in := &Inputs{bases: map[string]string{"docker.io/library/a:1": one[1:], "docker.io/docker/dockerfile:1": one[1:], "docker.io/library/e:1": one[1:]},
+		in := &Inputs{bases: map[string]string{"docker.io/library/a:1": one[1:], "docker.io/docker/dockerfile:1": one[1:], "docker.io/library/e:1": one[1:], "docker.io/library/f:latest": one[1:]},
 			pinned: []string{"docker.io/library/b" + two}, local: func(ref string) []string {
 				return map[string][]string{"docker.io/library/e:1": {two[1:], one[1:]}}[ref]
 			}, again: func() bool { return true }}

@@ -85,12 +85,15 @@ func (p *Display) Report(results map[string]Result, failure string) Report {
 		if !i.ended.IsZero() {
 			img.Seconds = r.since(i.ended)
 		}
+		cached := map[string]bool{} // by name: of a step that BuildKit has merged with another's, it tells twice
 		for _, s := range i.steps {
-			if s.Kind == Base || !strings.HasPrefix(s.Name, "[") || internal(s.Name) {
-				continue // no instruction that could be cached
+			if s.Kind != Base && strings.HasPrefix(s.Name, "[") && !internal(s.Name) { // an instruction that could be cached
+				cached[s.Name] = cached[s.Name] || s.cached
 			}
+		}
+		for _, c := range cached {
 			img.Steps++
-			if s.cached {
+			if c {
 				img.Cached++
 			}
 		}
