@@ -2,9 +2,7 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -37,24 +35,6 @@ func writeReport(file string, account progress.Report, format func(progress.Repo
 		return err
 	}
 	return imagedef.Write(file, b.Bytes())
-}
-
-// githubFile is a file that the runner of GitHub Actions takes something from,
-// "" elsewhere.
-func (a *app) githubFile(variable string) string {
-	if a.getenv("GITHUB_ACTIONS") != "true" {
-		return ""
-	}
-	return a.getenv(variable)
-}
-
-func appendTo(file, text string) error {
-	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	return errors.Join(err, f.Close())
 }
 
 // summarize adds the account to the summary of a job of GitHub Actions. What

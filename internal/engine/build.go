@@ -109,86 +109,6 @@ func (e *Engine) Build(ctx context.Context, r Request, sink Sink) (*Built, error
 	return e.buildClassic(ctx, r, sink)
 }
 
-// buildClassic has a classic engine build an image under its names, and then
-// push it, through the door or as a saved image.
-func (e *Engine) buildClassic(ctx context.Context, r Request, sink Sink) (*Built, error) {
-	door, err := e.openDoor(ctx)
-	if err != nil {
-		return nil, err
-	}
-	copies := e.newCopies(r.Image, sink)
-	defer copies.end()
-	if door == nil {
-		r.Note("the engine has a loopback of its own: its layers are saved and compressed here")
-		copies.least = 0 // a base's layers are known here by their diffIDs, whatever their size
-	}
-	before := r.pushedBefore(ctx, sink)
-	res, err := e.solve(ctx, &r, moby(r.Names), copies, false)
-	if err != nil {
-		return nil, err
-	}
-	id, err := e.imageID(res)
-	if err != nil {
-		return nil, err
-	}
-	if b := before(id); b != nil {
-		return b, nil
-	}
-	r.Inputs.check()
-	var b *Built
-	if door == nil {
-		b, err = e.saveAndPush(ctx, r, id, sink)
-	} else {
-		b, err = e.pushThrough(ctx, r, door, id, sink)
-	}
-	if err == nil {
-		r.keepPushed(id, b)
-	}
-	return b, err
-}
-
-// recordPushed is the kind of the record for what a classic engine has pushed
-// last of an image.
-const recordPushed = "pushed"
-
-// pushed is an image that the engine has pushed. It calls it by the digest of
-// its config, so that the same ID means the same layers.
-type pushed struct {
-	ID       digest.Digest `json:"id"`
-	Recipe   string        `json:"recipe"`
-	Manifest Manifest      `json:"manifest"`
-}
-
-func (r *Request) pushedKey() string {
-	repository, _, _ := strings.Cut(r.Names[0], ":"+r.Image.Tags[0])
-	return repository + " " + r.Image.Name()
-}
-
-// pushedBefore asks, while the image is built, whether the registry still has
-// the last one whole. The function that it gives says so of the new one, where
-// that is the same; nil else. What an image says of itself may differ each time.
-func (r *Request) pushedBefore(ctx context.Context, sink Sink) func(digest.Digest) *Built {
-	var p pushed
-	recipe, _ := recipeOf(r.Image.Build)
-	if r.Inputs != nil || !r.Record.Get(recordPushed, r.pushedKey(), &p) || p.Recipe != recipe.key() {
-		return func(digest.Digest) *Built { return nil }
-	}
-	whole := make(chan bool, 1)
-	go func() { whole <- p.Manifest.Whole(ctx, sink) }()
-	return func(id digest.Digest) *Built {
-		if id != p.ID || !<-whole {
-			return nil
-		}
-		return &Built{Manifests: []Manifest{p.Manifest}}
-	}
-}
-
-func (r *Request) keepPushed(id digest.Digest, b *Built) {
-	if recipe, _ := recipeOf(r.Image.Build); r.Inputs == nil {
-		r.Record.Put(recordPushed, r.pushedKey(), pushed{id, recipe.key(), b.Root()})
-	}
-}
-
 // BuildLocal builds an image and leaves it in the engine under its names. A
 // buildkitd has nowhere to leave it.
 func (e *Engine) BuildLocal(ctx context.Context, r Request) error {
@@ -202,20 +122,6 @@ func (e *Engine) BuildLocal(ctx context.Context, r Request) error {
 	defer copies.end()
 	_, err := e.solve(ctx, &r, export, copies, false)
 	return err
-}
-
-// imageID is what a classic engine calls the image that it has built: the digest
-// of its config.
-func (e *Engine) imageID(res *bkclient.SolveResponse) (digest.Digest, error) {
-	id, err := digest.Parse(res.ExporterResponse["containerimage.digest"])
-	if err != nil {
-		return "", fmt.Errorf("%s does not say what image it has built: %w", e, err)
-	}
-	return id, nil
-}
-
-func moby(names []string) []bkclient.ExportEntry {
-	return []bkclient.ExportEntry{{Type: "moby", Attrs: map[string]string{"name": strings.Join(names, ",")}}}
 }
 
 // maxExports is how often an export is begun when uploads break: what was

@@ -1,32 +1,15 @@
 package engine
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
-	"github.com/moby/patternmatcher/ignorefile"
 	"github.com/opencontainers/go-digest"
-	"github.com/tonistiigi/fsutil"
-	fstypes "github.com/tonistiigi/fsutil/types"
-
-	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // Inputs are all that an image is made of, as one hash.
@@ -112,131 +95,6 @@ func (in *Inputs) check() {
 	}
 }
 
-// Resolve gives the digest that an image's name has now.
-type Resolve func(ctx context.Context, ref string) (digest.Digest, error)
-
-// A DoubtError says why what an image is made of cannot be known from here: it
-// is built, then.
-type DoubtError struct{ Why string }
-
-func (e *DoubtError) Error() string { return e.Why }
-
-func doubt(format string, args ...any) error { return &DoubtError{fmt.Sprintf(format, args...)} }
-
-// Hasher finds the inputs of images; a folder that several share is read once.
-type Hasher struct {
-	platform func() (string, error) // that the engine builds for unless told otherwise
-	resolve  Resolve
-	local    func(ref string) []string
-	marks    marks
-
-	mu      sync.Mutex
-	folders map[string]func() (string, error)
-	bases   map[string]func() (digest.Digest, error)
-}
-
-// NewHasher makes one for a run on an engine.
-func (e *Engine) NewHasher(resolve Resolve) *Hasher {
-	platform := sync.OnceValues(func() (string, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
-		defer cancel()
-		workers, err := e.bk.ListWorkers(ctx)
-		if err != nil || len(workers) == 0 || len(workers[0].Platforms) == 0 {
-			return "", doubt("the engine does not say what platform it builds for")
-		}
-		return platforms.Format(workers[0].Platforms[0]), nil
-	})
-	return &Hasher{platform: platform, resolve: resolve, local: e.localDigests, folders: map[string]func() (string, error){}, bases: map[string]func() (digest.Digest, error){}}
-}
-
-// once gives the one call that all who ask for a key share.
-func once[T any](h *Hasher, calls map[string]func() (T, error), key string, f func() (T, error)) (T, error) {
-	h.mu.Lock()
-	call := calls[key]
-	if call == nil {
-		call = sync.OnceValues(f)
-		calls[key] = call
-	}
-	h.mu.Unlock()
-	return call()
-}
-
-// Of hashes what goes into an image: the files of its contexts that the build
-// sees, with path, mode and link target, the Dockerfile, the digests of its
-// base images, and every key that changes what is built; of secrets their
-// names. Its error is a *DoubtError where something cannot be known.
-func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
-	b := img.Build
-	data, err := readPlain(b.Dockerfile)
-	if err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(data)
-	h.marks.set(b.Dockerfile, sum[:])
-	refs, pinned, err := external(data, b)
-	if err != nil {
-		return nil, err
-	}
-	in := &Inputs{bases: map[string]string{}, pinned: pinned, local: h.local, marks: &h.marks, timeless: b.Reproducible}
-	in.again = sync.OnceValue(func() bool {
-		now := &Hasher{platform: h.platform, resolve: in.resolve, folders: map[string]func() (string, error){}, bases: map[string]func() (digest.Digest, error){}}
-		found, err := now.Of(ctx, img)
-		return err == nil && found.Hash == in.Hash
-	})
-	for _, ref := range refs {
-		d, err := once(h, h.bases, ref, func() (digest.Digest, error) { return h.resolve(ctx, ref) })
-		if err != nil {
-			return nil, doubt("the digest of its base image %s cannot be had: %v", ref, err)
-		}
-		in.bases[ref] = d.String()
-	}
-	ignored, err := h.ignorePatterns(b)
-	if err != nil {
-		return nil, err
-	}
-	folders := map[string]string{}
-	if folders[contextName], err = h.folder(ctx, b.Context, ignored); err != nil {
-		return nil, err
-	}
-	contexts, agents := map[string]string{}, []string{} // as they are named: where they lie differs from host to host
-	for name, dir := range b.AdditionalContexts {
-		if plan.Remote(dir) {
-			contexts[name] = dir // an image, which is among the bases
-		} else if folders["+"+name], err = h.folder(ctx, dir, nil); err != nil {
-			return nil, err
-		}
-	}
-	for _, s := range b.SSH {
-		id, _, _ := strings.Cut(s, "=")
-		agents = append(agents, id)
-	}
-	targets := b.Platforms
-	if len(targets) == 0 {
-		p, err := h.platform()
-		if err != nil {
-			return nil, err
-		}
-		targets = []string{p}
-	}
-	secrets := map[string]string{}
-	for id, s := range b.Secrets {
-		secrets[id] = s.String()
-	}
-	epoch := int64(-1)
-	if b.Reproducible {
-		epoch = b.Epoch().Unix()
-	}
-	// encoding/json writes maps in the order of their keys.
-	all, err := json.Marshal([]any{"ecsbuild inputs 1", folders, data, in.bases, targets, b.Target, b.Args, b.Labels, secrets,
-		agents, b.Network, b.ExtraHosts, b.ShmSize, contexts, b.Compression, b.CompressionLevel, epoch})
-	if err != nil {
-		return nil, err
-	}
-	sum = sha256.Sum256(all)
-	in.Hash = hex.EncodeToString(sum[:])
-	return in, nil
-}
-
 // pin names the image of a context by the digest that was hashed.
 func (in *Inputs) pin(where string) string {
 	image, ok := strings.CutPrefix(where, "docker-image://")
@@ -257,108 +115,4 @@ func (in *Inputs) pin(where string) string {
 // resolve gives the digests that were hashed.
 func (in *Inputs) resolve(_ context.Context, ref string) (digest.Digest, error) {
 	return digest.Digest(in.bases[ref]), nil
-}
-
-// readPlain reads a file that is no link: BuildKit follows one within the folder
-// alone, and may end elsewhere. Its error wraps fs.ErrNotExist where there is none.
-func readPlain(file string) ([]byte, error) {
-	st, err := os.Lstat(file)
-	if err == nil && !st.Mode().IsRegular() {
-		return nil, doubt("%s is not a regular file", filepath.Base(file))
-	}
-	data, err := os.ReadFile(file)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, err
-	case err != nil:
-		return nil, doubt("%s cannot be read", filepath.Base(file))
-	}
-	return data, nil
-}
-
-// ignorePatterns reads what BuildKit reads: the file beside the Dockerfile that
-// has its name, else that of the context.
-// https://docs.docker.com/build/concepts/context/#dockerignore-files
-func (h *Hasher) ignorePatterns(b plan.Build) ([]string, error) {
-	file := b.Dockerfile + ".dockerignore"
-	data, err := readPlain(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		file = filepath.Join(b.Context, ".dockerignore")
-		data, err = readPlain(file)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(data)
-	h.marks.set(file, sum[:])
-	patterns, err := ignorefile.ReadAll(bytes.NewReader(data))
-	if err != nil {
-		return nil, doubt("its .dockerignore cannot be read")
-	}
-	return patterns, nil
-}
-
-// folder hashes the files of a folder, without what is ignored.
-func (h *Hasher) folder(ctx context.Context, dir string, ignored []string) (string, error) {
-	key, err := json.Marshal([]any{dir, ignored})
-	if err != nil {
-		return "", err
-	}
-	return once(h, h.folders, string(key), func() (string, error) {
-		local, err := localFS(dir, nil)
-		if err == nil {
-			local, err = fsutil.NewFilterFS(local, &fsutil.FilterOpt{ExcludePatterns: ignored})
-		}
-		if err != nil {
-			return "", doubt("%s cannot be read: %v", dir, err)
-		}
-		sum := sha256.New()
-		err = local.Walk(ctx, "", func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			content, err := hashFile(sum, local, path, d)
-			if content != nil {
-				h.marks.set(filepath.Join(dir, path), content)
-			}
-			return err
-		})
-		if err != nil {
-			return "", doubt("%s cannot be read: %v", dir, err)
-		}
-		return hex.EncodeToString(sum.Sum(nil)), nil
-	})
-}
-
-// hashFile writes one file as a build has it, neither times nor owners, and gives
-// the SHA-256 of its content, nil where it has none.
-func hashFile(w io.Writer, local fsutil.FS, path string, d fs.DirEntry) (content []byte, err error) {
-	info, err := d.Info()
-	if err != nil {
-		return nil, err
-	}
-	st, ok := info.Sys().(*fstypes.Stat)
-	if !ok {
-		return nil, fmt.Errorf("%s: no facts about the file", path)
-	}
-	head := []any{[]byte(path), st.Mode, st.Xattrs, st.Devmajor, st.Devminor}
-	if info.Mode()&fs.ModeSymlink != 0 {
-		head = append(head, []byte(st.Linkname))
-	}
-	if info.Mode().IsRegular() {
-		f, err := local.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		sum := sha256.New()
-		if _, err := io.Copy(sum, f); err != nil {
-			return nil, err
-		}
-		content = sum.Sum(nil)
-	}
-	return content, json.NewEncoder(w).Encode(append(head, content))
 }

@@ -236,11 +236,7 @@ func TestTerminalWarnings(t *testing.T) {
 // and is in the log of whichever is blamed for it.
 func TestSharedStep(t *testing.T) {
 	play := func(mode Mode) (string, Report) {
-		var out bytes.Buffer
-		d, err := New(mode, Output{W: &out}, []string{"app", "nginx"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		d, out := display(t, mode, "app", "nginx")
 		now := time.Unix(1700000000, 0)
 		end := now.Add(time.Second)
 		v := func(done bool) []*bkclient.Vertex {
@@ -271,11 +267,7 @@ func TestSharedStep(t *testing.T) {
 // TestWholeLog: the log of an image that failed comes once more, in one piece.
 func TestWholeLog(t *testing.T) {
 	play := func(mode Mode) string {
-		var out bytes.Buffer
-		d, err := New(mode, Output{W: &out}, []string{"app", "nginx"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		d, out := display(t, mode, "app", "nginx")
 		now := time.Unix(1700000000, 0)
 		end := now.Add(time.Second)
 		for i, image := range []string{"app", "nginx"} {
@@ -291,4 +283,15 @@ func TestWholeLog(t *testing.T) {
 	}
 	golden(t, "testdata/plain-failed.txt", play(Plain))
 	golden(t, "testdata/github-failed.txt", play(GitHub))
+}
+
+// display shows images in a mode, into a buffer.
+func display(t *testing.T, mode Mode, images ...string) (*Display, *bytes.Buffer) {
+	t.Helper()
+	var out bytes.Buffer
+	d, err := New(mode, Output{W: &out}, images)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, &out
 }

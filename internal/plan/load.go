@@ -1,0 +1,95 @@
+package plan
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Options are what the command line adds to environment and file.
+type Options struct {
+	Directory  string        // where to look and resolve paths; "" for the working directory
+	File       string        // "" for ecsbuild.yml, ecsbuild.yaml, or none
+	Only       []string      // container names to keep; empty keeps all
+	Output     string        // replaces the name of the one definitions file
+	Environ    []string      // "KEY=value", as os.Environ
+	LoginsOnly bool          // registry and accounts, for login: no images, no definitions
+	Commit     func() string // the commit of the checkout, "" for none; asked only when nothing else gives a tag
+}
+
+// DefaultFile is the definitions file that the ECS deploy action looks for.
+const DefaultFile = "imagedefinitions.json"
+
+// Load resolves the plan. Its errors are of type *Error or Errors. With an
+// error comes what can be told of the files: the definitions, so that a failed
+// run can take those of an earlier one away, and the sources, which it must not.
+func Load(o Options) (*Plan, error) {
+	p, err := load(o)
+	if err == nil {
+		return p, nil
+	}
+	dir, _ := filepath.Abs(o.Directory)
+	left := &Plan{Directory: dir, Definitions: []Definitions{{File: filepath.Join(dir, DefaultFile)}}}
+	if o.Output != "" {
+		left.Definitions[0].File = o.Output
+		if !filepath.IsAbs(o.Output) {
+			left.Definitions[0].File = filepath.Join(dir, o.Output)
+		}
+	}
+	if p != nil {
+		left.File, left.Images = p.File, p.Images
+	}
+	if p != nil && len(p.Definitions) > 0 && o.Output == "" {
+		left.Definitions = p.Definitions
+	}
+	return left, err
+}
+
+func load(o Options) (_ *Plan, err error) {
+	var file string
+	defer func() { inFile(err, file) }()
+	dir, err := filepath.Abs(o.Directory)
+	if err != nil {
+		return nil, &Error{What: "cannot resolve the directory " + o.Directory, Why: err.Error()}
+	}
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return nil, &Error{What: fmt.Sprintf("there is no directory %s", dir), Fix: "name the folder of your sources with -C"}
+	}
+	env := environment(o.Environ)
+	p := &Plan{Directory: dir}
+	cfg := &config{}
+	if name, data, err := findFile(dir, o.File); err != nil {
+		return nil, err
+	} else if name != "" {
+		p.File, file = name, name
+		if cfg, err = parse(name, data, env.lookup); err != nil {
+			if cfg != nil {
+				p.Definitions = (&builder{plan: p, config: cfg}).files()
+			}
+			return p, err
+		}
+		p.Warnings = append(p.Warnings, cfg.warnings...)
+	}
+	b := builder{plan: p, config: cfg, env: env, commit: o.Commit}
+	steps := []func() error{b.registry, b.images, b.definitions, b.logins}
+	if o.LoginsOnly {
+		steps = []func() error{b.registry, b.logins}
+	} else {
+		p.Definitions = b.files()
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return p, err
+		}
+	}
+	if o.LoginsOnly {
+		return p, nil
+	}
+	if err := p.output(o.Output); err != nil {
+		return p, err
+	}
+	if err := p.only(o.Only); err != nil {
+		return p, err
+	}
+	return p, p.checkFiles()
+}
