@@ -1,6 +1,6 @@
 # The two commands of the README are demo and test; each sets up what it needs.
 
-ENGINES ?= debian classic containerd buildkitd
+ENGINES ?= codebuild debian classic containerd buildkitd
 
 .PHONY: demo test bench build dist image engines lint clean
 

@@ -46,7 +46,7 @@ func main() {
 }
 
 func run(ctx context.Context) (err error) {
-	engines := flag.String("engines", "classic containerd debian", "kinds of script/engine")
+	engines := flag.String("engines", "codebuild containerd debian", "kinds of script/engine")
 	cases := flag.String("cases", strings.Join(allCases, " "), "what to measure")
 	runs := flag.Int("runs", 3, "measurements of each; the median counts")
 	out := flag.String("out", "bench/out", "folder of the results")

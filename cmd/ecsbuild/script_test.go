@@ -28,7 +28,11 @@ func TestMain(m *testing.M) {
 }
 
 // kinds are the engines that script/engine can start.
-var kinds = []string{"debian", "classic", "containerd", "buildkitd"}
+// The engine that CodeBuild has comes first.
+var kinds = []string{"codebuild", "debian", "classic", "containerd", "buildkitd"}
+
+// classicKinds are those of the classic image store.
+var classicKinds = []string{"codebuild", "debian", "classic"}
 
 // testEngines are those of ECSBUILD_TEST_ENGINES, else all.
 func testEngines(t *testing.T) []string {
@@ -62,7 +66,7 @@ func TestEngines(t *testing.T) {
 // loopback is another one, as in a virtual machine: they cannot reach the door.
 func TestFarEngine(t *testing.T) {
 	for _, kind := range testEngines(t) {
-		if kind != "debian" && kind != "classic" {
+		if !slices.Contains(classicKinds, kind) {
 			continue // the others have no use for the door
 		}
 		t.Run(kind, func(t *testing.T) {
@@ -241,7 +245,7 @@ func runScripts(t *testing.T, dir string, rig *awsrig.Rig, kind, engine string) 
 			case "docker":
 				return kind != "buildkitd", nil
 			case "classicstore":
-				return kind == "debian" || kind == "classic", nil
+				return slices.Contains(classicKinds, kind), nil
 			}
 			if slices.Contains(kinds, cond) {
 				return kind == cond, nil
