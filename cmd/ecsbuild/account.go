@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/ecsbuild/ecsbuild/internal/imagedef"
+	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
@@ -34,7 +34,7 @@ func writeReport(file string, account progress.Report, format func(progress.Repo
 	if err := format(account, &b); err != nil {
 		return err
 	}
-	return imagedef.Write(file, b.Bytes())
+	return artifact.File{Path: file, Kind: artifact.Report, Flag: "--report"}.Write(b.Bytes())
 }
 
 // summarize adds the account to the summary of a job of GitHub Actions. What

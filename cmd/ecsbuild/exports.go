@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/ecsbuild/ecsbuild/internal/imagedef"
+	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
@@ -56,8 +56,9 @@ func (e exports) write(pushed []pipeline.Pushed, pin bool) error {
 			fmt.Fprintf(&b, "export ECSBUILD_IMAGE_DIGEST_%s='%s'\n", variable(c), p.Built.Root().Digest)
 		}
 	}
-	if err := imagedef.Write(e.file, []byte(b.String())); err != nil {
-		return &pipeline.FileError{File: e.file, Late: true, Err: err}
+	file := artifact.File{Path: e.file, Kind: artifact.Exports, Flag: "--exports"}
+	if err := file.Write([]byte(b.String())); err != nil {
+		return &artifact.Error{File: e.file, Late: true, Err: err}
 	}
 	return nil
 }

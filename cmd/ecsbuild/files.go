@@ -2,10 +2,12 @@ package main
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 
+	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
@@ -18,61 +20,93 @@ func (r *execution) file(name string) string {
 	return filepath.Join(r.plan.Directory, name)
 }
 
-// clear takes away what an earlier run left, and makes sure that this one can
-// write what it shall, before anything is built. Where the plan is not known it
-// takes the definitions alone. A dry run writes a report alone.
-func (r *execution) clear(known bool) error {
-	isSource := func(f string) bool { return r.source(f) != "" }
-	var files []string
-	if !r.cmd.DryRun {
-		for _, d := range r.plan.Definitions {
-			files = append(files, d.File)
-		}
-		if known && r.cmd.Exports != "" {
-			files = append(files, r.file(r.cmd.Exports))
-		}
-		r.taken = slices.DeleteFunc(slices.Clone(files), isSource)
+// files are those that the run writes. Where the plan is not known they
+// are the definitions alone.
+func (r *execution) files(known bool) (out []artifact.File) {
+	for _, d := range r.plan.Definitions {
+		out = append(out, pipeline.DefinitionsFile(d))
+	}
+	if known && r.cmd.Exports != "" {
+		out = append(out, artifact.File{Path: r.file(r.cmd.Exports), Kind: artifact.Exports, Flag: "--exports"})
 	}
 	if known && r.cmd.Report != "" {
-		files = append(files, r.file(r.cmd.Report))
+		out = append(out, artifact.File{Path: r.file(r.cmd.Report), Kind: artifact.Report, Flag: "--report"})
 	}
-	err := pipeline.Remove(slices.DeleteFunc(slices.Clone(files), isSource)...)
-	for i, f := range files {
-		what := r.source(f)
-		if what == "" && slices.Contains(files[:i], f) {
-			what = "another file of the run"
-		}
-		if what != "" {
-			return &plan.Error{What: f + " would be written over " + what, Fix: "give each file of the run a name of its own"}
-		}
-	}
-	if terr := pipeline.Try(files...); terr != nil {
-		err = terr // says more
-	}
-	if file := r.app.githubFile("GITHUB_OUTPUT"); err == nil && file != "" && !r.cmd.DryRun {
-		if ferr := appendTo(file, ""); ferr != nil {
-			err = &pipeline.FileError{File: file, Early: true, Err: ferr}
-		}
-	}
-	return err
+	return out
 }
 
-// source says which of the run's sources a file is, "" for none.
-func (r *execution) source(file string) string {
-	same := func(other string) bool {
-		a, err1 := os.Stat(file)
-		b, err2 := os.Stat(other)
-		return filepath.Clean(file) == filepath.Clean(other) || err1 == nil && err2 == nil && os.SameFile(a, b)
-	}
-	if r.plan.File != "" && same(r.plan.File) {
-		return "the configuration"
-	}
-	for _, img := range r.plan.Images {
-		if same(img.Build.Dockerfile) {
-			return "the Dockerfile of " + img.Name()
+// clear removes what an earlier run left, and makes sure that this one can write
+// its files, before anything is built. A file that is not an earlier output is
+// left alone, and is an error. A dry run writes a report alone.
+func (r *execution) clear(known bool) error {
+	var errs []error
+	var targets []string
+	for _, f := range r.files(known) {
+		if err := f.Check(r.mayBeEmpty(f)); err != nil {
+			errs = append(errs, unusable(f, err))
+			continue
+		}
+		target, err := artifact.Target(f.Path)
+		if err == nil && slices.Contains(targets, target) {
+			err = &plan.Error{What: f.Path + " would be written over another file of the run", Fix: "give each file of the run a name of its own"}
+		}
+		if err != nil {
+			errs = append(errs, unusable(f, err))
+			continue
+		}
+		targets = append(targets, target)
+		if r.cmd.DryRun && f.Kind != artifact.Report {
+			continue
+		}
+		err = f.Remove(r.mayBeEmpty(f))
+		if f.Kind != artifact.Report {
+			r.taken = append(r.taken, f)
+		}
+		if terr := f.Try(); terr != nil {
+			err = terr // says more
+		}
+		if err != nil {
+			errs = append(errs, unusable(f, err))
 		}
 	}
-	return ""
+	if file := r.app.githubFile("GITHUB_OUTPUT"); file != "" && !r.cmd.DryRun && len(errs) == 0 {
+		if err := appendTo(file, ""); err != nil {
+			errs = append(errs, &artifact.Error{File: file, Early: true, Err: err})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// unusable says which file of the run cannot be used; errors for the user stay.
+func unusable(f artifact.File, err error) error {
+	var foreign *artifact.ForeignError
+	var config *plan.Error
+	if errors.As(err, &foreign) || errors.As(err, &config) {
+		return err
+	}
+	return &artifact.Error{File: f.Path, Early: true, Err: err}
+}
+
+// mayBeEmpty says whether an empty file may be taken for one to write to, as
+// mktemp makes it: among the sources it may be one that an image needs.
+func (r *execution) mayBeEmpty(f artifact.File) bool {
+	folders := []string{r.plan.Directory}
+	for _, img := range r.plan.Images {
+		folders = append(folders, img.Build.Context)
+		folders = slices.AppendSeq(folders, maps.Values(img.Build.AdditionalContexts))
+	}
+	target, err := artifact.Target(f.Path)
+	return err == nil && !slices.ContainsFunc(folders, func(dir string) bool {
+		rel, err := filepath.Rel(dir, target)
+		return err == nil && filepath.IsLocal(rel)
+	})
+}
+
+// removeOutputs takes away what a failed run must not leave.
+func (r *execution) removeOutputs() {
+	for _, f := range r.taken {
+		_ = f.Remove(r.mayBeEmpty(f))
+	}
 }
 
 // githubFile is a file that the runner of GitHub Actions takes something from,

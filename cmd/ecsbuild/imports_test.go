@@ -15,11 +15,11 @@ func TestImports(t *testing.T) {
 	}
 	const module = "github.com/ecsbuild/ecsbuild/"
 	ours := map[string][]string{
-		"plan": {}, "imagedef": {}, "progress": {},
+		"plan": {}, "imagedef": {}, "progress": {}, "artifact": {},
 		"registry": {"plan", "progress"},
 		"engine":   {"plan", "progress"},
-		"pipeline": {"plan", "registry", "engine", "imagedef", "progress"},
-		"diagnose": {"plan", "registry", "engine", "pipeline"},
+		"pipeline": {"plan", "registry", "engine", "imagedef", "progress", "artifact"},
+		"diagnose": {"plan", "registry", "engine", "pipeline", "artifact"},
 		"awsrig":   {"registry"},
 	}
 	theirs := map[string][]string{

@@ -21,6 +21,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/term"
 
+	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -113,11 +114,14 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	if exited >= 0 {
 		return exited // --help
 	}
+	if err == nil {
+		err = checkValues(kctx)
+	}
 	if err != nil {
 		if args[0] == "run" && !slices.Contains(args, "--dry-run") {
 			a.leaveNone(args)
 		}
-		return a.usage(err)
+		return a.usage(err, kctx)
 	}
 	findings, code := judge(ctx, kctx.Run(a), kctx.Command() == "run" && !c.Run.DryRun)
 	if a.tell != nil {
@@ -126,6 +130,34 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		a.report(findings)
 	}
 	return code
+}
+
+// checkValues refuses flags whose value is empty, most often a variable that is
+// not set, and "-" where a file is written.
+func checkValues(kctx *kong.Context) error {
+	for _, p := range kctx.Path {
+		if p.Flag == nil {
+			continue
+		}
+		var values []string
+		switch v := kctx.FlagValue(p.Flag).(type) {
+		case string:
+			values = []string{v}
+		case []string:
+			if values = v; len(v) == 0 {
+				values = []string{""}
+			}
+		}
+		for _, v := range values {
+			switch {
+			case v == "":
+				return fmt.Errorf("--%s has an empty value: is a variable in it not set?", p.Flag.Name)
+			case v == "-" && slices.Contains([]string{"output", "exports", "report"}, p.Flag.Name):
+				return fmt.Errorf("--%s writes a file, and - is none: standard output has one line per image", p.Flag.Name)
+			}
+		}
+	}
+	return nil
 }
 
 // leaveNone takes the definitions of an earlier run away where the command line
@@ -180,7 +212,7 @@ func judge(ctx context.Context, err error, pushes bool) ([]diagnose.Finding, int
 // signal comes: its error says how.
 func tagged(err error) bool {
 	var tags *pipeline.TagsError
-	var file *pipeline.FileError
+	var file *artifact.Error
 	return errors.As(err, &tags) || errors.As(err, &file) && file.Late
 }
 

@@ -132,11 +132,14 @@ func details(w io.Writer, indent string, f diagnose.Finding) {
 }
 
 // usage prints what the command line did not understand.
-func (a *app) usage(err error) int {
+func (a *app) usage(err error, kctx *kong.Context) int {
 	do := "ecsbuild --help"
 	var p *kong.ParseError
-	if errors.As(err, &p) && p.Context != nil && p.Context.Selected() != nil {
-		do = "ecsbuild " + p.Context.Selected().Name + " --help"
+	if errors.As(err, &p) {
+		kctx = p.Context
+	}
+	if kctx != nil && kctx.Selected() != nil {
+		do = "ecsbuild " + kctx.Selected().Name + " --help"
 	}
 	_ = a.lines(a.stderr, fmt.Sprintf("ecsbuild: %v\n  do: %s\n", err, do))
 	return diagnose.ExitConfig

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
@@ -47,7 +48,7 @@ func (c *runCmd) Run(a *app) error {
 	}
 	err := r.run()
 	if err != nil {
-		_ = pipeline.Remove(r.taken...) // no failed run leaves what a deployment would take
+		r.removeOutputs() // no failed run leaves what a deployment would take
 	}
 	return err
 }
@@ -100,17 +101,17 @@ func (r *execution) run() error {
 		}
 	}
 	if _, werr := a.stdout.Write(r.out.Bytes()); err == nil && werr != nil {
-		err = &pipeline.FileError{File: "standard output", Late: !c.DryRun, Err: werr}
+		err = &artifact.Error{File: "standard output", Late: !c.DryRun, Err: werr}
 	}
 	facts := a.facts(p)
 	facts.Anonymous, facts.Refused = anonymous.Why()
 	account := r.display.Report(r.registered(err), diagnose.Sentence(err, facts))
 	if werr := writeReport(r.file(c.Report), account, format); werr != nil {
-		err = errors.Join(err, &pipeline.FileError{File: r.file(c.Report), Late: err == nil && !c.DryRun, Err: werr})
+		err = errors.Join(err, &artifact.Error{File: r.file(c.Report), Late: err == nil && !c.DryRun, Err: werr})
 	}
 	if file := a.githubFile("GITHUB_OUTPUT"); err == nil && r.outputs != "" { // last, for they cannot be taken back
 		if werr := appendTo(file, r.outputs); werr != nil {
-			err = &pipeline.FileError{File: file, Late: true, Err: werr}
+			err = &artifact.Error{File: file, Late: true, Err: werr}
 		}
 	}
 	if text := a.summarize(account); text != "" {
@@ -147,7 +148,7 @@ func (r *execution) show() (err error) {
 // also where the run failed when that was done.
 func (r *execution) registered(err error) map[string]progress.Result {
 	out := map[string]progress.Result{}
-	var late *pipeline.FileError
+	var late *artifact.Error
 	if err == nil || errors.As(err, &late) && late.Late {
 		for _, p := range r.pushed {
 			out[p.Image.Name()] = progress.Result{Image: p.URI(false), Digest: p.Built.Root().Digest.String(), Size: p.Built.Size()}
@@ -181,8 +182,8 @@ type execution struct {
 	from    pipeline.Source
 	out     bytes.Buffer // for standard output, when the display has ended
 
-	taken   []string // files that a failed run does not leave
-	outputs string   // for later steps of a job of GitHub Actions
+	taken   []artifact.File // files that a failed run does not leave
+	outputs string          // for later steps of a job of GitHub Actions
 	exports exports
 	after   []string          // lines for the end of the log
 	pushed  []pipeline.Pushed // what is in the registry under its tags

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -101,7 +102,8 @@ func (f Facts) one(err error) Finding {
 		unreachable *engine.UnreachableError
 		unsupported *engine.UnsupportedError
 		build       *engine.BuildError
-		file        *pipeline.FileError
+		file        *artifact.Error
+		foreign     *artifact.ForeignError
 		tags        *pipeline.TagsError
 		hub         *registry.HubRefusedError
 		taken       *registry.TakenError
@@ -136,6 +138,8 @@ func (f Facts) one(err error) Finding {
 		return f.build(build)
 	case errors.As(err, &unreachable):
 		return f.unreachable(unreachable)
+	case errors.As(err, &foreign):
+		return foreignFile(foreign.File)
 	case errors.As(err, &file) && file.Early:
 		return Finding{What: "cannot write " + file.File, Why: plain(file.Err), Do: []string{"nothing has been built yet: make the folder writable, or name another file"}, Exit: ExitOther}
 	case errors.As(err, &file) && !file.Late:
@@ -146,6 +150,14 @@ func (f Facts) one(err error) Finding {
 		return Finding{What: "the run took too long", Why: plain(err), Exit: ExitUnreachable}
 	}
 	return Finding{What: plain(err), Exit: ExitOther}
+}
+
+// foreignFile is about a file that a run would have written over.
+func foreignFile(f artifact.File) Finding {
+	found := Finding{What: fmt.Sprintf("%s already exists, and it is not the %s of an earlier run", f.Path, f.Kind), Exit: ExitConfig}
+	found.Why = "this run would replace it, and it may be one of your sources"
+	found.Do = []string{fmt.Sprintf("choose another name (%s), or remove the file if it is not needed", f.Flag)}
+	return found
 }
 
 // plain drops Go's way to say a path twice.

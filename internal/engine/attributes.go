@@ -73,7 +73,7 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 		if name == contextName || name == dockerfileName {
 			mount = "_" + name
 		}
-		if mounts[mount], err = localFS(where, r.Inputs.marked()); err != nil {
+		if mounts[mount], err = localFS(where, r.Outputs, r.Inputs.marked()); err != nil {
 			return opt, err
 		}
 		attrs["context:"+name] = "local:" + mount
@@ -165,7 +165,7 @@ func (e *Engine) extraHosts(r *Request) ([]string, error) {
 // lie outside it. A context that siblings share comes through their session.
 func (e *Engine) localContext(r *Request, opt *bkclient.SolveOpt) error {
 	b := r.Image.Build
-	fs, err := localFS(b.Context, r.Inputs.marked())
+	fs, err := localFS(b.Context, r.Outputs, r.Inputs.marked())
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (e *Engine) localContext(r *Request, opt *bkclient.SolveOpt) error {
 	if shared != "" {
 		opt.FrontendAttrs["local-sessionid:"+contextName] = shared
 	}
-	if opt.LocalMounts[dockerfileName], err = localFS(filepath.Dir(b.Dockerfile), r.Inputs.marked()); err != nil {
+	if opt.LocalMounts[dockerfileName], err = localFS(filepath.Dir(b.Dockerfile), nil, r.Inputs.marked()); err != nil {
 		return err
 	}
 	opt.FrontendAttrs["filename"] = filepath.Base(b.Dockerfile)

@@ -29,6 +29,7 @@ type Request struct {
 	Login    Login
 	Secrets  map[string]plan.Secret // by the id that RUN --mount names
 	Names    []string               // what docker images shall call it, where the engine keeps images
+	Outputs  []string               // files of the run that no context has, absolute
 	Contexts *Contexts
 	Status   func(*bkclient.SolveStatus)
 	Note     func(string) // a line for the user

@@ -197,7 +197,7 @@ func (h *Hasher) folder(ctx context.Context, dir string, ignored []string) (stri
 		return "", err
 	}
 	return once(h, h.folders, string(key), func() (string, error) {
-		local, err := localFS(dir, nil)
+		local, err := localFS(dir, nil, nil)
 		if err == nil {
 			local, err = fsutil.NewFilterFS(local, &fsutil.FilterOpt{ExcludePatterns: ignored})
 		}

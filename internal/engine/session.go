@@ -168,10 +168,11 @@ func folders(img plan.Image) []string {
 }
 
 // localFS reads a folder as a build shall see it: files belong to root, as
-// docker build has it, whoever checked them out; and the registry of --local,
-// which lies among the sources, is no part of them. What marks say of a file
-// stands in the fraction of its time's second.
-func localFS(dir string, marks *marks) (fsutil.FS, error) {
+// docker build has it, whoever checked them out. The registry of --local, which
+// lies among the sources, is no part of them, nor are the run's own outputs
+// (absolute paths), which a dry run leaves where they are. What marks say of a
+// file stands in the fraction of its time's second.
+func localFS(dir string, outputs []string, marks *marks) (fsutil.FS, error) {
 	fs, err := fsutil.NewFS(dir)
 	if err != nil {
 		return nil, err
@@ -179,6 +180,9 @@ func localFS(dir string, marks *marks) (fsutil.FS, error) {
 	return fsutil.NewFilterFS(fs, &fsutil.FilterOpt{
 		ExcludePatterns: []string{".ecsbuild"},
 		Map: func(path string, st *fstypes.Stat) fsutil.MapResult {
+			if slices.Contains(outputs, filepath.Join(dir, path)) {
+				return fsutil.MapResultExclude
+			}
 			st.Uid, st.Gid = 0, 0
 			if n, ok := marks.of(filepath.Join(dir, path)); ok {
 				st.ModTime += n - st.ModTime%int64(time.Second)

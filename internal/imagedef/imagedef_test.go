@@ -2,8 +2,6 @@ package imagedef
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -32,29 +30,5 @@ func TestTooLarge(t *testing.T) {
 	}
 	if _, err := Encode(defs[:400]); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestWriteAndRemove(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "out", "imagedefinitions.json")
-	for _, text := range []string{"first", "second"} {
-		if err := Write(path, []byte(text)); err != nil {
-			t.Fatal(err)
-		}
-		if got, _ := os.ReadFile(path); string(got) != text {
-			t.Errorf("%s", got)
-		}
-	}
-	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 1 {
-		t.Errorf("%d files are left", len(left))
-	}
-	for range 2 {
-		if err := Remove(path); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := Remove(dir); err == nil {
-		t.Error("a folder was removed")
 	}
 }

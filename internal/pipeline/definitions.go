@@ -3,43 +3,15 @@ package pipeline
 import (
 	"errors"
 
+	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/imagedef"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// FileError is a file of the run that cannot be written: the definitions, or
-// what else was asked for.
-type FileError struct {
-	File  string
-	Early bool // found before anything was built
-	Late  bool // found when every image was in the registry under its tags
-	Err   error
-}
-
-func (e *FileError) Error() string { return e.File + ": " + e.Err.Error() }
-
-func (e *FileError) Unwrap() error { return e.Err }
-
-// Remove takes files away, of an earlier run or of one that has failed, all of
-// them whatever becomes of one; the error is a *FileError.
-func Remove(files ...string) (err error) {
-	for _, f := range files {
-		if ferr := imagedef.Remove(f); ferr != nil && err == nil {
-			err = &FileError{File: f, Early: true, Err: ferr}
-		}
-	}
-	return err
-}
-
-// Try makes sure of the place of files that a run will write.
-func Try(files ...string) error {
-	for _, f := range files {
-		if err := imagedef.Try(f); err != nil {
-			return &FileError{File: f, Early: true, Err: err}
-		}
-	}
-	return nil
+// DefinitionsFile is where definitions are written.
+func DefinitionsFile(d plan.Definitions) artifact.File {
+	return artifact.File{Path: d.File, Kind: artifact.Definitions, Flag: "--output, or file under definitions"}
 }
 
 // Definitions gives the content of each file of the plan. An image-detail file
@@ -65,7 +37,7 @@ func Definitions(p *plan.Plan, pushed []Pushed, pin bool) ([][]byte, error) {
 			data, err = imagedef.Encode(defs)
 		}
 		if err != nil {
-			return nil, &FileError{File: d.File, Late: true, Err: err}
+			return nil, &artifact.Error{File: d.File, Late: true, Err: err}
 		}
 		out = append(out, data)
 	}
@@ -78,8 +50,8 @@ func writeDefinitions(p *plan.Plan, pushed []Pushed, pin bool) error {
 		return err
 	}
 	for i, d := range p.Definitions {
-		if err := imagedef.Write(d.File, contents[i]); err != nil {
-			return &FileError{File: d.File, Late: true, Err: err}
+		if err := DefinitionsFile(d).Write(contents[i]); err != nil {
+			return &artifact.Error{File: d.File, Late: true, Err: err}
 		}
 	}
 	return nil
@@ -93,7 +65,7 @@ func checkSize(p *plan.Plan, pushed []Pushed, pin bool) error {
 		img.Built = &engine.Built{Manifests: []engine.Manifest{{Digest: digest}}}
 		trial[i] = img
 	}
-	var e *FileError
+	var e *artifact.Error
 	if _, err := Definitions(p, trial, pin); errors.As(err, &e) {
 		return &plan.Error{What: e.File + " is too large", Why: e.Err.Error()}
 	}

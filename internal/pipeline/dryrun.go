@@ -27,7 +27,7 @@ func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, err
 	}
 	for _, img := range p.Images {
 		g.Go(func() error {
-			err := eng.BuildLocal(gctx, request(d, creds, contexts, img))
+			err := eng.BuildLocal(gctx, request(p, d, creds, contexts, img))
 			if err != nil {
 				failed(gctx, d.Progress, img, err)
 			} else {
@@ -43,10 +43,15 @@ func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, err
 }
 
 // request is what the engine needs to build one image.
-func request(d Deps, creds *Credentials, contexts *engine.Contexts, img plan.Image) engine.Request {
+func request(p *plan.Plan, d Deps, creds *Credentials, contexts *engine.Contexts, img plan.Image) engine.Request {
 	name := img.Name()
+	var outputs []string
+	for _, def := range p.Definitions {
+		outputs = append(outputs, def.File)
+	}
 	return engine.Request{
-		Image: img, Login: creds.Login, Secrets: creds.Secrets(img), Contexts: contexts,
+		Outputs: outputs,
+		Image:   img, Login: creds.Login, Secrets: creds.Secrets(img), Contexts: contexts,
 		Names:  imageNames(creds.Registry.Host.Name, img),
 		Status: func(s *bkclient.SolveStatus) { d.Progress.Status(name, s) },
 		Note:   func(text string) { d.Progress.Note(name, text) },

@@ -92,7 +92,7 @@ func (e *ImageError) Error() string { return e.Image.Name() + ": " + e.Err.Error
 func (e *ImageError) Unwrap() error { return e.Err }
 
 // Run does the whole job. The first failure stops what still runs and is the
-// error that comes back; the caller takes the files away then. No tag has moved, unless the error is a *TagsError or a *FileError:
+// error that comes back; the caller takes the files away then. No tag has moved, unless the error is a *TagsError or a *artifact.Error:
 // with the latter come the images, all of which are in the registry.
 func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error) {
 	creds, eng, pushed, err := begin(ctx, p, d, o)
@@ -219,7 +219,7 @@ func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credenti
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			r := request(d, creds, contexts, img)
+			r := request(p, d, creds, contexts, img)
 			if img.Reuse {
 				if pushed[i].Built, r.Inputs = old.find(ctx, img); pushed[i].Built != nil {
 					return nil

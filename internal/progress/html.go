@@ -17,7 +17,7 @@ var reportStyle string
 // no script. The figures of the picture are in its tables as well.
 func (r Report) WriteHTML(w io.Writer) error {
 	b := &page{total: max(r.Seconds, 0.001)}
-	b.add("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>%s</title>\n<style>\n%s</style>\n</head>\n<body>\n",
+	b.add("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"generator\" content=\"ecsbuild\">\n<title>%s</title>\n<style>\n%s</style>\n</head>\n<body>\n",
 		esc("ecsbuild: "+r.Status+", "+r.Began.Format("2006-01-02 15:04 MST")), reportStyle)
 	b.add("<header><h1>ecsbuild <span class=\"%s\">%s</span></h1>\n<p>%s · %s · %s sent</p>\n", r.Status, r.Status, esc(r.Began.Format("2006-01-02 15:04:05 MST")), seconds(duration(r.Seconds)), Bytes(r.Sent))
 	if r.Error != "" {

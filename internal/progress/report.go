@@ -14,7 +14,10 @@ import (
 // A Report is a whole run: what --report writes. Times are seconds, from the
 // beginning of the run where they say when.
 type Report struct {
-	Version int           `json:"version"` // 1
+	Version int `json:"version"` // 1
+	// Who wrote it: "ecsbuild", by which a later run knows that it may replace it.
+	Generator string `json:"generator"`
+
 	Began   time.Time     `json:"began"`
 	Seconds float64       `json:"seconds"`
 	Status  string        `json:"status"` // "done" or "failed"
@@ -69,7 +72,7 @@ type Result struct {
 // the name of the image; failure is "" for a run that went well.
 func (p *Display) Report(results map[string]Result, failure string) Report {
 	r := p.run
-	out := Report{Version: 1, Began: r.began.UTC(), Seconds: r.since(r.ended), Status: "done", Sent: r.sent(), Phases: []ReportPhase{}, Images: []ReportImage{}, Spans: []ReportSpan{}}
+	out := Report{Version: 1, Generator: "ecsbuild", Began: r.began.UTC(), Seconds: r.since(r.ended), Status: "done", Sent: r.sent(), Phases: []ReportPhase{}, Images: []ReportImage{}, Spans: []ReportSpan{}}
 	if failure != "" {
 		out.Status, out.Error = "failed", clean(strings.ReplaceAll(failure, "\n", " "))
 	}
