@@ -32,7 +32,7 @@ func (c *doctorCmd) Run(a *app) error {
 	anonymous := &pipeline.Anonymous{}
 	patient := diagnose.Patient{
 		Plan: p,
-		Source: pipeline.Source{Plan: p, Agent: "ecsbuild/" + versionText(), Anonymous: anonymous,
+		Source: pipeline.Source{Plan: p, Agent: "ecsbuild/" + versionText(), Anonymous: anonymous, Masked: a.secrets,
 			AWS: func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, p.Region) }},
 		Engine: func(ctx context.Context) (*engine.Engine, error) {
 			ep, err := engine.FindEndpoint(a.getenv)
@@ -44,6 +44,12 @@ func (c *doctorCmd) Run(a *app) error {
 		Facts: a.facts(p),
 	}
 	checks := patient.Doctor(a.ctx)
+	for i, check := range checks {
+		checks[i].Text = a.secrets.String(check.Text)
+		for j, f := range check.Found {
+			check.Found[j] = f.Map(a.secrets.String)
+		}
+	}
 	if c.JSON {
 		enc := json.NewEncoder(a.stdout)
 		enc.SetEscapeHTML(false)

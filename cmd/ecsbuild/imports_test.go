@@ -15,10 +15,11 @@ func TestImports(t *testing.T) {
 	}
 	const module = "github.com/ecsbuild/ecsbuild/"
 	ours := map[string][]string{
-		"plan": {}, "imagedef": {}, "progress": {}, "artifact": {},
+		"plan": {}, "imagedef": {}, "artifact": {}, "redact": {},
+		"progress": {"redact"},
 		"registry": {"plan", "progress"},
-		"engine":   {"plan", "progress"},
-		"pipeline": {"plan", "registry", "engine", "imagedef", "progress", "artifact"},
+		"engine":   {"plan", "progress", "redact"},
+		"pipeline": {"plan", "registry", "engine", "imagedef", "progress", "artifact", "redact"},
 		"diagnose": {"plan", "registry", "engine", "pipeline", "artifact"},
 		"awsrig":   {"registry"},
 	}

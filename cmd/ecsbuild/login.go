@@ -22,9 +22,9 @@ func (c *loginCmd) Run(a *app) error {
 	}
 	anonymous := &pipeline.Anonymous{}
 	src := pipeline.Source{
-		Plan: p, Agent: "ecsbuild/" + versionText(), Anonymous: anonymous,
+		Plan: p, Agent: "ecsbuild/" + versionText(), Anonymous: anonymous, Masked: a.secrets,
 		AWS:  func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, p.Region) },
-		Note: func(text string) { fmt.Fprintln(a.stderr, "ecsbuild: "+text) },
+		Note: func(text string) { _ = a.lines(a.stderr, "ecsbuild: "+text) },
 	}
 	fail := func(err error) error {
 		return &failure{err: err, facts: a.facts(p)}

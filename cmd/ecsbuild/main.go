@@ -25,6 +25,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
 // cli is the command line; its tags are the help text.
@@ -53,6 +54,8 @@ type app struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	environ        []string
+
+	secrets *redact.Set // those of the run, masked in all that is printed
 
 	tell func(found []diagnose.Finding, code int) // how a command ended, nil for people
 }
@@ -99,7 +102,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	stop := handleSignals(cancel)
 	defer stop()
 
-	a := &app{ctx: ctx, stdout: stdout, stderr: stderr, getenv: os.Getenv, environ: os.Environ()}
+	a := &app{ctx: ctx, stdout: stdout, stderr: stderr, getenv: os.Getenv, environ: os.Environ(), secrets: &redact.Set{}}
 	var c cli
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("ecsbuild"), kong.Description(description), kong.Writers(stdout, stderr),
@@ -124,6 +127,9 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		return a.usage(err, kctx)
 	}
 	findings, code := judge(ctx, kctx.Run(a), kctx.Command() == "run" && !c.Run.DryRun)
+	for i, f := range findings {
+		findings[i] = f.Map(a.secrets.String)
+	}
 	if a.tell != nil {
 		a.tell(findings, code)
 	} else {

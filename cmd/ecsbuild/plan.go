@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
 type planCmd struct {
@@ -24,10 +27,15 @@ func (c *planCmd) Run(a *app) error {
 		_ = a.lines(a.stderr, "ecsbuild: warning: "+w)
 	}
 	if c.JSON {
-		enc := json.NewEncoder(a.stdout)
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
 		enc.SetEscapeHTML(false)
 		enc.SetIndent("", "  ")
-		return enc.Encode(p)
+		err := enc.Encode(p)
+		if err == nil {
+			_, err = io.WriteString(a.stdout, redact.URL(b.String()))
+		}
+		return err
 	}
 	return a.lines(a.stdout, describe(p))
 }

@@ -60,12 +60,13 @@ func (a *app) lines(w io.Writer, text string) error {
 	return nil
 }
 
-// fit makes a line fit for where it goes.
+// fit makes a line fit for where it goes, and masks the run's secrets.
 func (a *app) fit() func(string) string {
+	fit := progress.Clean
 	if a.getenv("GITHUB_ACTIONS") == "true" {
-		return progress.Inert
+		fit = progress.Inert
 	}
-	return progress.Clean
+	return func(s string) string { return fit(a.secrets.String(s)) }
 }
 
 // tellJSON says how a run ended, in the format of --progress json.
@@ -85,6 +86,7 @@ func (a *app) line(l progress.Line) { progress.WriteLine(a.stderr, l) }
 
 // warn says what is wrong with a run that goes well, when its display has ended.
 func (a *app) warn(text string) {
+	text = a.secrets.String(text)
 	if a.tell != nil {
 		a.line(progress.Line{Type: "warning", Text: text})
 		return

@@ -82,7 +82,7 @@ func (r *execution) run() error {
 
 	anonymous := &pipeline.Anonymous{}
 	r.from = pipeline.Source{
-		Plan: p, Cache: cacheFolder(a.getenv), Agent: "ecsbuild/" + versionText(), Anonymous: anonymous,
+		Plan: p, Cache: cacheFolder(a.getenv), Agent: "ecsbuild/" + versionText(), Anonymous: anonymous, Masked: a.secrets,
 		AWS:  func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, p.Region) },
 		Note: func(text string) { r.display.Note("", text) }, Begin: r.display.Begin,
 	}
@@ -105,7 +105,7 @@ func (r *execution) run() error {
 	}
 	facts := a.facts(p)
 	facts.Anonymous, facts.Refused = anonymous.Why()
-	account := r.display.Report(r.registered(err), diagnose.Sentence(err, facts))
+	account := r.display.Report(r.registered(err), a.secrets.String(diagnose.Sentence(err, facts)))
 	if werr := writeReport(r.file(c.Report), account, format); werr != nil {
 		err = errors.Join(err, &artifact.Error{File: r.file(c.Report), Late: err == nil && !c.DryRun, Err: werr})
 	}
@@ -134,7 +134,7 @@ func (r *execution) show() (err error) {
 	}
 	terminal := isTerminal(a.stderr) && a.getenv("TERM") != "dumb"
 	r.display, err = progress.New(progress.Mode(r.cmd.Progress), progress.Output{W: a.stderr, Terminal: terminal,
-		Colors: terminal && a.getenv("NO_COLOR") == "", GitHub: a.getenv("GITHUB_ACTIONS") == "true", Dockerfiles: dockerfiles}, names)
+		Colors: terminal && a.getenv("NO_COLOR") == "", GitHub: a.getenv("GITHUB_ACTIONS") == "true", Dockerfiles: dockerfiles, Secrets: a.secrets}, names)
 	if err != nil {
 		return &plan.Error{What: err.Error(), Fix: "use --progress plain"}
 	}

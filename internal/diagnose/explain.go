@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -62,6 +63,19 @@ func Explain(err error, f Facts) (out []Finding) {
 		add(f.one(e))
 	}
 	return out
+}
+
+// Map changes every text of a finding, as to keep secrets out of it.
+func (f Finding) Map(text func(string) string) Finding {
+	f.What, f.Why = text(f.What), text(f.Why)
+	f.Detail, f.Do = slices.Clone(f.Detail), slices.Clone(f.Do)
+	for i, l := range f.Detail {
+		f.Detail[i] = text(l)
+	}
+	for i, l := range f.Do {
+		f.Do[i] = text(l)
+	}
+	return f
 }
 
 // Sentence is what failed first and why, in a line; "" for no error.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
 // A Request is one image to build.
@@ -31,6 +32,7 @@ type Request struct {
 	Names    []string               // what docker images shall call it, where the engine keeps images
 	Outputs  []string               // files of the run that no context has, absolute
 	Contexts *Contexts
+	Masked   *redact.Set // secrets that Status does not tell
 	Status   func(*bkclient.SolveStatus)
 	Note     func(string) // a line for the user
 	Begin    func(kind, name string) *progress.Span
@@ -253,19 +255,20 @@ func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.Expor
 		delete(opt.FrontendAttrs, "no-cache")
 	}
 	opt.Exports = exports
-	log := newStepLog()
+	log, masking := newStepLog(), newMasking(r.Masked)
 	copying, stop := context.WithCancel(ctx)
 	status := make(chan *bkclient.SolveStatus)
 	drained := make(chan struct{})
 	go func() { // until it is closed, whatever became of ctx
 		defer close(drained)
 		for s := range status {
-			log.add(s)
 			r.lostCaches(s)
 			r.bases(copying, s, copies)
 			for _, v := range s.Vertexes {
 				r.Inputs.saw(v.Name)
 			}
+			masking.mask(s)
+			log.add(s)
 			r.Status(s)
 		}
 	}()

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/redact"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
@@ -42,6 +44,7 @@ type Source struct {
 	Note      func(text string)
 	Begin     func(image, kind, name string, size int64) *progress.Span
 	Anonymous *Anonymous
+	Masked    *redact.Set // hears of every secret
 }
 
 // FromAWS asks ECR for its token and the stores for every parameter and
@@ -65,6 +68,7 @@ func (s Source) FromAWS(ctx context.Context) (*Credentials, error) {
 	if errs[2] != nil {
 		s.anonymous(errs[2])
 	}
+	s.Masked.Add(token.Password.Reveal())
 	authorize := func(ctx context.Context, force bool) (string, string, error) {
 		t, err := aws.Token(ctx, force)
 		return t.Username, t.Password.Reveal(), err
@@ -188,10 +192,20 @@ func (s Source) credentials(asked, assumed registry.Values) *Credentials {
 		user, ok1 := values.Of(l.Username)
 		password, ok2 := values.Of(l.Password)
 		if ok1 && ok2 {
+			s.Masked.Add(password.Reveal())
+			s.Masked.Add(base64.StdEncoding.EncodeToString([]byte(user.Reveal() + ":" + password.Reveal())))
 			accounts[l.Host] = account{user.Reveal(), password}
 		}
 	}
+	for _, img := range s.Plan.Images {
+		for _, src := range img.Build.Secrets {
+			if v, ok := asked.Of(src); ok {
+				s.Masked.Add(v.Reveal())
+			}
+		}
+	}
 	return &Credentials{
+		Masked: s.Masked,
 		Login: func(_ context.Context, host string) (string, plan.Secret, bool) {
 			a, ok := accounts[plan.CanonicalHost(host)]
 			return a.user, a.password, ok

@@ -51,7 +51,7 @@ func request(p *plan.Plan, d Deps, creds *Credentials, contexts *engine.Contexts
 	}
 	return engine.Request{
 		Outputs: outputs,
-		Image:   img, Login: creds.Login, Secrets: creds.Secrets(img), Contexts: contexts,
+		Image:   img, Login: creds.Login, Masked: creds.Masked, Secrets: creds.Secrets(img), Contexts: contexts,
 		Names:  imageNames(creds.Registry.Host.Name, img),
 		Status: func(s *bkclient.SolveStatus) { d.Progress.Status(name, s) },
 		Note:   func(text string) { d.Progress.Note(name, text) },

@@ -16,6 +16,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/redact"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
@@ -34,6 +35,7 @@ type Deps struct {
 
 // Credentials are the answers of the parameter stores and of ECR.
 type Credentials struct {
+	Masked   *redact.Set
 	Registry *registry.Client
 	Login    engine.Login
 	Secrets  func(plan.Image) map[string]plan.Secret

@@ -9,6 +9,8 @@ import (
 
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
 // A Line is one event of --progress json. Fields that do not apply are absent.
@@ -36,6 +38,7 @@ func WriteLine(w io.Writer, l Line) {
 		l.Time = time.Now()
 	}
 	l.Time = l.Time.UTC()
+	l.Step, l.Text = redact.URL(l.Step), redact.URL(l.Text)
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)

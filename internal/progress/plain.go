@@ -10,6 +10,8 @@ import (
 
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
 // plain writes a log: one line an event, the image's name before each, no
@@ -195,9 +197,10 @@ func outcome(v *bkclient.Vertex) string {
 func Clean(s string) string { return clean(s) }
 
 // clean takes out what would move a terminal's cursor: a carriage return
-// keeps what follows it, escape sequences and control characters go.
+// keeps what follows it, escape sequences and control characters go. User
+// information of URLs is masked.
 func clean(s string) string {
-	s = strings.TrimRight(s, "\r\n")
+	s = redact.URL(strings.TrimRight(s, "\r\n"))
 	if i := strings.LastIndexByte(s, '\r'); i >= 0 {
 		s = s[i+1:]
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	bkclient "github.com/moby/buildkit/client"
+
+	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
 // Mode is how a run is shown.
@@ -55,6 +57,7 @@ type Output struct {
 	GitHub   bool // a job of GitHub Actions
 
 	Dockerfiles map[string]string // of each image, as annotations name them
+	Secrets     *redact.Set       // masked in everything but Status, which comes without them
 }
 
 // text makes what a build says fit for the log.
@@ -69,6 +72,7 @@ func (o Output) text() func(string) string {
 type Display struct {
 	events chan event
 	done   chan struct{}
+	masked *redact.Set
 	run    *Run // the drawing goroutine's, and everybody's after Close
 
 	mu     sync.Mutex
@@ -107,7 +111,7 @@ func New(mode Mode, out Output, images []string) (*Display, error) {
 	case JSON:
 		d = newJSON(out.W)
 	}
-	p := &Display{events: make(chan event, 64), done: make(chan struct{}), run: newRun(images, time.Now())}
+	p := &Display{events: make(chan event, 64), done: make(chan struct{}), masked: out.Secrets, run: newRun(images, time.Now())}
 	go p.draw(d, every)
 	return p, nil
 }
@@ -136,6 +140,7 @@ func (p *Display) send(e event) {
 	if e.at.IsZero() {
 		e.at = time.Now()
 	}
+	e.note, e.failure = p.masked.String(e.note), p.masked.String(e.failure)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.closed {
@@ -164,12 +169,12 @@ func (p *Display) Image(image, state, text string) {
 
 // Begin starts a span of size bytes, 0 where there are none or nobody knows.
 func (p *Display) Begin(image, kind, name string, size int64) *Span {
-	s := &Span{Image: image, Kind: kind, Name: name, size: size, start: time.Now(), display: p}
+	s := &Span{Image: image, Kind: kind, Name: p.masked.String(name), size: size, start: time.Now(), display: p}
 	p.send(event{image: image, began: s, at: s.start})
 	return s
 }
 
-// Status takes BuildKit's news of one image's build.
+// Status takes BuildKit's news of one image's build, in which secrets are masked.
 func (p *Display) Status(image string, s *bkclient.SolveStatus) {
 	p.send(event{image: image, status: s})
 }
