@@ -16,9 +16,9 @@ func TestImports(t *testing.T) {
 	const module = "github.com/ecsbuild/ecsbuild/"
 	ours := map[string][]string{
 		"plan": {}, "imagedef": {}, "artifact": {}, "redact": {},
-		"progress": {"redact"},
+		"progress": {"redact"}, "dockerconfig": {"plan"},
 		"registry": {"plan", "progress"},
-		"engine":   {"plan", "progress", "redact"},
+		"engine":   {"plan", "progress", "redact", "dockerconfig"},
 		"pipeline": {"plan", "registry", "engine", "imagedef", "progress", "artifact", "redact"},
 		"diagnose": {"plan", "registry", "engine", "pipeline", "artifact"},
 		"awsrig":   {"registry"},

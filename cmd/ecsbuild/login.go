@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
@@ -33,7 +34,7 @@ func (c *loginCmd) Run(a *app) error {
 	if err != nil {
 		return fail(err)
 	}
-	cfg, err := openDockerConfig(a.getenv)
+	cfg, err := dockerconfig.Open(a.getenv)
 	if err != nil {
 		return err
 	}
@@ -47,12 +48,12 @@ func (c *loginCmd) Run(a *app) error {
 		if !ok {
 			continue
 		}
-		if err := cfg.store(a.ctx, host, user, password); err != nil {
+		if err := cfg.Store(a.ctx, host, user, password); err != nil {
 			return err
 		}
 		done = append(done, host)
 	}
-	if err := cfg.save(); err != nil {
+	if err := cfg.Save(); err != nil {
 		return err
 	}
 	for _, host := range done {

@@ -6,11 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strings"
 
 	"github.com/moby/moby/client"
+
+	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
 )
 
 // An Endpoint is where an engine listens.
@@ -42,35 +43,19 @@ func FindEndpoint(getenv func(string) string) (Endpoint, error) {
 		e := Endpoint{Docker: h}
 		if getenv("DOCKER_TLS_VERIFY") != "" || getenv("DOCKER_CERT_PATH") != "" {
 			if e.tls = getenv("DOCKER_CERT_PATH"); e.tls == "" {
-				e.tls = DockerFolder(getenv)
+				e.tls = dockerconfig.Folder(getenv)
 			}
 		}
 		return e, nil
 	}
 	name := getenv("DOCKER_CONTEXT")
 	if name == "" {
-		name = currentContext(DockerFolder(getenv))
+		name = currentContext(dockerconfig.Folder(getenv))
 	}
 	if name == "" || name == "default" {
 		return Endpoint{Docker: client.DefaultDockerHost}, nil
 	}
-	return readContext(DockerFolder(getenv), name)
-}
-
-// DockerFolder is where docker keeps its configuration, "" where there is no
-// home to look in.
-func DockerFolder(getenv func(string) string) string {
-	if d := getenv("DOCKER_CONFIG"); d != "" {
-		return d
-	}
-	home := getenv("HOME")
-	if u, err := user.Current(); home == "" && err == nil {
-		home = u.HomeDir
-	}
-	if home == "" {
-		return ""
-	}
-	return filepath.Join(home, ".docker")
+	return readContext(dockerconfig.Folder(getenv), name)
 }
 
 func currentContext(folder string) string {

@@ -1,4 +1,6 @@
-package main
+// Package dockerconfig reads and writes the docker client's own configuration,
+// config.json.
+package dockerconfig
 
 import (
 	"bytes"
@@ -10,15 +12,15 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strings"
 
-	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// dockerConfig is docker's config.json; what we do not know in it stays.
-type dockerConfig struct {
+// A File is docker's config.json; what we do not know in it stays.
+type File struct {
 	path    string
 	fields  map[string]json.RawMessage
 	auths   map[string]json.RawMessage
@@ -28,12 +30,29 @@ type dockerConfig struct {
 // hubKey is what the docker client calls Docker Hub.
 const hubKey = "https://index.docker.io/v1/"
 
-func openDockerConfig(getenv func(string) string) (*dockerConfig, error) {
-	dir := engine.DockerFolder(getenv)
+// Folder is where docker keeps its configuration, "" where there is no
+// home to look in.
+func Folder(getenv func(string) string) string {
+	if d := getenv("DOCKER_CONFIG"); d != "" {
+		return d
+	}
+	home := getenv("HOME")
+	if u, err := user.Current(); home == "" && err == nil {
+		home = u.HomeDir
+	}
+	if home == "" {
+		return ""
+	}
+	return filepath.Join(home, ".docker")
+}
+
+// Open reads the file; one that is not there is empty.
+func Open(getenv func(string) string) (*File, error) {
+	dir := Folder(getenv)
 	if dir == "" {
 		return nil, &plan.Error{What: "there is no home folder for docker's configuration", Fix: "set HOME or DOCKER_CONFIG"}
 	}
-	c := &dockerConfig{path: filepath.Join(dir, "config.json"), fields: map[string]json.RawMessage{}, auths: map[string]json.RawMessage{}}
+	c := &File{path: filepath.Join(dir, "config.json"), fields: map[string]json.RawMessage{}, auths: map[string]json.RawMessage{}}
 	data, err := os.ReadFile(c.path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.TrimSpace(data)) == 0 {
 		return c, nil
@@ -56,7 +75,7 @@ func openDockerConfig(getenv func(string) string) (*dockerConfig, error) {
 }
 
 // helper names the credential store that is configured for a host, "" for none.
-func (c *dockerConfig) helper(key string) string {
+func (c *File) helper(key string) string {
 	var perHost map[string]string
 	_ = json.Unmarshal(c.fields["credHelpers"], &perHost)
 	if h := perHost[key]; h != "" {
@@ -67,9 +86,9 @@ func (c *dockerConfig) helper(key string) string {
 	return all
 }
 
-// store keeps one account: in the configured credential store, else in the
+// Store keeps one account: in the configured credential store, else in the
 // file, as docker login does.
-func (c *dockerConfig) store(ctx context.Context, host, user string, password plan.Secret) error {
+func (c *File) Store(ctx context.Context, host, user string, password plan.Secret) error {
 	key := host
 	if host == plan.DockerHub {
 		key = hubKey
@@ -110,8 +129,8 @@ func storeWithHelper(ctx context.Context, helper, key, user string, password pla
 	return nil
 }
 
-// save writes the file in one step, for its owner alone.
-func (c *dockerConfig) save() error {
+// Save writes the file in one step, for its owner alone.
+func (c *File) Save() error {
 	if !c.changed {
 		return nil
 	}
