@@ -9,8 +9,6 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
-	"github.com/ecsbuild/ecsbuild/internal/pipeline"
-	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
 type doctorCmd struct {
@@ -29,19 +27,24 @@ func (c *doctorCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	anonymous := &pipeline.Anonymous{}
+	var warnings []string
+	docker := a.dockerConfig(func(text string) { warnings = append(warnings, text) })
 	patient := diagnose.Patient{
-		Plan: p,
-		Source: pipeline.Source{Plan: p, Agent: "ecsbuild/" + versionText(), Anonymous: anonymous, Masked: a.secrets,
-			AWS: func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, p.Region) }},
+		Plan:   p,
+		Source: a.credentialSource(p, docker, nil),
 		Engine: func(ctx context.Context) (*engine.Engine, error) {
 			ep, err := engine.FindEndpoint(a.getenv)
 			if err != nil {
 				return nil, err
 			}
-			return engine.Connect(ctx, ep)
+			e, err := engine.Connect(ctx, ep)
+			if err == nil {
+				e.UseProxies(docker.Proxies(ep.Docker), a.secrets)
+			}
+			return e, err
 		},
-		Facts: a.facts(p),
+		Warnings: warnings,
+		Facts:    a.facts(p),
 	}
 	checks := patient.Doctor(a.ctx)
 	for i, check := range checks {

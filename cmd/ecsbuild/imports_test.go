@@ -19,7 +19,7 @@ func TestImports(t *testing.T) {
 		"progress": {"redact"}, "dockerconfig": {"plan"},
 		"registry": {"plan", "progress"},
 		"engine":   {"plan", "progress", "redact", "dockerconfig"},
-		"pipeline": {"plan", "registry", "engine", "imagedef", "progress", "artifact", "redact"},
+		"pipeline": {"plan", "registry", "engine", "imagedef", "progress", "artifact", "redact", "dockerconfig"},
 		"diagnose": {"plan", "registry", "engine", "pipeline", "artifact"},
 		"awsrig":   {"registry"},
 	}

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
-	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
-	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
 type loginCmd struct {
@@ -21,12 +18,7 @@ func (c *loginCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	anonymous := &pipeline.Anonymous{}
-	src := pipeline.Source{
-		Plan: p, Agent: "ecsbuild/" + versionText(), Anonymous: anonymous, Masked: a.secrets,
-		AWS:  func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, p.Region) },
-		Note: func(text string) { _ = a.lines(a.stderr, "ecsbuild: "+text) },
-	}
+	src := a.credentialSource(p, nil, func(text string) { _ = a.lines(a.stderr, "ecsbuild: "+text) })
 	fail := func(err error) error {
 		return &failure{err: err, facts: a.facts(p)}
 	}
@@ -44,11 +36,11 @@ func (c *loginCmd) Run(a *app) error {
 	}
 	var done []string
 	for _, host := range hosts {
-		user, password, ok := creds.Login(a.ctx, host)
+		account, ok := creds.Login(a.ctx, host)
 		if !ok {
 			continue
 		}
-		if err := cfg.Store(a.ctx, host, user, password); err != nil {
+		if err := cfg.Store(a.ctx, host, account); err != nil {
 			return err
 		}
 		done = append(done, host)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
+	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -80,12 +81,10 @@ func (r *execution) run() error {
 	}
 	defer r.display.Close()
 
-	anonymous := &pipeline.Anonymous{}
-	r.from = pipeline.Source{
-		Plan: p, Cache: cacheFolder(a.getenv), Agent: "ecsbuild/" + versionText(), Anonymous: anonymous, Masked: a.secrets,
-		AWS:  func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, p.Region) },
-		Note: func(text string) { r.display.Note("", text) }, Begin: r.display.Begin,
-	}
+	note := func(text string) { r.display.Note("", text) }
+	r.docker = a.dockerConfig(note)
+	r.from = a.credentialSource(p, r.docker, note)
+	r.from.Cache, r.from.Begin = cacheFolder(a.getenv), r.display.Begin
 	switch {
 	case c.DryRun:
 		err = r.dry()
@@ -103,8 +102,7 @@ func (r *execution) run() error {
 	if _, werr := a.stdout.Write(r.out.Bytes()); err == nil && werr != nil {
 		err = &artifact.Error{File: "standard output", Late: !c.DryRun, Err: werr}
 	}
-	facts := a.facts(p)
-	facts.Anonymous, facts.Refused = anonymous.Why()
+	facts := withAccounts(a.facts(p), r.from.Accounts)
 	account := r.display.Report(r.registered(err), a.secrets.String(diagnose.Sentence(err, facts)))
 	if werr := writeReport(r.file(c.Report), account, format); werr != nil {
 		err = errors.Join(err, &artifact.Error{File: r.file(c.Report), Late: err == nil && !c.DryRun, Err: werr})
@@ -167,10 +165,37 @@ func (r *execution) registered(err error) map[string]progress.Result {
 	return out
 }
 
+// dockerConfig reads docker's configuration, nil where it cannot be.
+func (a *app) dockerConfig(note func(string)) *dockerconfig.File {
+	c, err := dockerconfig.Open(a.getenv)
+	if err != nil {
+		note("warning: docker's own configuration is not used: " + err.Error())
+		return nil
+	}
+	return c
+}
+
+// credentialSource is where a command has its credentials from; docker is nil for
+// no look at docker's own.
+func (a *app) credentialSource(p *plan.Plan, docker *dockerconfig.File, note func(string)) pipeline.Source {
+	return pipeline.Source{
+		Plan: p, Agent: "ecsbuild/" + versionText(), Masked: a.secrets, Note: note,
+		Accounts: &pipeline.Accounts{Docker: docker, Note: note, Masked: a.secrets},
+		AWS:      func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, p.Region) },
+	}
+}
+
 // facts is what a diagnosis should know of this process.
 func (a *app) facts(p *plan.Plan) diagnose.Facts {
 	project, _, _ := strings.Cut(a.getenv("CODEBUILD_BUILD_ID"), ":")
 	return diagnose.Facts{Region: p.Region, Account: p.Account, Project: project}
+}
+
+// withAccounts adds what is known of the accounts that base images were asked for with.
+func withAccounts(f diagnose.Facts, accounts *pipeline.Accounts) diagnose.Facts {
+	f.Anonymous, f.Refused = accounts.Anonymous()
+	f.Used = accounts.Used
+	return f
 }
 
 // execution is one run of the command.
@@ -180,7 +205,8 @@ type execution struct {
 	plan    *plan.Plan
 	display *progress.Display
 	from    pipeline.Source
-	out     bytes.Buffer // for standard output, when the display has ended
+	docker  *dockerconfig.File // nil where it cannot be read
+	out     bytes.Buffer       // for standard output, when the display has ended
 
 	taken   []artifact.File // files that a failed run does not leave
 	outputs string          // for later steps of a job of GitHub Actions
@@ -198,6 +224,7 @@ func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.UseProxies(r.docker.Proxies(ep.Docker), r.app.secrets)
 	r.display.Note("", "building with "+e.String())
 	if free, ok := e.FreeDisk(); ok && free < engine.LowDisk {
 		r.display.Note("", "warning: the engine has only "+progress.Bytes(free)+" of disk left")
@@ -219,9 +246,9 @@ func (r *execution) aws() error {
 	deps := r.deps(r.from.FromAWS)
 	deps.Checks = append(deps.Checks, func(ctx context.Context) error { return diagnose.CheckServices(ctx, r.from.AWS, r.plan) })
 	deps.Beside = func(ctx context.Context, creds *pipeline.Credentials) error {
-		text, warning, err := diagnose.CheckHub(ctx, r.plan, creds, r.from.Agent)
-		if warning && ctx.Err() == nil {
-			r.display.Note("", "warning: "+text)
+		hub, err := diagnose.CheckHub(ctx, r.plan, creds, r.from.Agent)
+		if hub.Warning && ctx.Err() == nil {
+			r.display.Note("", "warning: "+hub.Text)
 		}
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
@@ -37,17 +38,17 @@ func (f Facts) build(e *engine.BuildError) Finding {
 			found.Do = append(found.Do, f.wayIn()...)
 		} else {
 			found.Why = "the limit is that of the configured Docker Hub account"
+			if a, ok := f.used(plan.DockerHub); ok {
+				found.Why = "the limit is that of " + a.String()
+			}
 			found.Do = append(found.Do, "one of:", "- use an account with a higher limit")
 		}
 		found.Do = append(found.Do,
 			"- take the base image from public.ecr.aws/docker/library, which has the official images",
 			"- let ECR keep copies of Docker Hub's images with a pull-through cache rule")
 	case strings.Contains(msg, "pull access denied") || strings.Contains(msg, "insufficient_scope") || strings.Contains(msg, "401 Unauthorized") || strings.Contains(msg, "incorrect username or password"):
-		found.What = e.Image + ": a base image is not to be had"
-		found.Do = []string{"check its name; if it is private, give an account for its registry under docker_hub or registries"}
-		if f.Anonymous != "" {
-			found.Do = append(found.Do, "Docker Hub was asked anonymously: "+f.Anonymous)
-		}
+		found.What = e.Image + ": cannot pull a base image"
+		found.Do = f.refusedPull(pulledHost(e))
 		found.Exit = ExitPermission
 	case baseNotFound.MatchString(msg):
 		found.What = fmt.Sprintf("%s: there is no base image %s", e.Image, baseNotFound.FindStringSubmatch(msg)[1])
@@ -72,6 +73,50 @@ func (f Facts) build(e *engine.BuildError) Finding {
 	}
 	found.Detail = excerpt(e)
 	return found
+}
+
+// imageHost finds the host of a base image in what BuildKit says of it.
+var imageHost = regexp.MustCompile(`(?:^|[\s"/])((?:[a-z0-9-]+\.)+[a-z0-9-]+(?::[0-9]+)?|localhost(?::[0-9]+)?)/[a-z0-9]`)
+
+// pulledHost is the registry that a failed pull was for, "" where nobody says it.
+func pulledHost(e *engine.BuildError) string {
+	for _, text := range []string{e.Message(), e.Step} {
+		for _, m := range imageHost.FindAllStringSubmatch(text, -1) {
+			if host := plan.CanonicalHost(m[1]); host != "auth.docker.io" {
+				return host
+			}
+		}
+	}
+	return ""
+}
+
+func (f Facts) used(host string) (plan.Account, bool) {
+	if f.Used == nil {
+		return plan.Account{}, false
+	}
+	return f.Used(host)
+}
+
+// refusedPull says with which account a registry was asked, and what to do.
+func (f Facts) refusedPull(host string) []string {
+	do := []string{"check its name; if it is private, give an account for its registry under docker_hub or registries"}
+	name := host
+	if host == plan.DockerHub {
+		name = "Docker Hub"
+	}
+	switch a, ok := f.used(host); {
+	case host == "":
+		if f.Anonymous != "" {
+			do = append(do, "Docker Hub was asked anonymously: "+f.Anonymous)
+		}
+	case ok:
+		do = []string{"check its name; it may be private, or the account's password may be wrong", name + " was asked with " + a.String()}
+	case host == plan.DockerHub && f.Anonymous != "":
+		do = append(do, "Docker Hub was asked anonymously: "+f.Anonymous)
+	default:
+		do = append(do, name+" was asked anonymously: neither the configuration nor docker login has an account for it")
+	}
+	return do
 }
 
 // wayIn is the first of the three ways out of an anonymous pull's limit:

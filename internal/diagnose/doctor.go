@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -44,6 +46,8 @@ type Patient struct {
 	Source pipeline.Source
 	Engine func(context.Context) (*engine.Engine, error)
 	Facts  Facts
+
+	Warnings []string // found before: what docker's configuration has of mistakes
 }
 
 // Doctor makes every check that a run depends on, side by side where it can,
@@ -57,6 +61,9 @@ func (p Patient) Doctor(ctx context.Context) []Check {
 	wg.Go(func() { groups[3] = p.services(ctx) })
 	wg.Wait()
 	out := []Check{{Name: "configuration", Verdict: OK, Text: p.configuration()}}
+	for _, w := range append(p.Warnings, p.Plan.Warnings...) {
+		out = append(out, Check{Name: "configuration", Verdict: Warning, Text: strings.TrimPrefix(w, "warning: ")})
+	}
 	for _, g := range groups {
 		out = append(out, g...)
 	}
@@ -93,8 +100,13 @@ func (p Patient) account(ctx context.Context) []Check {
 	}
 	out = append(out, Check{Name: "aws", Verdict: OK, Text: aws.ToString(who.Arn) + " in " + a.Config.Region})
 	src := p.Source
-	var warned []string
-	src.Note = func(text string) { warned = append(warned, strings.TrimPrefix(text, "warning: ")) }
+	var said []string
+	warned := false
+	src.Note = func(text string) {
+		text, warning := strings.CutPrefix(text, "warning: ")
+		said, warned = append(said, text), warned || warning
+	}
+	src.Accounts.Note = src.Note
 	creds, err := src.FromAWS(ctx)
 	if err != nil {
 		return append(out, p.failed("credentials", err))
@@ -105,16 +117,18 @@ func (p Patient) account(ctx context.Context) []Check {
 	if n := len(p.Source.Named()); n > 0 {
 		out = append(out, Check{Name: "parameters", Verdict: OK, Text: fmt.Sprintf("%d parameters and secrets are there and decrypt", n)})
 	}
-	text, warning, err := CheckHub(ctx, p.Plan, creds, p.Source.Agent)
-	switch {
-	case err != nil:
-		out = append(out, p.failed("docker hub", err))
-	case warning || len(warned) > 0 && !strings.HasPrefix(text, "no base"):
-		out = append(out, Check{Name: "docker hub", Verdict: Warning, Text: strings.Join(append(warned, text), "; ")})
-	default:
-		out = append(out, Check{Name: "docker hub", Verdict: OK, Text: text})
+	hub, err := CheckHub(ctx, p.Plan, creds, p.Source.Agent)
+	if err != nil {
+		return append(out, p.failed("docker hub", err))
 	}
-	return out
+	c := Check{Name: "docker hub", Verdict: OK, Text: hub.Text}
+	if hub.Asked && len(said) > 0 {
+		c.Text = strings.Join(append(said, c.Text), "; ")
+	}
+	if hub.Warning || hub.Asked && warned {
+		c.Verdict = Warning
+	}
+	return append(out, c)
 }
 
 // tags says whether the tags of a repository may move, and, where they may
@@ -180,6 +194,7 @@ func (p Patient) engine(ctx context.Context) []Check {
 	}
 	defer e.Close()
 	out := []Check{{Name: "engine", Verdict: OK, Text: e.String() + " at " + e.Endpoint.String()}}
+	out = append(out, proxies(e))
 	switch free, ok := e.FreeDisk(); {
 	case !ok:
 		out = append(out, Check{Name: "disk", Verdict: NotChecked, Text: "the engine's disk is not on this machine"})
@@ -189,6 +204,19 @@ func (p Patient) engine(ctx context.Context) []Check {
 		out = append(out, Check{Name: "disk", Verdict: OK, Text: fmt.Sprintf("%.0f GB are free", float64(free)/1e9)})
 	}
 	return out
+}
+
+// proxies says which ones the steps of a build get.
+func proxies(e *engine.Engine) Check {
+	c := Check{Name: "proxy", Verdict: OK, Text: "docker's config.json has none for the steps of a build"}
+	var args []string
+	for _, name := range slices.Sorted(maps.Keys(e.Proxies())) {
+		args = append(args, name+"="+e.Proxies()[name])
+	}
+	if len(args) > 0 {
+		c.Text = "the steps of a build get " + strings.Join(args, ", ") + ", from proxies in docker's config.json"
+	}
+	return c
 }
 
 func (p Patient) dockerfiles() []Check {

@@ -43,9 +43,10 @@ type Finding struct {
 type Facts struct {
 	Region    string
 	Account   string
-	Project   string // the CodeBuild project that the run is in, "" elsewhere
-	Anonymous string // why Docker Hub was asked without an account, "" where it was not
-	Refused   error  // what stood behind that, or nil
+	Project   string                                 // the CodeBuild project that the run is in, "" elsewhere
+	Anonymous string                                 // why Docker Hub was asked without an account, "" where it was not
+	Used      func(host string) (plan.Account, bool) // the account that a registry was asked with; nil for unknown
+	Refused   error                                  // what stood behind that, or nil
 }
 
 // Explain turns the errors of a run into findings, each cause once. The exit
@@ -147,7 +148,7 @@ func (f Facts) one(err error) Finding {
 	case errors.As(err, &taken):
 		return Finding{What: fmt.Sprintf("the tag %s of %s is there already", taken.Tag, taken.Repository), Why: "it names " + taken.Digest + ", and on_immutable is fail", Do: []string{"give this build a tag of its own (IMAGE_TAG, such as the commit)"}, Exit: ExitOther}
 	case errors.As(err, &hub):
-		return Finding{What: "Docker Hub does not accept the account " + hub.User, Why: "the password or access token is wrong, or was revoked", Do: []string{"make an access token at hub.docker.com and put it where the password comes from, as in", "  aws ssm put-parameter --region " + f.region() + " --overwrite --type SecureString --name DOCKER_HUB_PASSWORD --value …"}, Exit: ExitPermission}
+		return f.hubRefused(hub.Account)
 	case errors.As(err, &build):
 		return f.build(build)
 	case errors.As(err, &unreachable):
@@ -164,6 +165,17 @@ func (f Facts) one(err error) Finding {
 		return Finding{What: "the run took too long", Why: plain(err), Exit: ExitUnreachable}
 	}
 	return Finding{What: plain(err), Exit: ExitOther}
+}
+
+// hubRefused is about a password of Docker Hub's.
+func (f Facts) hubRefused(a plan.Account) Finding {
+	found := Finding{What: "Docker Hub does not accept " + a.String(), Why: "the password or access token is wrong, or was revoked", Exit: ExitPermission}
+	found.Do = []string{"make an access token at hub.docker.com and put it where the password comes from, as in",
+		"  aws ssm put-parameter --region " + f.region() + " --overwrite --type SecureString --name DOCKER_HUB_PASSWORD --value …"}
+	if a.From == "docker login" || strings.HasPrefix(a.From, "docker-credential-") {
+		found.Do = []string{"log docker in again, or out of it, to pull anonymously:", "  docker login"}
+	}
+	return found
 }
 
 // foreignFile is about a file that a run would have written over.

@@ -57,7 +57,7 @@ func TestTexts(t *testing.T) {
 
 		"pull limit, old wording":  {build("failed to solve: base:1: toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating"), ExitPermission, []string{"Docker Hub's pull limit", "anonymous: no parameters"}},
 		"pull limit, new wording":  {build("failed to solve: base:1: 429 Too Many Requests - Server message: toomanyrequests: You have reached your unauthenticated pull rate limit."), ExitPermission, []string{"Docker Hub's pull limit", "public.ecr.aws"}},
-		"pull denied":              {build("failed to solve: private/base: pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed"), ExitPermission, []string{"a base image is not to be had"}},
+		"pull denied":              {build("failed to solve: private/base: pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed"), ExitPermission, []string{"cannot pull a base image"}},
 		"no such host":             {build("failed to solve: ghcr.oi/x/y: dial tcp: lookup ghcr.oi: no such host"), ExitUnreachable, []string{"could not reach a base image's registry"}},
 		"a base that is not there": {build("failed to solve: docker.io/library/nothing:1: not found"), ExitBuild, []string{"there is no base image docker.io/library/nothing:1"}},
 		"a file, 20.10":            {build(`failed to compute cache key: "/x.txt" not found: not found`), ExitBuild, []string{"/x.txt is not in the build context"}},

@@ -47,30 +47,37 @@ func hubBases(p *plan.Plan) int {
 	return len(seen)
 }
 
+// A HubCheck is what Docker Hub says before a build.
+type HubCheck struct {
+	Asked   bool   // whether a base image comes from there
+	Text    string // a sentence for doctor
+	Warning bool
+}
+
 // CheckHub asks Docker Hub whether it accepts the account, and how many pulls
-// are left, where a base image comes from there. It gives a sentence for
-// doctor, and whether that is a warning.
-func CheckHub(ctx context.Context, p *plan.Plan, creds *pipeline.Credentials, agent string) (text string, warning bool, err error) {
+// are left, where a base image comes from there.
+func CheckHub(ctx context.Context, p *plan.Plan, creds *pipeline.Credentials, agent string) (HubCheck, error) {
 	n := hubBases(p)
 	if n == 0 {
-		return "no base image comes from Docker Hub, as far as the Dockerfiles say", false, nil
+		return HubCheck{Text: "no base image comes from Docker Hub, as far as the Dockerfiles say"}, nil
 	}
-	user, password, ok := creds.Login(ctx, plan.DockerHub)
-	who := "as " + user
+	account, ok := creds.Login(ctx, plan.DockerHub)
+	who := "with " + account.String()
 	if !ok {
-		user, who = "", "anonymously"
+		who = "anonymously"
 	}
-	limit, err := registry.AskHub(ctx, user, password, agent)
+	limit, err := registry.AskHub(ctx, account, agent)
 	var refused *registry.HubRefusedError
 	switch {
 	case errors.As(err, &refused):
-		return "", false, err
+		return HubCheck{}, err
 	case err != nil: // the engine may have another way there: no reason to stop
-		return "Docker Hub could not be asked: " + err.Error(), true, nil
+		return HubCheck{true, "Docker Hub could not be asked: " + err.Error(), true}, nil
 	case limit.Remaining < 0:
-		return fmt.Sprintf("base images are pulled %s; Docker Hub names no limit", who), false, nil
+		return HubCheck{true, fmt.Sprintf("base images are pulled %s; Docker Hub names no limit", who), false}, nil
 	case limit.Remaining < n:
-		return fmt.Sprintf("Docker Hub has %d of %d pulls left for this address or account (%s), and the Dockerfiles name %d base images", limit.Remaining, limit.Limit, who, n), true, nil
+		return HubCheck{true, fmt.Sprintf("Docker Hub has %d of %d pulls left for this address or account (%s), and the Dockerfiles name %d base images",
+			limit.Remaining, limit.Limit, who, n), true}, nil
 	}
-	return fmt.Sprintf("base images are pulled %s; %d of %d pulls are left", who, limit.Remaining, limit.Limit), false, nil
+	return HubCheck{true, fmt.Sprintf("base images are pulled %s; %d of %d pulls are left", who, limit.Remaining, limit.Limit), false}, nil
 }

@@ -10,21 +10,26 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // A File is docker's config.json; what we do not know in it stays.
 type File struct {
-	path    string
-	fields  map[string]json.RawMessage
-	auths   map[string]json.RawMessage
-	changed bool
+	path   string
+	fields map[string]json.RawMessage
+	auths  map[string]json.RawMessage
+
+	environment map[string]json.RawMessage // auths of DOCKER_AUTH_CONFIG
+	stored      map[string]json.RawMessage // auths that Save writes
 }
 
 // hubKey is what the docker client calls Docker Hub.
@@ -52,26 +57,42 @@ func Open(getenv func(string) string) (*File, error) {
 	if dir == "" {
 		return nil, &plan.Error{What: "there is no home folder for docker's configuration", Fix: "set HOME or DOCKER_CONFIG"}
 	}
-	c := &File{path: filepath.Join(dir, "config.json"), fields: map[string]json.RawMessage{}, auths: map[string]json.RawMessage{}}
+	c := &File{path: filepath.Join(dir, "config.json"), stored: map[string]json.RawMessage{}}
+	if err := c.read(); err != nil {
+		return nil, err
+	}
+	if text := getenv("DOCKER_AUTH_CONFIG"); text != "" {
+		var env struct{ Auths map[string]json.RawMessage }
+		if err := json.Unmarshal([]byte(text), &env); err != nil {
+			// The text holds passwords, and is not repeated.
+			return nil, &plan.Error{What: "DOCKER_AUTH_CONFIG is not JSON", Fix: "give it the form of docker's config.json, or unset it"}
+		}
+		c.environment = env.Auths
+	}
+	return c, nil
+}
+
+func (c *File) read() error {
+	c.fields, c.auths = map[string]json.RawMessage{}, map[string]json.RawMessage{}
 	data, err := os.ReadFile(c.path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.TrimSpace(data)) == 0 {
-		return c, nil
+		return nil
 	}
 	if err != nil {
-		return nil, &plan.Error{What: "cannot read " + c.path, Why: err.Error()}
+		return &plan.Error{What: "cannot read " + c.path, Why: err.Error()}
 	}
 	if err := json.Unmarshal(data, &c.fields); err != nil {
-		return nil, &plan.Error{What: c.path + " is not JSON", Why: err.Error(), Fix: "mend it, or move it away"}
+		return &plan.Error{What: c.path + " is not JSON", Why: err.Error(), Fix: "correct it, or move it away"}
 	}
 	if c.fields == nil { // the file says null
 		c.fields = map[string]json.RawMessage{}
 	}
 	if raw, ok := c.fields["auths"]; ok && string(raw) != "null" {
 		if err := json.Unmarshal(raw, &c.auths); err != nil {
-			return nil, &plan.Error{What: c.path + ": auths is not a JSON object", Why: err.Error(), Fix: "mend it, or move it away"}
+			return &plan.Error{What: c.path + ": auths is not a JSON object", Why: err.Error(), Fix: "correct it, or move it away"}
 		}
 	}
-	return c, nil
+	return nil
 }
 
 // helper names the credential store that is configured for a host, "" for none.
@@ -88,31 +109,30 @@ func (c *File) helper(key string) string {
 
 // Store keeps one account: in the configured credential store, else in the
 // file, as docker login does.
-func (c *File) Store(ctx context.Context, host, user string, password plan.Secret) error {
+func (c *File) Store(ctx context.Context, host string, a plan.Account) error {
 	key := host
 	if host == plan.DockerHub {
 		key = hubKey
 	}
-	c.changed = true
 	if h := c.helper(key); h != "" {
 		// The file lists the host, and the store has the secret.
-		c.auths[key] = json.RawMessage("{}")
-		return storeWithHelper(ctx, h, key, user, password)
+		c.stored[key] = json.RawMessage("{}")
+		return storeWithHelper(ctx, h, key, a)
 	}
-	entry, err := json.Marshal(map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(user + ":" + password.Reveal()))})
-	c.auths[key] = entry
+	entry, err := json.Marshal(map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(a.Username + ":" + a.Password.Reveal()))})
+	c.stored[key] = entry
 	return err
 }
 
 // storeWithHelper speaks docker's credential helper protocol: the secret goes
 // by standard input.
 // https://github.com/docker/docker-credential-helpers
-func storeWithHelper(ctx context.Context, helper, key, user string, password plan.Secret) error {
+func storeWithHelper(ctx context.Context, helper, key string, a plan.Account) error {
 	if helper == "ecr-login" {
 		return nil // it asks ECR by itself, and stores nothing
 	}
 	name := "docker-credential-" + helper
-	in, err := json.Marshal(map[string]string{"ServerURL": key, "Username": user, "Secret": password.Reveal()})
+	in, err := json.Marshal(map[string]string{"ServerURL": key, "Username": a.Username, "Secret": a.Password.Reveal()})
 	if err != nil {
 		return err
 	}
@@ -129,31 +149,49 @@ func storeWithHelper(ctx context.Context, helper, key, user string, password pla
 	return nil
 }
 
-// Save writes the file in one step, for its owner alone.
-func (c *File) Save() error {
-	if !c.changed {
+// Save writes the file in one step, for its owner alone. Others may log in at the
+// same time: it is read once more under a lock, so that no entry is lost.
+func (c *File) Save() (err error) {
+	if len(c.stored) == 0 {
 		return nil
 	}
-	raw, err := json.Marshal(c.auths)
-	if err != nil {
-		return err
-	}
-	c.fields["auths"] = raw
-	data, err := json.MarshalIndent(c.fields, "", "\t")
-	if err != nil {
-		return err
-	}
+	defer func() {
+		var known *plan.Error
+		if err != nil && !errors.As(err, &known) {
+			err = &plan.Error{What: "cannot write " + c.path, Why: err.Error()}
+		}
+	}()
 	path := c.path
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target // a linked file stays a link
 	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return &plan.Error{What: "cannot write " + c.path, Why: err.Error()}
+		return err
+	}
+	// The folder itself is locked, so that no file is left behind.
+	lock, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return err
+	}
+	if err := c.read(); err != nil {
+		return err
+	}
+	maps.Copy(c.auths, c.stored)
+	if c.fields["auths"], err = json.Marshal(c.auths); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(c.fields, "", "\t")
+	if err != nil {
+		return err
 	}
 	f, err := os.CreateTemp(dir, ".config.json-*") // mode 0600
 	if err != nil {
-		return &plan.Error{What: "cannot write " + c.path, Why: err.Error()}
+		return err
 	}
 	_, err = f.Write(append(data, '\n'))
 	if err == nil {
@@ -167,7 +205,6 @@ func (c *File) Save() error {
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
-		return &plan.Error{What: "cannot write " + c.path, Why: err.Error()}
 	}
-	return nil
+	return err
 }

@@ -58,6 +58,11 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 	if b.Pull {
 		attrs["image-resolve-mode"] = "pull"
 	}
+	for k, v := range e.proxies {
+		if !hasArg(b.Args, k) {
+			attrs["build-arg:"+k] = v
+		}
+	}
 	for k, v := range b.Args {
 		attrs["build-arg:"+k] = v
 	}
@@ -86,6 +91,16 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 		opt.CacheExports = append(opt.CacheExports, cacheEntry(c))
 	}
 	return opt, nil
+}
+
+// hasArg looks for a build argument; BuildKit takes proxies in either case.
+func hasArg(args map[string]string, name string) bool {
+	for k := range args {
+		if strings.EqualFold(k, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // caches are those that are named, and the one in ECR that cache asks for: in

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +15,8 @@ import (
 
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/moby/client"
+
+	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
 // An Engine is a connected Docker engine or buildkitd.
@@ -21,6 +24,8 @@ type Engine struct {
 	Endpoint Endpoint
 	Version  string // "28.5.2", "buildkitd v0.34.2"
 	Store    Store
+
+	proxies map[string]string // build arguments that every build gets
 
 	root   string         // folder of the engine's images, as the engine knows it
 	docker *client.Client // nil for a buildkitd
@@ -144,6 +149,21 @@ func (e *Engine) detect(ctx context.Context) error {
 	}
 	return nil
 }
+
+// UseProxies has every build get these arguments, unless its image has them. What
+// they hold of passwords is added to secrets.
+func (e *Engine) UseProxies(args map[string]string, secrets *redact.Set) {
+	e.proxies = args
+	for _, v := range args {
+		if u, err := url.Parse(v); err == nil && u.User != nil {
+			password, _ := u.User.Password()
+			secrets.Add(password)
+		}
+	}
+}
+
+// Proxies are the build arguments that UseProxies was given.
+func (e *Engine) Proxies() map[string]string { return e.proxies }
 
 // Close ends the connections and the door.
 func (e *Engine) Close() {

@@ -28,7 +28,7 @@ import (
 )
 
 // Login gives the account for a registry's host; ok is false for anonymous.
-type Login func(ctx context.Context, host string) (user string, password plan.Secret, ok bool)
+type Login func(ctx context.Context, host string) (a plan.Account, ok bool)
 
 // authProvider answers BuildKit's questions for credentials from memory. The
 // stock one would write a token seed into docker's configuration folder.
@@ -40,11 +40,11 @@ type authProvider struct {
 func (p *authProvider) Register(s *grpc.Server) { auth.RegisterAuthServer(s, p) }
 
 func (p *authProvider) Credentials(ctx context.Context, req *auth.CredentialsRequest) (*auth.CredentialsResponse, error) {
-	user, password, ok := p.login(ctx, req.Host)
+	a, ok := p.login(ctx, req.Host)
 	if !ok {
 		return &auth.CredentialsResponse{}, nil
 	}
-	return &auth.CredentialsResponse{Username: user, Secret: password.Reveal()}, nil
+	return &auth.CredentialsResponse{Username: a.Username, Secret: a.Password.Reveal()}, nil
 }
 
 // secretStore gives RUN --mount=type=secret its values.

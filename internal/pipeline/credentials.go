@@ -14,37 +14,16 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
-// Anonymous remembers why Docker Hub is asked without an account, for the
-// diagnosis of a pull that is then refused. Empty: there is an account.
-type Anonymous struct {
-	mu  sync.Mutex
-	why string
-	err error
-}
-
-// Why gives the reason, or "", and the error behind it, or nil.
-func (a *Anonymous) Why() (string, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.why, a.err
-}
-
-func (a *Anonymous) set(why string, err error) {
-	a.mu.Lock()
-	a.why, a.err = why, err
-	a.mu.Unlock()
-}
-
 // Source is where credentials come from.
 type Source struct {
-	Plan      *plan.Plan
-	AWS       func(ctx context.Context) (*registry.AWS, error)
-	Cache     string // folder of the record, "" for none
-	Agent     string // User-Agent of requests to the registry
-	Note      func(text string)
-	Begin     func(image, kind, name string, size int64) *progress.Span
-	Anonymous *Anonymous
-	Masked    *redact.Set // hears of every secret
+	Plan     *plan.Plan
+	AWS      func(ctx context.Context) (*registry.AWS, error)
+	Cache    string // folder of the record, "" for none
+	Agent    string // User-Agent of requests to the registry
+	Note     func(text string)
+	Begin    func(image, kind, name string, size int64) *progress.Span
+	Accounts *Accounts
+	Masked   *redact.Set // hears of every secret
 }
 
 // FromAWS asks ECR for its token and the stores for every parameter and
@@ -66,7 +45,7 @@ func (s Source) FromAWS(ctx context.Context) (*Credentials, error) {
 		return nil, err
 	}
 	if errs[2] != nil {
-		s.anonymous(errs[2])
+		s.withoutHub(ctx, errs[2])
 	}
 	s.Masked.Add(token.Password.Reveal())
 	authorize := func(ctx context.Context, force bool) (string, string, error) {
@@ -76,10 +55,12 @@ func (s Source) FromAWS(ctx context.Context) (*Credentials, error) {
 	c := s.credentials(asked, assumed)
 	c.Registry = registry.NewClient(token.Host.ForAccount(s.Plan.Account), authorize, s.Agent, s.watch)
 	other := c.Login
-	c.Login = func(ctx context.Context, host string) (string, plan.Secret, bool) {
+	c.Login = func(ctx context.Context, host string) (plan.Account, bool) {
 		if host == token.Host.Name || host == c.Registry.Host.Name || registry.IsECR(host, aws.Config.Region) {
 			t, err := aws.Token(ctx, false)
-			return t.Username, t.Password, err == nil
+			account := plan.Account{Username: t.Username, Password: t.Password, From: "ECR's token for the caller"}
+			s.Accounts.use(host, account)
+			return account, err == nil
 		}
 		return other(ctx, host)
 	}
@@ -106,8 +87,8 @@ func (s Source) WithoutAWS(ctx context.Context, host registry.Host) (*Credential
 			s.Note("warning: this run goes on without " + sourceNames(sources) + ": " + err.Error())
 		}
 	}
-	if len(s.sources(true)) > 0 {
-		s.Anonymous.set("this run asked AWS for nothing, and DOCKER_USER and DOCKER_PASSWORD are not set", nil)
+	if len(s.sources(true)) > 0 && !s.hubLogin(ctx) {
+		s.Accounts.anonymous("this run asked AWS for nothing, DOCKER_USER and DOCKER_PASSWORD are not set, and docker is not logged in there", nil)
 	}
 	c := s.credentials(asked, nil)
 	c.Registry = registry.NewClient(host, nil, s.Agent, s.watch)
@@ -161,8 +142,22 @@ func sourceNames(sources []plan.Source) string {
 	return strings.Join(names, ", ")
 }
 
-// anonymous says in one line that Docker Hub will be asked without an account.
-func (s Source) anonymous(err error) {
+// hubLogin says whether docker itself is logged in to Docker Hub, in a line where
+// it is.
+func (s Source) hubLogin(ctx context.Context) bool {
+	account, ok := s.Accounts.Login(ctx, plan.DockerHub)
+	if ok && s.Note != nil {
+		s.Note("base images are pulled from Docker Hub with " + account.String())
+	}
+	return ok
+}
+
+// withoutHub is for parameters that are not there, or refused: docker's own
+// account is used, or a line says that Docker Hub is asked anonymously.
+func (s Source) withoutHub(ctx context.Context, err error) {
+	if s.hubLogin(ctx) {
+		return
+	}
 	why := err.Error()
 	var missing *registry.MissingError
 	var refused *registry.AWSError
@@ -174,16 +169,11 @@ func (s Source) anonymous(err error) {
 	case errors.As(err, &refused) && refused.IsDenied():
 		why = fmt.Sprintf("%s was refused for DOCKER_HUB_ID and DOCKER_HUB_PASSWORD", refused.Action)
 	}
-	s.Anonymous.set(why, err)
+	s.Accounts.anonymous(why, err)
 	s.Note("warning: base images are pulled from Docker Hub anonymously: " + why)
 }
 
 func (s Source) credentials(asked, assumed registry.Values) *Credentials {
-	type account struct {
-		user     string
-		password plan.Secret
-	}
-	accounts := map[string]account{}
 	for _, l := range s.Plan.Logins {
 		values := asked
 		if l.Assumed {
@@ -192,9 +182,7 @@ func (s Source) credentials(asked, assumed registry.Values) *Credentials {
 		user, ok1 := values.Of(l.Username)
 		password, ok2 := values.Of(l.Password)
 		if ok1 && ok2 {
-			s.Masked.Add(password.Reveal())
-			s.Masked.Add(base64.StdEncoding.EncodeToString([]byte(user.Reveal() + ":" + password.Reveal())))
-			accounts[l.Host] = account{user.Reveal(), password}
+			s.Accounts.configure(l.Host, s.account(l, user, password))
 		}
 	}
 	for _, img := range s.Plan.Images {
@@ -206,10 +194,7 @@ func (s Source) credentials(asked, assumed registry.Values) *Credentials {
 	}
 	return &Credentials{
 		Masked: s.Masked,
-		Login: func(_ context.Context, host string) (string, plan.Secret, bool) {
-			a, ok := accounts[plan.CanonicalHost(host)]
-			return a.user, a.password, ok
-		},
+		Login:  s.Accounts.Login,
 		Secrets: func(img plan.Image) map[string]plan.Secret {
 			out := map[string]plan.Secret{}
 			for id, src := range img.Build.Secrets {
@@ -220,4 +205,24 @@ func (s Source) credentials(asked, assumed registry.Values) *Credentials {
 			return out
 		},
 	}
+}
+
+// account takes user name and password as docker login does, without white space
+// around them, such as the newline at the end of a parameter.
+func (s Source) account(l plan.Login, user, password plan.Secret) plan.Account {
+	trimmed := func(what string, from plan.Source, v plan.Secret) string {
+		text := strings.TrimSpace(v.Reveal())
+		if text != v.Reveal() && s.Note != nil {
+			s.Note(fmt.Sprintf("the %s for %s (%s) has white space around it, which is left out", what, l.Host, from))
+		}
+		return text
+	}
+	a := plan.Account{Username: trimmed("user name", l.Username, user), From: l.Username.String()}
+	a.Password = plan.NewSecret(trimmed("password", l.Password, password))
+	if l.Username.Kind == plan.FromValue {
+		a.From = l.Password.String()
+	}
+	s.Masked.Add(a.Password.Reveal())
+	s.Masked.Add(base64.StdEncoding.EncodeToString([]byte(a.Username + ":" + a.Password.Reveal())))
+	return a
 }

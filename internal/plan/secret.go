@@ -87,3 +87,22 @@ func parseSource(text string, literal bool, lookup func(string) (string, bool)) 
 	// The text itself may be a password: it is not repeated.
 	return Source{}, &Error{What: "a secret never stands in the file itself", Fix: "write ssm:NAME, secretsmanager:ID[#KEY] or env:NAME"}
 }
+
+// An Account opens a registry.
+type Account struct {
+	Username string // "" where Password is an identity token, as some registries give one to docker login
+	Password Secret
+	From     string // what it was read from, for messages: "ssm:DOCKER_HUB_ID", "docker login"
+}
+
+// String tells whose it is, never the password.
+func (a Account) String() string {
+	who := "an identity token"
+	if a.Username != "" {
+		who = "the account " + a.Username
+	}
+	if a.From == "" {
+		return who
+	}
+	return who + " (" + a.From + ")"
+}

@@ -25,7 +25,7 @@ import (
 // registry lacks goes there from the base's own registry, as it was compressed
 // upstream, and not through an engine that would compress it anew.
 type Bases struct {
-	login func(ctx context.Context, host string) (user string, password plan.Secret, ok bool)
+	login func(ctx context.Context, host string) (a plan.Account, ok bool)
 	http  http.RoundTripper
 	agent string
 	known *Record
@@ -53,7 +53,7 @@ type baseLayer struct {
 const recordBases = "bases"
 
 // NewBases makes the bases of a run.
-func NewBases(login func(context.Context, string) (string, plan.Secret, bool), agent string, known *Record) *Bases {
+func NewBases(login func(context.Context, string) (plan.Account, bool), agent string, known *Record) *Bases {
 	return &Bases{login: login, http: newTransport(), agent: agent, known: known, images: map[string]*baseImage{}}
 }
 
@@ -123,7 +123,7 @@ func (b *Bases) Copy(ctx context.Context, ref, platform string, least int64, put
 		return nil
 	}
 	host := plan.CanonicalHost(img.ref.RegistryStr())
-	_, _, account := b.login(ctx, host)
+	_, account := b.login(ctx, host)
 	var known []baseLayer
 	if !b.known.Get(recordBases, key, &known) && !account && host == plan.DockerHub {
 		return nil
@@ -228,8 +228,10 @@ func (b *Bases) Resolve(ctx context.Context, ref string) (digest.Digest, error) 
 
 func (b *Bases) options(ctx context.Context, from name.Repository, more ...remote.Option) []remote.Option {
 	auth := authn.Anonymous
-	if user, password, ok := b.login(ctx, plan.CanonicalHost(from.RegistryStr())); ok {
-		auth = &authn.Basic{Username: user, Password: password.Reveal()}
+	if a, ok := b.login(ctx, plan.CanonicalHost(from.RegistryStr())); ok && a.Username == "" {
+		auth = authn.FromConfig(authn.AuthConfig{IdentityToken: a.Password.Reveal()})
+	} else if ok {
+		auth = &authn.Basic{Username: a.Username, Password: a.Password.Reveal()}
 	}
 	return append(more, remote.WithContext(ctx), remote.WithAuth(auth), remote.WithTransport(b.http), remote.WithUserAgent(b.agent))
 }

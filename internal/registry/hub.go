@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
@@ -20,16 +21,21 @@ type HubLimit struct {
 }
 
 // HubRefusedError says that Docker Hub does not take an account's password.
-type HubRefusedError struct{ User string }
+type HubRefusedError struct{ Account plan.Account }
 
 func (e *HubRefusedError) Error() string {
-	return "Docker Hub does not accept the account " + e.User
+	return "Docker Hub does not accept " + e.Account.String()
 }
+
+// hubTimeout bounds the two requests together.
+const hubTimeout = 20 * time.Second
 
 // AskHub logs in, or not, and reads the limit from the answer to a HEAD, which
 // counts as no pull.
 // https://docs.docker.com/docker-hub/usage/pulls/
-func AskHub(ctx context.Context, user string, password plan.Secret, agent string) (HubLimit, error) {
+func AskHub(ctx context.Context, account plan.Account, agent string) (HubLimit, error) {
+	ctx, cancel := context.WithTimeout(ctx, hubTimeout)
+	defer cancel()
 	const image = "ratelimitpreview/test"
 	client := &http.Client{Transport: newTransport()}
 	defer client.CloseIdleConnections()
@@ -49,15 +55,15 @@ func AskHub(ctx context.Context, user string, password plan.Secret, agent string
 		return resp, body, err
 	}
 	resp, body, err := get(http.MethodGet, "https://auth.docker.io/token?"+url.Values{"service": {"registry.docker.io"}, "scope": {"repository:" + image + ":pull"}}.Encode(), func(r *http.Request) {
-		if user != "" {
-			r.SetBasicAuth(user, password.Reveal())
+		if account.Username != "" {
+			r.SetBasicAuth(account.Username, account.Password.Reveal())
 		}
 	})
 	if err != nil {
 		return HubLimit{}, err
 	}
-	if resp.StatusCode == http.StatusUnauthorized && user != "" {
-		return HubLimit{}, &HubRefusedError{User: user}
+	if resp.StatusCode == http.StatusUnauthorized && account.Username != "" {
+		return HubLimit{}, &HubRefusedError{Account: account}
 	}
 	var token struct{ Token string }
 	if err := json.Unmarshal(body, &token); err != nil || resp.StatusCode != http.StatusOK {
