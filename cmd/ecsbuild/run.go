@@ -131,7 +131,13 @@ func (r *execution) show() (err error) {
 		dockerfiles[img.Name()] = a.inWorkspace(img.Build.Dockerfile)
 	}
 	terminal := isTerminal(a.stderr) && a.getenv("TERM") != "dumb"
-	r.display, err = progress.New(progress.Mode(r.cmd.Progress), progress.Output{W: a.stderr, Terminal: terminal,
+	mode := progress.Mode(r.cmd.Progress)
+	switch v := progress.Mode(a.getenv("BUILDKIT_PROGRESS")); { // as docker build takes it
+	case mode != progress.Auto:
+	case v == progress.Plain || v == progress.Quiet || v == progress.TTY && terminal:
+		mode, r.cmd.Progress = v, string(v)
+	}
+	r.display, err = progress.New(mode, progress.Output{W: a.stderr, Terminal: terminal,
 		Colors: terminal && a.getenv("NO_COLOR") == "", GitHub: a.getenv("GITHUB_ACTIONS") == "true", Dockerfiles: dockerfiles, Secrets: a.secrets}, names)
 	if err != nil {
 		return &plan.Error{What: err.Error(), Fix: "use --progress plain"}
@@ -222,6 +228,10 @@ func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
 	}
 	e, err := engine.Connect(ctx, ep)
 	if err != nil {
+		return nil, err
+	}
+	if err := e.UseSourcePolicy(r.app.getenv("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY")); err != nil {
+		e.Close()
 		return nil, err
 	}
 	e.UseProxies(r.docker.Proxies(ep.Docker), r.app.secrets)

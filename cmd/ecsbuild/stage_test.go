@@ -63,6 +63,10 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 		s.rig.Allow(arg(0))
 	case "deny":
 		s.rig.Deny(arg(0))
+	case "proxy-refuses": // rig proxy-refuses STATUS, 0 for none
+		status, err := strconv.Atoi(arg(0))
+		ts.Check(err)
+		s.rig.RefuseProxying(status)
 	case "refuse-kms":
 		s.rig.RefuseKMS()
 	case "expire-tokens":

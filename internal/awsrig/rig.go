@@ -48,6 +48,7 @@ type Rig struct {
 	policy        []Grant
 	parameters    map[string]string
 	kmsRefuses    bool
+	proxyRefuses  int // status of the answer to CONNECT, 0 for none
 	secrets       map[string]string
 	services      map[string][]string // "cluster/service" → container names
 	repositories  map[string]*repository
@@ -83,6 +84,9 @@ func Start(dir string) (*Rig, error) {
 	go func() { _ = r.server.Serve(l) }()
 	return r, nil
 }
+
+// RefuseProxying has the proxy answer CONNECT with a status.
+func (r *Rig) RefuseProxying(status int) { r.mu.Lock(); r.proxyRefuses = status; r.mu.Unlock() }
 
 // Close ends the rig.
 func (r *Rig) Close() { _ = r.server.Close() }
@@ -140,6 +144,13 @@ func (r *Rig) ecrAccount(host string) (string, bool) {
 // connect plays the proxy: it ends TLS itself, for any name.
 func (r *Rig) connect(w http.ResponseWriter, req *http.Request) {
 	host, _, _ := net.SplitHostPort(req.Host)
+	r.mu.Lock()
+	refuses := r.proxyRefuses
+	r.mu.Unlock()
+	if refuses != 0 {
+		w.WriteHeader(refuses)
+		return
+	}
 	conn, buf, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
@@ -237,6 +248,7 @@ func (r *Rig) Reset() error {
 	r.policy = Exact()
 	r.parameters, r.secrets, r.services = map[string]string{}, map[string]string{}, map[string][]string{}
 	r.repositories, r.tokens, r.registryHosts = map[string]*repository{}, map[string]time.Time{}, map[string]*registry.Local{}
+	r.proxyRefuses = 0
 	r.kmsRefuses, r.mounting, r.faults, r.log, r.putTimes = false, false, nil, nil, nil
 	for _, dir := range []string{"ecr", "hub"} {
 		if err := os.RemoveAll(filepath.Join(r.Dir, dir)); err != nil {

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -57,9 +58,13 @@ func (f Facts) aws(e *registry.AWSError) Finding {
 		found.Do = []string{"in CodeBuild, give the project a service role; elsewhere set AWS_PROFILE, sign in with aws sso login, or try ecsbuild run --dry-run, which needs none"}
 	case code == "":
 		found.What = e.Action + " could not be reached"
-		found.Why = "AWS does not answer in " + f.region() + ": " + e.Err.Error()
+		found.Why = "AWS does not answer in " + f.region() + ": " + msg
 		found.Do = []string{"check the region, and that the build has a way to AWS (a VPC without NAT needs endpoints for ecr.api, ecr.dkr, ssm and s3)"}
 		found.Exit = ExitUnreachable
+		var proxy *registry.ProxyError
+		if errors.As(e.Err, &proxy) {
+			found.Why, found.Do = proxy.Error(), proxyFix(proxy)
+		}
 	case e.IsKMS():
 		found.What = "KMS does not let " + names + " be decrypted"
 		key := kmsKey.FindString(msg)

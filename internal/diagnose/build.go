@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/engine"
@@ -70,6 +71,10 @@ func (f Facts) build(e *engine.BuildError) Finding {
 	}
 	if e.ExitCode != 0 {
 		found.Why = fmt.Sprintf("the command ended with exit code %d", e.ExitCode)
+	}
+	if slices.ContainsFunc(append(e.Output, msg), func(l string) bool { return strings.Contains(l, "exec format error") }) {
+		found.Why = "the step runs programs of another platform, which the engine's machine cannot execute"
+		found.Do = []string{"build on a machine of that platform, or let this one emulate it:", "  docker run --privileged --rm tonistiigi/binfmt --install all"}
 	}
 	found.Detail = excerpt(e)
 	return found

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/smithy-go"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -24,6 +25,10 @@ func refused(action string, status int, code, message string) error {
 		Host: host, Repository: "shop", Tag: "v1", Action: action,
 		Err: &transport.Error{StatusCode: status, Errors: []transport.Diagnostic{{Code: transport.ErrorCode(code), Message: message}}},
 	}}
+}
+
+func refusedPlainly(action string, status int) error {
+	return &registry.Error{Host: host, Repository: "shop", Action: action, Err: &transport.Error{StatusCode: status}}
 }
 
 func build(message string) error {
@@ -53,12 +58,19 @@ func TestTexts(t *testing.T) {
 		"throttled":              {refused("ecr:PutImage", 429, "TOOMANYREQUESTS", "Rate exceeded"), ExitOther, []string{"throttling", "ecr:PutImage"}},
 		"a server's error":       {refused("ecr:PutImage", 500, "UNKNOWN", "internal"), ExitOther, []string{"status 500", "internal"}},
 		"dropped at the start":   {&registry.Error{Host: host, Repository: "shop", Action: "ecr:InitiateLayerUpload", Err: io.EOF}, ExitUnreachable, []string{"drops the connection", "ECR does that where a repository does not exist", "aws ecr create-repository"}},
+		"a proxy that refuses":   {&registry.Error{Host: host, Repository: "shop", Action: "ecr:InitiateLayerUpload", Err: &registry.ProxyError{Proxy: "proxy:3128", Status: 403}}, ExitUnreachable, []string{"could not be reached", "the proxy proxy:3128 answers 403 Forbidden", "NO_PROXY"}},
+		"no proxy there":         {&registry.Error{Host: host, Repository: "shop", Action: "ecr:InitiateLayerUpload", Err: &registry.ProxyError{Proxy: "proxy:3128", Err: errors.New("refused")}}, ExitUnreachable, []string{"cannot be reached: refused", "correct HTTPS_PROXY"}},
+		"a firewall's page":      {refusedPlainly("ecr:InitiateLayerUpload", 403), ExitUnreachable, []string{"something between here and the registry", "NO_PROXY"}},
+		"a name at the start":    {&registry.Error{Host: host, Repository: "shop", Action: "ecr:InitiateLayerUpload", Err: &net.DNSError{Err: "no such host", Name: host}}, ExitUnreachable, []string{"the registry " + host + " could not be reached"}},
+		"a silent registry":      {&registry.Error{Host: host, Repository: "shop", Action: "ecr:PutImage", Err: &registry.StalledError{After: time.Minute}}, ExitUnreachable, []string{"could not be reached", "no answer, and no byte more, for 1m0s"}},
+		"AWS is silent":          {&registry.AWSError{Action: "ssm:GetParameters", Err: &registry.StalledError{After: time.Minute}}, ExitUnreachable, []string{"ssm:GetParameters could not be reached", "no answer, and no byte more, for 1m0s"}},
 		"no way there":           {&registry.Error{Host: host, Repository: "shop", Action: "ecr:BatchCheckLayerAvailability", Err: &net.DNSError{Err: "no such host", Name: host}}, ExitUnreachable, []string{"could not be reached", "no such host"}},
 
 		"pull limit, old wording":  {build("failed to solve: base:1: toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating"), ExitPermission, []string{"Docker Hub's pull limit", "anonymous: no parameters"}},
 		"pull limit, new wording":  {build("failed to solve: base:1: 429 Too Many Requests - Server message: toomanyrequests: You have reached your unauthenticated pull rate limit."), ExitPermission, []string{"Docker Hub's pull limit", "public.ecr.aws"}},
 		"pull denied":              {build("failed to solve: private/base: pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed"), ExitPermission, []string{"cannot pull a base image"}},
 		"no such host":             {build("failed to solve: ghcr.oi/x/y: dial tcp: lookup ghcr.oi: no such host"), ExitUnreachable, []string{"could not reach a base image's registry"}},
+		"another platform":         {&engine.BuildError{Image: "web", ExitCode: 1, Output: []string{"exec /bin/sh: exec format error"}, Err: errors.New("exit code: 1")}, ExitBuild, []string{"programs of another platform", "tonistiigi/binfmt"}},
 		"a base that is not there": {build("failed to solve: docker.io/library/nothing:1: not found"), ExitBuild, []string{"there is no base image docker.io/library/nothing:1"}},
 		"a file, 20.10":            {build(`failed to compute cache key: "/x.txt" not found: not found`), ExitBuild, []string{"/x.txt is not in the build context"}},
 		"a file, today":            {build(`failed to solve: failed to compute cache key: failed to calculate checksum of ref a::b: "/x.txt": not found`), ExitBuild, []string{"/x.txt is not in the build context"}},

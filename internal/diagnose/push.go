@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -19,12 +20,23 @@ func (f Facts) registry(e *registry.Error) Finding {
 	}
 	region := f.region()
 	found := Finding{Why: msg, Exit: ExitOther}
+	var proxy *registry.ProxyError
 	switch status := e.Status(); {
-	case status == 0 && e.Action == "ecr:InitiateLayerUpload":
+	case errors.As(e.Err, &proxy):
+		found.What = "the registry " + e.Host + " could not be reached"
+		found.Why, found.Do, found.Exit = proxy.Error(), proxyFix(proxy), ExitUnreachable
+	case status == 0 && e.Action == "ecr:InitiateLayerUpload" && registry.Dropped(e.Err):
 		found.What = fmt.Sprintf("the registry drops the connection when an upload to %s begins", e.Repository)
 		found.Why = fmt.Sprintf("%v; ECR does that where a repository does not exist", e.Err)
 		found.Do = append(createRepository(e.Repository, region), "if it is there, check the way to "+e.Host)
+		if registry.Proxied(e.Host) {
+			found.Do = append(found.Do, "the connection goes through a proxy (HTTPS_PROXY), which may have ended it as well")
+		}
 		found.Exit = ExitUnreachable
+	case e.Foreign():
+		found.What = fmt.Sprintf("something between here and the registry %s answers in its place", e.Host)
+		found.Why = fmt.Sprintf("status %d, and not in the form in which a registry answers", status)
+		found.Do, found.Exit = []string{"check proxies (HTTPS_PROXY, NO_PROXY), firewalls and VPC endpoint policies on the way there"}, ExitUnreachable
 	case status == 0:
 		found.What = "the registry " + e.Host + " could not be reached"
 		found.Why = e.Err.Error()
@@ -58,6 +70,17 @@ func (f Facts) registry(e *registry.Error) Finding {
 		found.Why = fmt.Sprintf("status %d, %s %s", status, code, msg)
 	}
 	return found
+}
+
+// proxyFix says what to do about a proxy.
+func proxyFix(e *registry.ProxyError) []string {
+	switch {
+	case e.Status == http.StatusProxyAuthRequired:
+		return []string{"give the proxy its user name and password, as in HTTPS_PROXY=http://USER:PASSWORD@" + e.Proxy}
+	case e.Status != 0:
+		return []string{"have the proxy let this host through, or go around it with NO_PROXY"}
+	}
+	return []string{"correct HTTPS_PROXY, or unset it"}
 }
 
 func createRepository(name, region string) []string {

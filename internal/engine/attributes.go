@@ -21,7 +21,7 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 	}
 	attrs := map[string]string{}
 	mounts := map[string]fsutil.FS{}
-	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(folders(r.Image)...)}
+	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(folders(r.Image)...), SourcePolicy: e.policy}
 	var err error
 	if opt.Session, err = r.attachables(); err != nil {
 		return opt, err
@@ -240,6 +240,9 @@ func (e *Engine) supports(r *Request) error {
 		}
 	} else if b.Reproducible && e.before(26, 0) {
 		return fail("reproducible", "with the containerd image store it needs Docker engine 26.0 or later")
+	}
+	if e.policy != nil && e.before(23, 0) {
+		return fail("a source policy (EXPERIMENTAL_BUILDKIT_SOURCE_POLICY)", "it needs Docker engine 23.0 or later")
 	}
 	if e.Store == Classic && e.before(23, 0) {
 		if len(b.AdditionalContexts) > 0 {

@@ -19,6 +19,7 @@ type Endpoint struct {
 	BuildKit string // address of a standalone buildkitd; then the rest is empty
 	Docker   string // address of a Docker engine, such as unix:///var/run/docker.sock
 	Context  string // the docker context that it comes from, "" for none
+	version  string // of the API, "" to negotiate it
 	tls      string // folder with ca.pem, cert.pem and key.pem, "" for none
 }
 
@@ -36,6 +37,12 @@ func (e Endpoint) String() string {
 // DOCKER_CONTEXT, the current context of docker's configuration, and last the
 // usual socket. People with Docker Desktop or colima have the third.
 func FindEndpoint(getenv func(string) string) (Endpoint, error) {
+	e, err := findEndpoint(getenv)
+	e.version = getenv("DOCKER_API_VERSION")
+	return e, err
+}
+
+func findEndpoint(getenv func(string) string) (Endpoint, error) {
 	if h := getenv("BUILDKIT_HOST"); h != "" {
 		return Endpoint{BuildKit: h}, nil
 	}
@@ -101,6 +108,9 @@ func (e Endpoint) options() ([]client.Opt, error) {
 		return nil, &UnreachableError{Endpoint: e, Err: fmt.Errorf("an engine behind ssh is not supported: forward its socket (ssh -L /tmp/docker.sock:/var/run/docker.sock HOST) and set DOCKER_HOST=unix:///tmp/docker.sock")}
 	}
 	opts := []client.Opt{client.WithHost(e.Docker)}
+	if e.version != "" {
+		opts = append(opts, client.WithAPIVersion(e.version))
+	}
 	if e.tls != "" {
 		opts = append(opts, client.WithTLSClientConfig(filepath.Join(e.tls, "ca.pem"), filepath.Join(e.tls, "cert.pem"), filepath.Join(e.tls, "key.pem")))
 	}

@@ -4,18 +4,22 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	bkclient "github.com/moby/buildkit/client"
+	sourcepolicy "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/moby/moby/client"
 
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
@@ -26,6 +30,7 @@ type Engine struct {
 	Store    Store
 
 	proxies map[string]string // build arguments that every build gets
+	policy  *sourcepolicy.Policy
 
 	root   string         // folder of the engine's images, as the engine knows it
 	docker *client.Client // nil for a buildkitd
@@ -160,6 +165,24 @@ func (e *Engine) UseProxies(args map[string]string, secrets *redact.Set) {
 			secrets.Add(password)
 		}
 	}
+}
+
+// UseSourcePolicy has every build follow the rules of a file, which say where
+// sources may come from: EXPERIMENTAL_BUILDKIT_SOURCE_POLICY of docker buildx.
+// https://github.com/moby/buildkit/blob/master/docs/build-repro.md
+func (e *Engine) UseSourcePolicy(file string) error {
+	if file == "" {
+		return nil
+	}
+	data, err := os.ReadFile(file)
+	if err == nil {
+		e.policy = &sourcepolicy.Policy{}
+		err = json.Unmarshal(data, e.policy)
+	}
+	if err != nil {
+		return &plan.Error{Place: "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", What: "cannot read the source policy " + file, Why: err.Error(), Fix: "correct the file, or unset the variable"}
+	}
+	return nil
 }
 
 // Proxies are the build arguments that UseProxies was given.

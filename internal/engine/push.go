@@ -20,14 +20,30 @@ import (
 func (e *Engine) pushThrough(ctx context.Context, r Request, door *Door, id digest.Digest, sink Sink) (*Built, error) {
 	slot := door.Open(r, id, sink)
 	defer slot.Close()
-	if _, err := e.docker.ImageTag(ctx, client.ImageTagOptions{Source: id.String(), Target: slot.Name}); err != nil {
-		return nil, fmt.Errorf("%s tags what it has built: %w", e, err)
+	if err := e.tag(ctx, id, slot.Name); err != nil {
+		return nil, err
 	}
 	defer e.untag(ctx, slot.Name)
 	span := r.Begin(progress.Push, "the engine compresses and pushes")
 	b, err := e.push(ctx, slot)
 	span.End(err)
 	return b, err
+}
+
+// tagTimeout is for a request that an engine answers at once.
+const tagTimeout = time.Minute
+
+func (e *Engine) tag(ctx context.Context, id digest.Digest, name string) error {
+	limited, cancel := context.WithTimeout(ctx, tagTimeout)
+	defer cancel()
+	_, err := e.docker.ImageTag(limited, client.ImageTagOptions{Source: id.String(), Target: name})
+	switch {
+	case err != nil && ctx.Err() == nil && limited.Err() != nil:
+		return &UnreachableError{Endpoint: e.Endpoint, Lost: true, Err: fmt.Errorf("no answer to a tag for %v", tagTimeout)}
+	case err != nil:
+		return fmt.Errorf("%s tags what it has built: %w", e, err)
+	}
+	return nil
 }
 
 // untag takes a name away; nobody but Close waits for it.

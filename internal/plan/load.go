@@ -71,7 +71,7 @@ func load(o Options) (_ *Plan, err error) {
 		p.Warnings = append(p.Warnings, cfg.warnings...)
 	}
 	b := builder{plan: p, config: cfg, env: env, commit: o.Commit}
-	steps := []func() error{b.registry, b.images, b.definitions, b.logins}
+	steps := []func() error{b.registry, b.images, b.dockerEnvironment, b.definitions, b.logins}
 	if o.LoginsOnly {
 		steps = []func() error{b.registry, b.logins}
 	} else {

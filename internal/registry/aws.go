@@ -5,16 +5,21 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/smithy-go/logging"
+	"github.com/aws/smithy-go/middleware"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -31,18 +36,50 @@ type AWS struct {
 // LoadAWS finds credentials where the AWS CLI would: environment, shared
 // files, container and instance roles. It makes no call yet.
 func LoadAWS(ctx context.Context, region string) (*AWS, error) {
-	var opts []func(*config.LoadOptions) error
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	opts := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(awsClient()),
+		config.WithLogger(logging.Nop{}), // what matters comes back as an error
+		config.WithAPIOptions([]func(*middleware.Stack) error{limitCall}),
+	}
 	if region != "" {
 		opts = append(opts, config.WithRegion(region))
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, opts...)
+	if err != nil && ctx.Err() != nil {
+		return nil, &AWSError{Action: "loading the AWS configuration", Err: &StalledError{callTimeout}}
+	}
 	if err != nil {
 		return nil, &plan.Error{What: "the AWS configuration does not load", Why: err.Error(), Fix: "correct ~/.aws/config or the AWS_… variable that it names"}
 	}
 	if cfg.Region == "" {
-		return nil, &plan.Error{What: "no AWS region is configured", Fix: "set AWS_REGION, or region in ecsbuild.yml, to the region of your registry, as in us-east-1"}
+		return nil, &plan.Error{What: "no AWS region is configured", Fix: "set AWS_REGION or AWS_DEFAULT_REGION, or region in ecsbuild.yml, to the region of your registry, as in us-east-1"}
 	}
 	return &AWS{Config: cfg}, nil
+}
+
+// callTimeout bounds a call to AWS with all its tries, attemptTimeout each of them.
+var callTimeout, attemptTimeout = time.Minute, 20 * time.Second
+
+func awsClient() *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().WithTimeout(attemptTimeout).
+		WithDialerOptions(func(d *net.Dialer) { d.Timeout = 10 * time.Second }).
+		WithTransportOptions(func(t *http.Transport) { t.OnProxyConnectResponse = proxyAnswer })
+}
+
+// limitCall bounds every call of every service's client, whoever makes it.
+func limitCall(stack *middleware.Stack) error {
+	return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("ecsbuild.limit",
+		func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+			limited, cancel := context.WithTimeout(ctx, callTimeout)
+			defer cancel()
+			out, meta, err := next.HandleInitialize(limited, in)
+			if err != nil && ctx.Err() == nil && limited.Err() != nil {
+				err = &StalledError{callTimeout}
+			}
+			return out, meta, err
+		}), middleware.Before)
 }
 
 // A Token opens every registry that the caller may reach.

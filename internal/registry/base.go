@@ -2,14 +2,12 @@ package registry
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -177,39 +175,11 @@ func (b *Bases) layers(ctx context.Context, key string, img *baseImage) []baseLa
 }
 
 func (b *Bases) open(ctx context.Context, img *baseImage, d digest.Digest) (io.ReadCloser, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
 	l, err := remote.Layer(img.ref.Context().Digest(d.String()), b.options(ctx, img.ref.Context())...)
 	if err != nil {
-		cancel(nil)
 		return nil, err
 	}
-	body, err := l.Compressed() // checks the digest as it is read
-	if err != nil {
-		cancel(nil)
-		return nil, err
-	}
-	return &steady{body, cancel}, nil
-}
-
-// stall is how long a base's registry may send nothing of a layer that is being
-// read: the engine has it as well.
-const stall = time.Minute
-
-// steady ends a body that stands still.
-type steady struct {
-	io.ReadCloser
-	cancel context.CancelCauseFunc
-}
-
-func (s *steady) Read(p []byte) (int, error) {
-	t := time.AfterFunc(stall, func() { s.cancel(fmt.Errorf("nothing has come for %v", stall)) })
-	defer t.Stop()
-	return s.ReadCloser.Read(p)
-}
-
-func (s *steady) Close() error {
-	defer s.cancel(nil)
-	return s.ReadCloser.Close()
+	return l.Compressed() // checks the digest as it is read
 }
 
 // Resolve gives the digest that an image's name has now. At Docker Hub that is
@@ -238,7 +208,5 @@ func (b *Bases) options(ctx context.Context, from name.Repository, more ...remot
 
 // Close drops idle connections.
 func (b *Bases) Close() {
-	if t, ok := b.http.(*http.Transport); ok {
-		t.CloseIdleConnections()
-	}
+	(&http.Client{Transport: b.http}).CloseIdleConnections()
 }

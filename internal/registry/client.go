@@ -5,10 +5,8 @@ package registry
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -69,23 +67,6 @@ func NewClient(host Host, auth Authorize, agent string, watch Watch) *Client {
 		puts:  window{limit: putsPerSecond, length: time.Second + 50*time.Millisecond},
 		repos: map[string]*Repository{},
 		where: map[digest.Digest]placed{},
-	}
-}
-
-func newTransport() *http.Transport {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: 2 * time.Minute,
-		IdleConnTimeout:       90 * time.Second,
-		MaxIdleConnsPerHost:   32,
-		MaxConnsPerHost:       64,       // a hundred images would shake two hundred hands in the first second
-		WriteBufferSize:       64 << 10, // allocated for each connection, of which a hundred images open two hundred
-		// A second handshake with a host is half the work.
-		TLSClientConfig: &tls.Config{ClientSessionCache: tls.NewLRUClientSessionCache(0)},
-		// One connection a layer: HTTP/2 would share the window of one among them.
-		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
 	}
 }
 
@@ -219,6 +200,7 @@ func retry(ctx context.Context, f func() error) error {
 	pause.InitialInterval = 200 * time.Millisecond
 	pause.Multiplier = 2.5
 	pause.MaxInterval = 8 * time.Second
+	stalls := 0 // each takes long, and a second one is no accident
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := f()
 		var permanent *backoff.PermanentError
@@ -226,7 +208,11 @@ func retry(ctx context.Context, f func() error) error {
 			return struct{}{}, err
 		}
 		var e *Error
-		if err != nil && (ctx.Err() != nil || !errors.As(err, &e) || !e.Temporary()) {
+		var stalled *StalledError
+		if errors.As(err, &stalled) {
+			stalls++
+		}
+		if err != nil && (ctx.Err() != nil || !errors.As(err, &e) || !e.Temporary() || stalls > 1) {
 			return struct{}{}, backoff.Permanent(err)
 		}
 		return struct{}{}, err

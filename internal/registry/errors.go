@@ -50,6 +50,20 @@ func (e *Error) Code() (code, message string) {
 	return "", http.StatusText(t.StatusCode)
 }
 
+// Foreign says that an answer is not a registry's: a proxy or firewall on the way
+// refuses in its own form. The answer to a HEAD has no form.
+func (e *Error) Foreign() bool {
+	var t *transport.Error
+	if !errors.As(e.Err, &t) || len(t.Errors) > 0 || e.Action == actionHead {
+		return false
+	}
+	switch t.StatusCode {
+	case http.StatusForbidden, http.StatusProxyAuthRequired:
+		return true
+	}
+	return false // a server's error may be the registry's own
+}
+
 // expired says that the token may have run out, and a new one may do. The
 // answer to a HEAD has no words: any refusal of one is worth a new token.
 func (e *Error) expired() bool {
@@ -64,6 +78,10 @@ func (e *Error) Temporary() bool {
 	case s == 0: // no answer: reset, timeout, cut off; but not a fault of our own
 		var file *fs.PathError
 		var certificate *tls.CertificateVerificationError
+		var proxy *ProxyError
+		if errors.As(e.Err, &proxy) && proxy.Status >= 400 && proxy.Status < 500 {
+			return false // it has made up its mind
+		}
 		return !errors.Is(e.Err, context.Canceled) && !errors.As(e.Err, &file) && !errors.As(e.Err, &certificate)
 	case s == http.StatusTooManyRequests, s == http.StatusRequestTimeout, s >= 500 && s != http.StatusNotImplemented:
 		return true
@@ -97,6 +115,14 @@ func (e *AWSError) Code() string {
 // Message is the service's own sentence.
 func (e *AWSError) Message() string {
 	var api smithy.APIError
+	var stalled *StalledError
+	var proxy *ProxyError
+	switch {
+	case errors.As(e.Err, &stalled):
+		return stalled.Error()
+	case errors.As(e.Err, &proxy):
+		return proxy.Error()
+	}
 	if errors.As(e.Err, &api) {
 		if m := api.ErrorMessage(); m != "" {
 			return m
