@@ -24,7 +24,7 @@ import (
 
 type runCmd struct {
 	source
-	Jobs     int    `placeholder:"N" help:"Build at most N images at once (default: all)."`
+	Jobs     int    `placeholder:"N" default:"32" help:"Build at most N images at once (default: 32)."`
 	Output   string `placeholder:"FILE" help:"Name of the definitions file (default: imagedefinitions.json)."`
 	Pin      string `enum:"tag,digest" default:"tag" help:"Have the definitions name images by tag or by digest."`
 	Progress string `enum:"auto,tty,plain,quiet,json" default:"auto" help:"How to show progress: auto, tty, plain, quiet or json."`
@@ -64,7 +64,7 @@ func (r *execution) run() error {
 	if err := errors.Join(err, r.clear(err == nil && ferr == nil)); err != nil {
 		return err
 	}
-	if c.Jobs < 0 {
+	if c.Jobs < 1 {
 		return &plan.Error{What: fmt.Sprintf("--jobs %d: at least one image must be built at a time", c.Jobs)}
 	}
 	if ferr != nil {

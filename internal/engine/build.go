@@ -244,9 +244,38 @@ func (r *Request) lostCaches(s *bkclient.SolveStatus) {
 	}
 }
 
+// maxSolves bounds the builds that one connection carries at once. Each takes two
+// streams of the engine's 250; a build whose request waits for one is given up by
+// BuildKit after six seconds.
+const maxSolves = 100
+
+// maxStarts is how often a build is begun that BuildKit has given up in that way,
+// on a machine with too much to do.
+const maxStarts = 5
+
 // solve runs BuildKit's Dockerfile frontend. again leaves out what would
 // build anew what has just been built.
 func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.ExportEntry, copies *copies, again bool) (*bkclient.SolveResponse, error) {
+	select {
+	case e.solves <- struct{}{}:
+		defer func() { <-e.solves }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	for start := 1; ; start++ {
+		res, err := e.solveOnce(ctx, r, exports, copies, again)
+		if err == nil || start == maxStarts || ctx.Err() != nil || !notBegun(err) {
+			return res, err
+		}
+	}
+}
+
+// notBegun says that BuildKit has given a build up before it began.
+func notBegun(err error) bool {
+	return strings.Contains(err.Error(), "failed to receive status") && strings.Contains(err.Error(), "no such job")
+}
+
+func (e *Engine) solveOnce(ctx context.Context, r *Request, exports []bkclient.ExportEntry, copies *copies, again bool) (*bkclient.SolveResponse, error) {
 	opt, err := e.solveOpt(r)
 	if err != nil {
 		return nil, err
@@ -274,7 +303,11 @@ func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.Expor
 	}()
 	res, err := e.bk.Solve(ctx, nil, opt, status)
 	<-drained
-	copies.stop = stop
+	if before := copies.stop; before != nil { // of a build that was begun anew
+		copies.stop = func() { before(); stop() }
+	} else {
+		copies.stop = stop
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)

@@ -36,6 +36,7 @@ type Engine struct {
 	docker *client.Client // nil for a buildkitd
 	bk     *bkclient.Client
 
+	solves   chan struct{}  // those that run
 	untags   sync.WaitGroup // names that are being taken away
 	doorOnce sync.Once
 	door     *Door
@@ -68,7 +69,7 @@ const connectTimeout = 30 * time.Second
 
 // Connect asks the engine who it is. Its error is an *UnreachableError.
 func Connect(ctx context.Context, ep Endpoint) (*Engine, error) {
-	e := &Engine{Endpoint: ep}
+	e := &Engine{Endpoint: ep, solves: make(chan struct{}, maxSolves)}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	if err := e.connect(ctx); err != nil {

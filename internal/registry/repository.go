@@ -208,8 +208,10 @@ func (r *Repository) Stream(ctx context.Context, want digest.Digest, body io.Rea
 // ECR's quota. It needs every blob and manifest that it names to be there.
 func (r *Repository) PutManifest(ctx context.Context, reference, mediaType string, data []byte) error {
 	err := retry(ctx, func() error {
-		if err := r.client.puts.wait(ctx); err != nil {
-			return err
+		if !r.client.Host.Plain { // a registry on this machine has no quota
+			if err := r.client.puts.wait(ctx); err != nil {
+				return err
+			}
 		}
 		resp, err := r.client.do(ctx, r.Name, request{action: actionPutImage, method: http.MethodPut, url: r.url("manifests/" + reference), contentType: mediaType, size: int64(len(data)),
 			body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil },
