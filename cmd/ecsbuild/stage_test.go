@@ -96,6 +96,10 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(s.policy(ts.ReadFile(arg(0))))
 	case "each-action": // rig each-action POLICY REPOSITORY: without any one of them, a run names it
 		s.eachAction(ts, ts.ReadFile(arg(0)), arg(1))
+	case "layers": // rig layers REPOSITORY TAG: the list of a manifest, as it was put
+		var m struct{ Layers json.RawMessage }
+		ts.Check(json.Unmarshal(s.rig.Manifest(awsrig.Account, arg(0), arg(1)), &m))
+		fmt.Fprintf(ts.Stdout(), "%s\n", m.Layers)
 	case "hub-refuse-blobs":
 		s.rig.RefuseHubBlobs()
 	case "has-layers": // rig has-layers REPOSITORY TAG HUB-IMAGE

@@ -142,7 +142,7 @@ func exportAttrs(b plan.Build) map[string]string {
 		attrs["oci-mediatypes"] = "true"
 	}
 	if b.CompressionLevel != nil {
-		attrs["compression-level"] = strconv.Itoa(*b.CompressionLevel)
+		attrs["compression"] = "uncompressed" // they are compressed here, in parallel
 	}
 	if b.Reproducible {
 		attrs["rewrite-timestamp"], attrs["source-date-epoch"] = "true", strconv.FormatInt(b.Epoch().Unix(), 10)

@@ -39,6 +39,7 @@ const maxKept = 4 << 20
 type blobStore struct {
 	sink   Sink
 	inputs *Inputs
+	forms  *layerForms
 
 	mu   sync.Mutex
 	kept map[digest.Digest][]byte
@@ -69,8 +70,14 @@ func (s *blobStore) Writer(ctx context.Context, opts ...content.WriterOpt) (cont
 			return nil, err
 		}
 	}
-	w := &blobWriter{store: s, ref: o.Ref, desc: o.Desc, started: time.Now()}
-	if o.Desc.Digest == "" || o.Desc.Size <= maxKept {
+	w := &blobWriter{store: s, ctx: ctx, ref: o.Ref, desc: o.Desc, started: time.Now()}
+	if o.Desc.Digest == "" {
+		return w, nil
+	}
+	if s.remembered(ctx, o.Desc.Digest) {
+		return nil, fmt.Errorf("%s was compressed again before: %w", o.Desc.Digest, errdefs.ErrAlreadyExists)
+	}
+	if o.Desc.Size <= maxKept || s.forms.again[o.Desc.Digest] || s.forms.level && !s.forms.ofBase(ctx, o.Desc.Digest) {
 		return w, nil
 	}
 	release, there, err := s.sink.Claim(ctx, o.Desc.Digest)
@@ -80,12 +87,13 @@ func (s *blobStore) Writer(ctx context.Context, opts ...content.WriterOpt) (cont
 	if there {
 		return nil, fmt.Errorf("%s is in the registry: %w", o.Desc.Digest, errdefs.ErrAlreadyExists)
 	}
-	w.stream(ctx, release)
+	w.release = release
 	return w, nil
 }
 
 type blobWriter struct {
 	store   *blobStore
+	ctx     context.Context // of the export
 	ref     string
 	desc    ocispec.Descriptor
 	offset  int64
@@ -100,18 +108,30 @@ type blobWriter struct {
 	err     error
 }
 
-// stream starts the upload that the writes feed.
-func (w *blobWriter) stream(ctx context.Context, release func()) {
+// begin starts what the writes of a large blob feed: an upload, or, by the first
+// bytes of a layer that is in another form, its compression.
+func (w *blobWriter) begin(head []byte) {
 	r, pipe := io.Pipe()
-	w.pipe, w.release, w.done = pipe, release, make(chan struct{})
+	w.pipe, w.done = pipe, make(chan struct{})
+	again := w.release == nil || w.store.forms.wrong(w.ctx, w.desc.Digest, compressionOf(head))
+	if again {
+		w.unclaim() // another digest will be sent
+	}
 	go func() {
 		defer close(w.done)
-		w.commit, w.err = w.store.sink.Stream(ctx, w.desc.Digest, r)
+		if again {
+			w.err = w.store.recompress(w.ctx, w.desc.Digest, r)
+		} else {
+			w.commit, w.err = w.store.sink.Stream(w.ctx, w.desc.Digest, r)
+		}
 		_ = r.CloseWithError(w.err) // a write that still waits learns of it
 	}()
 }
 
 func (w *blobWriter) Write(p []byte) (int, error) {
+	if w.pipe == nil && w.desc.Size > maxKept && len(p) > 0 {
+		w.begin(p)
+	}
 	if w.pipe == nil {
 		if w.buf.Len()+len(p) > maxKept {
 			return 0, fmt.Errorf("blob %s is larger than it was announced", w.desc.Digest)
@@ -140,6 +160,9 @@ func (w *blobWriter) Commit(ctx context.Context, size int64, expected digest.Dig
 			w.store.mu.Unlock()
 			return nil
 		}
+		if w.store.forms.wrong(ctx, expected, compressionOf(data)) {
+			return w.store.recompress(ctx, expected, bytes.NewReader(data))
+		}
 		err := w.store.sink.Put(ctx, expected, int64(len(data)), func() (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(data)), nil
 		})
@@ -151,7 +174,7 @@ func (w *blobWriter) Commit(ctx context.Context, size int64, expected digest.Dig
 	_ = w.pipe.Close()
 	<-w.done
 	err := w.err
-	if err == nil {
+	if err == nil && w.commit != nil {
 		err = w.commit(ctx, expected)
 	}
 	w.unclaim()
@@ -172,6 +195,7 @@ func (w *blobWriter) unclaim() {
 // nobody completes. Only a failure from before is the sink's own.
 func (w *blobWriter) Close() error {
 	if w.pipe == nil {
+		w.unclaim()
 		return nil
 	}
 	select {

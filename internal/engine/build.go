@@ -133,13 +133,22 @@ const maxExports = 4
 
 // buildBlobs exports through BuildKit's content store protocol.
 func (e *Engine) buildBlobs(ctx context.Context, r Request, sink Sink) (*Built, error) {
+	again := map[digest.Digest]bool{} // layers that must come in any case
 	for try := 1; ; try++ {
 		copies := e.newCopies(r.Image, sink)
-		store := &blobStore{sink: sink, inputs: r.Inputs, kept: map[digest.Digest][]byte{}}
+		store := &blobStore{sink: sink, inputs: r.Inputs, forms: e.newLayerForms(&r, again), kept: map[digest.Digest][]byte{}}
 		res, err := e.solve(ctx, &r, []bkclient.ExportEntry{{Type: bkclient.ExporterOCI, Attrs: exportAttrs(r.Image.Build), OutputStore: store}}, copies, try > 1)
 		copies.end()
 		if err == nil {
-			return store.collect(ctx, res.ExporterResponse)
+			b, err := store.collect(ctx, res.ExporterResponse)
+			var other *otherFormError
+			if errors.As(err, &other) && len(again) == 0 {
+				for _, d := range other.layers {
+					again[d] = true
+				}
+				continue
+			}
+			return b, err
 		}
 		failed := store.failure()
 		if failed == nil {
@@ -182,6 +191,7 @@ func (s *blobStore) walk(ctx context.Context, d ocispec.Descriptor, b *Built) (o
 		MediaType string               `json:"mediaType"`
 		Manifests []ocispec.Descriptor `json:"manifests"`
 		Config    ocispec.Descriptor   `json:"config"`
+		Layers    []ocispec.Descriptor `json:"layers"`
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
 		return d, fmt.Errorf("manifest %s: %w", d.Digest, err)
@@ -202,6 +212,17 @@ func (s *blobStore) walk(ctx context.Context, d ocispec.Descriptor, b *Built) (o
 	if changed {
 		if out, err = out.with("manifests", m.Manifests); err != nil {
 			return d, err
+		}
+	}
+	if m.Config.Digest != "" {
+		layers, changed, err := s.layers(ctx, m.MediaType, m.Layers)
+		if err != nil {
+			return d, err
+		}
+		if changed || m.Layers == nil { // of an image without any, some BuildKits write null
+			if out, err = out.with("layers", append([]ocispec.Descriptor{}, layers...)); err != nil {
+				return d, err
+			}
 		}
 	}
 	if config, ok := s.kept[m.Config.Digest]; ok { // one that is larger than any other went through

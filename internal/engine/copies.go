@@ -30,6 +30,9 @@ type Bases interface {
 // fromStep is how BuildKit names the step that takes a base image.
 var fromStep = regexp.MustCompile(`FROM (\S+@sha256:[0-9a-f]{64})`)
 
+// stepPlatform is how BuildKit names the platform in a build of several.
+var stepPlatform = regexp.MustCompile(`^\[([a-z0-9]+/[a-z0-9/]+) `)
+
 // bases hears of base images from the steps of a build. The one whose layers
 // the image ends up with is on its way to the registry while the rest is built;
 // what cannot be copied, the engine sends.
@@ -51,7 +54,11 @@ func (r *Request) bases(ctx context.Context, s *bkclient.SolveStatus, copies *co
 		case 1:
 			platform = r.Image.Build.Platforms[0]
 		default:
-			return
+			// Several are not copied ahead; a step says which one it is for.
+			if m := stepPlatform.FindStringSubmatch(v.Name); m != nil {
+				r.Bases.Seen(ref, m[1])
+			}
+			continue
 		}
 		r.Bases.Seen(ref, platform)
 		if name, _, _ := strings.Cut(ref, "@"); copies.sink != nil && name == copies.base && !copies.begun {

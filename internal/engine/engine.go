@@ -37,6 +37,7 @@ type Engine struct {
 	bk     *bkclient.Client
 
 	solves   chan struct{}  // those that run
+	packs    chan struct{}  // layers that are compressed at the moment
 	untags   sync.WaitGroup // names that are being taken away
 	doorOnce sync.Once
 	door     *Door
@@ -69,7 +70,7 @@ const connectTimeout = 30 * time.Second
 
 // Connect asks the engine who it is. Its error is an *UnreachableError.
 func Connect(ctx context.Context, ep Endpoint) (*Engine, error) {
-	e := &Engine{Endpoint: ep, solves: make(chan struct{}, maxSolves)}
+	e := &Engine{Endpoint: ep, solves: make(chan struct{}, maxSolves), packs: make(chan struct{}, packsAtOnce)}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	if err := e.connect(ctx); err != nil {
