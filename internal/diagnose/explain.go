@@ -126,9 +126,11 @@ func (f Facts) one(err error) Finding {
 	switch {
 	case errors.As(err, &tags):
 		found := f.one(tags.Err)
+		state := "no other tag has moved"
 		if len(tags.Moved) > 0 {
-			found.Why = strings.TrimPrefix(found.Why+"; these tags had moved before: "+strings.Join(tags.Moved, ", "), "; ")
+			state = "these tags had moved before: " + strings.Join(tags.Moved, ", ")
 		}
+		found.Why = strings.TrimPrefix(found.Why+"; "+state, "; ")
 		return found
 	case errors.As(err, &cfg):
 		return configuration(cfg)
@@ -146,7 +148,7 @@ func (f Facts) one(err error) Finding {
 		}
 		return found
 	case errors.As(err, &taken):
-		return Finding{What: fmt.Sprintf("the tag %s of %s is there already", taken.Tag, taken.Repository), Why: "it names " + taken.Digest + ", and on_immutable is fail", Do: []string{"give this build a tag of its own (IMAGE_TAG, such as the commit)"}, Exit: ExitOther}
+		return Finding{What: fmt.Sprintf("the tag %s of %s is there already", taken.Tag, taken.Repository), Why: "it names " + taken.Digest + ", and " + taken.Why, Do: []string{"give this build a tag of its own (IMAGE_TAG, such as the commit)"}, Exit: ExitOther}
 	case errors.As(err, &hub):
 		return f.hubRefused(hub.Account)
 	case errors.As(err, &build):

@@ -45,7 +45,7 @@ func (f Facts) registry(e *registry.Error) Finding {
 	case code == "NAME_UNKNOWN" || status == http.StatusNotFound && code == "":
 		found.What = fmt.Sprintf("the repository %s does not exist in %s", e.Repository, e.Host)
 		found.Do = createRepository(e.Repository, region)
-	case code == "TAG_INVALID" || strings.Contains(msg, "immutable"):
+	case e.IsImmutable():
 		found.What = fmt.Sprintf("the tag %s of %s names another image already, and may not be moved", e.Tag, e.Repository)
 		found.Do = []string{"give this build a tag of its own (IMAGE_TAG, such as the commit), or let tags be moved:",
 			fmt.Sprintf("  aws ecr put-image-tag-mutability --region %s --repository-name %s --image-tag-mutability MUTABLE", region, e.Repository)}

@@ -71,6 +71,9 @@ func (s Source) FromAWS(ctx context.Context) (*Credentials, error) {
 		return aws.CreateRepository(ctx, s.Plan.Account, img)
 	}
 	c.CheckTags = func(ctx context.Context, img plan.Image) error { return aws.CheckTags(ctx, s.Plan.Account, img) }
+	c.TagStates = func(ctx context.Context, images []plan.Image) map[string]registry.TagState {
+		return aws.TagStates(ctx, c.Registry, s.Plan.Account, images)
+	}
 	return c, nil
 }
 

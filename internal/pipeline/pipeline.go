@@ -44,6 +44,7 @@ type Credentials struct {
 
 	CreateRepository func(context.Context, plan.Image) error // nil where repositories come by themselves
 	CheckTags        func(context.Context, plan.Image) error
+	TagStates        func(context.Context, []plan.Image) map[string]registry.TagState // nil where tags are nobody else's
 }
 
 // Engine builds images; *engine.Engine is one.
@@ -102,11 +103,14 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error)
 		return nil, err
 	}
 	defer eng.Close()
+	states, stop := lookAtTags(ctx, creds, p.Images)
+	defer stop()
+	defer creds.Record.Save()
 	if err := build(ctx, p, d, o, creds, eng, pushed); err != nil {
 		return nil, err
 	}
 	span := d.Progress.Begin("", progress.Tags, "tags", 0)
-	err = tag(ctx, creds.Registry, pushed)
+	err = tag(ctx, creds, pushed, states())
 	span.End(err)
 	if err != nil {
 		return nil, err

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
@@ -22,38 +24,140 @@ func (e *TagsError) Error() string { return e.Err.Error() }
 
 func (e *TagsError) Unwrap() error { return e.Err }
 
+// A move is one tag that will point at an image of the run.
+type move struct {
+	pushed Pushed
+	tag    string
+}
+
+func (m move) name() string { return m.pushed.Image.Repository + ":" + m.tag }
+
+// recordImmutable is the kind of the record for repositories that have refused to
+// have a tag moved.
+const recordImmutable = "immutable"
+
+// phases puts tags in an order in which a refusal costs least: each phase begins
+// when the one before is through. First those that are most likely to be refused,
+// in repositories that are known to be immutable; then one that will move, where
+// nobody knows whether it may; then the tags that are deployed, and the further ones,
+// such as latest, last.
+func phases(pushed []Pushed, states map[string]registry.TagState, known func(repository string) bool) [][]move {
+	var immutable, canary, first, further []move
+	for _, p := range pushed {
+		for i, tag := range p.Image.Tags {
+			m := move{p, tag}
+			state := states[m.name()]
+			switch {
+			case i == 0 && (state.Immutable || p.Image.Create != nil && p.Image.Create.Immutable || known(p.Image.Repository)):
+				immutable = append(immutable, m)
+			case i == 0 && len(canary) == 0 && state.Digest != "" && state.Digest != p.Built.Root().Digest:
+				canary = append(canary, m)
+			case i == 0:
+				first = append(first, m)
+			default:
+				further = append(further, m)
+			}
+		}
+	}
+	return [][]move{immutable, canary, first, further}
+}
+
+// taken finds the tags that are known to be refused, before any of them moves.
+func taken(pushed []Pushed, states map[string]registry.TagState) error {
+	var errs []error
+	for _, p := range pushed {
+		for _, tag := range p.Image.Tags {
+			state := states[p.Image.Repository+":"+tag]
+			if state.Immutable && state.Digest != "" && state.Digest != p.Built.Root().Digest {
+				errs = append(errs, wrap(p.Image, &registry.TakenError{Repository: p.Image.Repository, Tag: tag, Digest: state.Digest.String(), Why: "its repository is immutable"}))
+			}
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	errs[0] = &TagsError{Err: errs[0]}
+	return errors.Join(errs...)
+}
+
 // tag moves the tags, now that every image is whole. It ends what it has begun:
 // a signal or a failure half way would leave some tags moved without a word.
-func tag(ctx context.Context, c *registry.Client, pushed []Pushed) error {
+func tag(ctx context.Context, creds *Credentials, pushed []Pushed, states map[string]registry.TagState) error {
+	if err := taken(pushed, states); err != nil {
+		return err
+	}
+	c := creds.Registry
 	ctx = context.WithoutCancel(ctx)
 	if err := putUntagged(ctx, c, pushed); err != nil {
 		return err
 	}
+	key := func(repository string) string { return c.Host.Name + "/" + repository }
+	known := func(repository string) (yes bool) {
+		return creds.Record.Get(recordImmutable, key(repository), &yes) && yes
+	}
 	var mu sync.Mutex
 	var moved []string
 	var errs []error
-	var wg sync.WaitGroup
-	for _, p := range pushed {
-		for _, t := range p.Image.Tags {
+	for _, phase := range phases(pushed, states, known) {
+		var wg sync.WaitGroup
+		for _, m := range phase {
 			wg.Go(func() {
-				m := p.Built.Root()
-				err := c.Repository(p.Image.Repository).PutManifest(ctx, t, m.MediaType, m.Data)
+				root := m.pushed.Built.Root()
+				err := c.Repository(m.pushed.Image.Repository).PutManifest(ctx, m.tag, root.MediaType, root.Data)
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {
-					errs = append(errs, wrap(p.Image, err))
+					errs = append(errs, wrap(m.pushed.Image, err))
 				} else {
-					moved = append(moved, p.Image.Repository+":"+t)
+					moved = append(moved, m.name())
+				}
+				var refused *registry.Error
+				if errors.As(err, &refused) && refused.IsImmutable() {
+					creds.Record.Put(recordImmutable, key(m.pushed.Image.Repository), true)
 				}
 			})
 		}
+		wg.Wait()
+		if len(errs) > 0 {
+			break
+		}
 	}
-	wg.Wait()
 	if len(errs) > 0 {
 		slices.Sort(moved)
 		errs[0] = &TagsError{Moved: moved, Err: errs[0]}
 	}
 	return errors.Join(errs...)
+}
+
+// lookPatience is how long tags wait for a registry that does not answer.
+const lookPatience = 3 * time.Second
+
+// lookAtTags asks what the tags point at while the images are built; wait gives
+// the answer, nil for none. With one tag there is nothing to be half moved.
+func lookAtTags(ctx context.Context, creds *Credentials, images []plan.Image) (wait func() map[string]registry.TagState, stop func()) {
+	tags := 0
+	for _, img := range images {
+		tags += len(img.Tags)
+	}
+	if creds.TagStates == nil || tags < 2 {
+		return func() map[string]registry.TagState { return nil }, func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	var states map[string]registry.TagState
+	go func() {
+		defer close(done)
+		states = creds.TagStates(ctx, images)
+	}()
+	wait = func() map[string]registry.TagState {
+		select {
+		case <-done:
+			return states
+		case <-time.After(lookPatience): // it had the time of the builds before
+			return nil
+		}
+	}
+	return wait, func() { cancel(); <-done }
 }
 
 // freePuts is how many manifests ECR takes in a second: putting a few more of

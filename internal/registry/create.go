@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	"github.com/aws/smithy-go"
@@ -44,8 +43,11 @@ func (a *AWS) CreateRepository(ctx context.Context, account string, img plan.Ima
 	return nil
 }
 
-// A TakenError says that a tag names an image already.
-type TakenError struct{ Repository, Tag, Digest string }
+// A TakenError says that a tag names another image already, and will not move.
+type TakenError struct {
+	Repository, Tag, Digest string
+	Why                     string // why it will not: the repository's rule, or on_immutable
+}
 
 func (e *TakenError) Error() string {
 	return fmt.Sprintf("%s:%s is taken by %s", e.Repository, e.Tag, e.Digest)
@@ -54,20 +56,13 @@ func (e *TakenError) Error() string {
 // CheckTags is for on_immutable: fail: a tag of the image that is there
 // already is a *TakenError.
 func (a *AWS) CheckTags(ctx context.Context, account string, img plan.Image) error {
-	client := ecr.NewFromConfig(a.Config)
 	for _, tag := range img.Tags {
-		in := &ecr.DescribeImagesInput{RepositoryName: &img.Repository, ImageIds: []types.ImageIdentifier{{ImageTag: &tag}}}
-		if account != "" {
-			in.RegistryId = &account
+		d, err := a.tagDigest(ctx, account, img.Repository, tag)
+		if err != nil {
+			return err
 		}
-		out, err := client.DescribeImages(ctx, in)
-		var api smithy.APIError
-		switch {
-		case errors.As(err, &api) && (api.ErrorCode() == "ImageNotFoundException" || api.ErrorCode() == "RepositoryNotFoundException"):
-		case err != nil:
-			return &AWSError{Action: "ecr:DescribeImages", Resources: []string{img.Repository}, Err: err}
-		case len(out.ImageDetails) > 0:
-			return &TakenError{Repository: img.Repository, Tag: tag, Digest: aws.ToString(out.ImageDetails[0].ImageDigest)}
+		if d != "" {
+			return &TakenError{Repository: img.Repository, Tag: tag, Digest: d.String(), Why: "on_immutable is fail"}
 		}
 	}
 	return nil

@@ -72,6 +72,13 @@ func (e *Error) expired() bool {
 		e.Status() == http.StatusForbidden && (e.Action == actionHead || strings.Contains(msg, "authorization token has expired"))
 }
 
+// IsImmutable says that a tag was refused, since it names another image and the
+// repository lets none be moved.
+func (e *Error) IsImmutable() bool {
+	code, msg := e.Code()
+	return code == "TAG_INVALID" || strings.Contains(msg, "immutable")
+}
+
 // Temporary says that the same request may succeed a moment later.
 func (e *Error) Temporary() bool {
 	switch s := e.Status(); {
