@@ -26,7 +26,10 @@ func (f Facts) build(e *engine.BuildError) Finding {
 	if e.Step != "" {
 		found.What = fmt.Sprintf("%s: %s failed", e.Image, e.Step)
 	}
+	host, repository := ecrBase(e)
 	switch {
+	case host != "" && strings.Contains(msg, "403 Forbidden"):
+		f.ecrBaseRefused(&found, e, host, repository)
 	case pullLimit(msg) && !hubLimit(msg):
 		found.What = e.Image + ": a base image's registry is throttling"
 		found.Do = []string{"run again in a while, or give an account for that registry under registries"}
@@ -78,6 +81,39 @@ func (f Facts) build(e *engine.BuildError) Finding {
 	}
 	found.Detail = excerpt(e)
 	return found
+}
+
+// ecrImage finds a private ECR registry and a repository of it.
+var ecrImage = regexp.MustCompile(`\b([0-9]{12}\.dkr[.-][a-z0-9.-]+)(?:/v2)?/([a-z0-9._/-]+?)(?::|@|/manifests/|/blobs/|[\s"]|$)`)
+
+// ecrBase is the base image in ECR that a failed build is about, "" for none.
+func ecrBase(e *engine.BuildError) (host, repository string) {
+	for _, text := range []string{e.Message(), e.Step} {
+		if m := ecrImage.FindStringSubmatch(text); m != nil && (registry.Host{Name: m[1]}).Account() != "" {
+			return m[1], m[2]
+		}
+	}
+	return "", ""
+}
+
+// ecrBaseRefused says which action IAM refused for a base image in ECR. The engine
+// hears no reason, but for the request: a manifest, or a layer.
+func (f Facts) ecrBaseRefused(found *Finding, e *engine.BuildError, host, repository string) {
+	action := "ecr:BatchGetImage"
+	if strings.Contains(e.Message(), "/blobs/") {
+		action = "ecr:GetDownloadUrlForLayer"
+	}
+	h := registry.Host{Name: host}
+	f.Account, f.Region = h.Account(), h.Region()
+	found.What = fmt.Sprintf("%s: the role of this run may not call %s for %s, a base image's repository", e.Image, action, repository)
+	found.Do = append([]string{"add this statement to the role's policy:"}, Statement([]string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}, f.arn("ecr", "repository/"+repository))...)
+	if a, ok := f.used(host); ok && a.Username != "AWS" {
+		found.Do = append(found.Do, host+" was asked with "+a.String())
+	}
+	if f.Caller != "" && f.Caller != h.Account() {
+		found.Do = append(found.Do, "the repository's own policy, in account "+h.Account()+", must name this role too")
+	}
+	found.Exit = ExitPermission
 }
 
 // imageHost finds the host of a base image in what BuildKit says of it.

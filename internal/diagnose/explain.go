@@ -42,7 +42,8 @@ type Finding struct {
 // Facts is what a diagnosis knows of the run beside the error.
 type Facts struct {
 	Region    string
-	Account   string
+	Account   string                                 // of the registry, "" for unknown
+	Caller    string                                 // the account of the role that runs this, "" for unknown
 	Project   string                                 // the CodeBuild project that the run is in, "" elsewhere
 	Anonymous string                                 // why Docker Hub was asked without an account, "" where it was not
 	Used      func(host string) (plan.Account, bool) // the account that a registry was asked with; nil for unknown
@@ -130,7 +131,7 @@ func (f Facts) one(err error) Finding {
 		if len(tags.Moved) > 0 {
 			state = "these tags had moved before: " + strings.Join(tags.Moved, ", ")
 		}
-		found.Why = strings.TrimPrefix(found.Why+"; "+state, "; ")
+		found.Why = strings.TrimPrefix(strings.TrimSuffix(found.Why, ".")+"; "+state, "; ")
 		return found
 	case errors.As(err, &cfg):
 		return configuration(cfg)

@@ -67,7 +67,7 @@ func Needs(p *plan.Plan) []Need {
 		for _, s := range img.Build.Secrets {
 			source(s)
 		}
-		for _, ref := range bases(img) {
+		for _, ref := range engine.References(img) {
 			if arn := f.ecrARN(ref); arn != "" {
 				add(&pulls, arn)
 			}
@@ -121,18 +121,6 @@ func Needs(p *plan.Plan) []Need {
 		needs = append(needs, Need{"TaskDefinition", []string{"ecs:DescribeTaskDefinition"}, []string{"*"}, "the check of container names; IAM knows this action for every resource only"})
 	}
 	return needs
-}
-
-// bases are the base images of a local build, as far as its Dockerfile names them.
-func bases(img plan.Image) []string {
-	if plan.Remote(img.Build.Context) {
-		return nil
-	}
-	d, err := engine.ReadDockerfile(img)
-	if err != nil {
-		return nil
-	}
-	return d.Bases
 }
 
 func cacheRef(c string) string {

@@ -37,7 +37,7 @@ func CheckDockerfiles(p *plan.Plan, note func(image, text string)) error {
 func hubBases(p *plan.Plan) int {
 	seen := map[string]bool{}
 	for _, img := range p.Images {
-		for _, b := range bases(img) {
+		for _, b := range engine.References(img) {
 			host, _, ok := strings.Cut(b, "/")
 			if !ok || !strings.ContainsAny(host, ".:") && host != "localhost" || plan.CanonicalHost(host) == plan.DockerHub {
 				seen[b] = true

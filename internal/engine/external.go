@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -22,58 +23,71 @@ const frontend = "docker.io/docker/dockerfile"
 // knownSyntax are the versions that take a .dockerignore of the Dockerfile's own.
 var knownSyntax = regexp.MustCompile(`^(latest|1(\.([2-9]|[1-9][0-9])(\.[0-9]+)?)?)(-labs)?$`)
 
+// References are the images that a local build takes something from, by their full
+// names, as far as its Dockerfile says: FROM, COPY --from, RUN --mount, the syntax
+// and the contexts that are images. None for a context that is fetched.
+func References(img plan.Image) []string {
+	if plan.Remote(img.Build.Context) {
+		return nil
+	}
+	data, err := os.ReadFile(img.Build.Dockerfile)
+	if err != nil {
+		return nil
+	}
+	refs, pinned, _ := external(data, img.Build)
+	return append(refs, pinned...)
+}
+
 // external lists the images that a Dockerfile takes something from, by their
-// full names: refs, whose digests are to be found, and those that have one.
-func external(data []byte, b plan.Build) (refs, pinned []string, err error) {
+// full names: refs, whose digests are to be found, and those that have one. With
+// an error, which is the first reason why more may be taken than can be known from
+// here, it gives all that can.
+func external(data []byte, b plan.Build) (refs, pinned []string, first error) {
 	defer func() {
 		for _, names := range []*[]string{&refs, &pinned} {
 			slices.Sort(*names)
 			*names = slices.Compact(*names)
 		}
 	}()
-	add := func(name string) error {
+	note := func(err error) {
+		if first == nil {
+			first = err
+		}
+	}
+	add := func(name string) {
 		named, err := reference.ParseNormalizedNamed(name)
 		if err != nil {
-			return doubt("%q is not the name of an image", name)
+			note(doubt("%q is not the name of an image", name))
+			return
 		}
 		if _, ok := named.(reference.Digested); ok {
 			pinned = append(pinned, named.String())
 		} else {
 			refs = append(refs, reference.TagNameOnly(named).String())
 		}
-		return nil
 	}
-	if b.Args["BUILDKIT_SYNTAX"] != "" {
-		return nil, nil, doubt("its syntax is an argument")
-	}
-	if syntax, _, _, ok := parser.DetectSyntax(data); ok {
-		named, err := reference.ParseNormalizedNamed(syntax)
-		if err != nil || named.Name() != frontend {
-			return nil, nil, doubt("its Dockerfile has a syntax of its own, %s", syntax)
-		}
-		if tagged, ok := reference.TagNameOnly(named).(reference.Tagged); !ok || !knownSyntax.MatchString(tagged.Tag()) {
-			return nil, nil, doubt("its Dockerfile has a syntax, %s, that may read it another way", syntax)
-		}
-		if err := add(syntax); err != nil {
-			return nil, nil, err
-		}
+	if syntax := b.Args["BUILDKIT_SYNTAX"]; syntax != "" {
+		note(doubt("its syntax is an argument"))
+		add(syntax)
+	} else if syntax, _, _, ok := parser.DetectSyntax(data); ok {
+		add(syntax)
+		note(unknownSyntax(syntax))
 	}
 	ast, err := parser.Parse(bytes.NewReader(data))
 	if err != nil {
-		return nil, nil, doubt("its Dockerfile cannot be parsed")
+		note(doubt("its Dockerfile cannot be parsed"))
+		return refs, pinned, first
 	}
 	stages, meta, err := instructions.Parse(ast.AST, nil)
 	if err != nil {
-		return nil, nil, doubt("its Dockerfile cannot be parsed")
+		note(doubt("its Dockerfile cannot be parsed"))
+		return refs, pinned, first
 	}
 	for name, where := range b.AdditionalContexts {
 		if image, ok := strings.CutPrefix(where, "docker-image://"); ok {
-			err = add(image)
+			add(image)
 		} else if plan.Remote(where) {
-			err = doubt("its context %s is fetched by the build", name) // whose URL may hold a token
-		}
-		if err != nil {
-			return nil, nil, err
+			note(doubt("its context %s is fetched by the build", name)) // whose URL may hold a token
 		}
 	}
 	args := metaArgs(meta, b, shell.NewLex(ast.EscapeToken))
@@ -81,23 +95,20 @@ func external(data []byte, b plan.Build) (refs, pinned []string, err error) {
 	for name := range b.AdditionalContexts {
 		known[strings.ToLower(name)] = true
 	}
-	from := func(name string) error {
+	from := func(name string) {
 		if known[strings.ToLower(name)] || name == "" {
-			return nil
+			return
 		}
 		expanded, unset, err := shell.NewLex(ast.EscapeToken).ProcessWord(name, args)
-		if err != nil || len(unset) > 0 || strings.Contains(expanded, "$") {
-			return doubt("what %s stands for is known to the build alone", name)
+		switch {
+		case err != nil || len(unset) > 0 || strings.Contains(expanded, "$"):
+			note(doubt("what %s stands for is known to the build alone", name))
+		case !known[strings.ToLower(expanded)]:
+			add(expanded)
 		}
-		if known[strings.ToLower(expanded)] {
-			return nil
-		}
-		return add(expanded)
 	}
 	for i, s := range stages {
-		if err := from(s.BaseName); err != nil {
-			return nil, nil, err
-		}
+		from(s.BaseName)
 		known[strconv.Itoa(i)] = true
 		if s.Name != "" {
 			known[strings.ToLower(s.Name)] = true
@@ -105,24 +116,34 @@ func external(data []byte, b plan.Build) (refs, pinned []string, err error) {
 	}
 	for _, s := range stages {
 		for _, c := range s.Commands {
-			if err := takes(c, from); err != nil {
-				return nil, nil, err
-			}
+			note(takes(c, from))
 		}
 	}
-	return refs, pinned, nil
+	return refs, pinned, first
 }
 
-// takes finds the images that an instruction names, and what it fetches.
-func takes(c instructions.Command, from func(string) error) error {
+// unknownSyntax is why a syntax may read a Dockerfile in another way than we do,
+// nil for one that does not.
+func unknownSyntax(syntax string) error {
+	named, err := reference.ParseNormalizedNamed(syntax)
+	if err != nil || named.Name() != frontend {
+		return doubt("its Dockerfile has a syntax of its own, %s", syntax)
+	}
+	if tagged, ok := reference.TagNameOnly(named).(reference.Tagged); !ok || !knownSyntax.MatchString(tagged.Tag()) {
+		return doubt("its Dockerfile has a syntax, %s, that may read it another way", syntax)
+	}
+	return nil
+}
+
+// takes finds the images that an instruction names; its error is what it fetches
+// beside them.
+func takes(c instructions.Command, from func(string)) error {
 	switch c := c.(type) {
 	case *instructions.CopyCommand:
-		return from(c.From)
+		from(c.From)
 	case *instructions.RunCommand:
 		for _, m := range instructions.GetMounts(c) {
-			if err := from(m.From); err != nil {
-				return err
-			}
+			from(m.From)
 		}
 	case *instructions.AddCommand:
 		for _, p := range c.SourcePaths {
