@@ -24,8 +24,12 @@ func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 // Run makes every check, and exits as a run would that met the first failure.
 func (c *doctorCmd) Run(a *app) error {
 	p, err := c.load(a, "")
-	if err != nil {
+	if err != nil && !c.JSON {
 		return err
+	}
+	if err != nil {
+		found := diagnose.Explain(err, diagnose.Facts{})
+		return c.print(a, []diagnose.Check{{Name: "configuration", Verdict: diagnose.Failure, Text: found[0].What, Found: found}})
 	}
 	var warnings []string
 	docker := a.dockerConfig(func(text string) { warnings = append(warnings, text) })
@@ -44,15 +48,21 @@ func (c *doctorCmd) Run(a *app) error {
 			return e, err
 		},
 		Warnings: warnings,
+		Files:    (&execution{app: a, cmd: &runCmd{}, plan: p}).checkFiles(),
 		Facts:    a.facts(p),
 	}
-	checks := patient.Doctor(a.ctx)
+	return c.print(a, patient.Doctor(a.ctx))
+}
+
+// print writes the checks, and ends as a run would that met the first failure.
+func (c *doctorCmd) print(a *app, checks []diagnose.Check) error {
 	for i, check := range checks {
 		checks[i].Text = a.secrets.String(check.Text)
 		for j, f := range check.Found {
 			check.Found[j] = f.Map(a.secrets.String)
 		}
 	}
+	var err error
 	if c.JSON {
 		enc := json.NewEncoder(a.stdout)
 		enc.SetEscapeHTML(false)

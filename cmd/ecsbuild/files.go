@@ -77,6 +77,21 @@ func (r *execution) clear(known bool) error {
 	return errors.Join(errs...)
 }
 
+// checkFiles says which files of the run cannot be written, and changes nothing.
+func (r *execution) checkFiles() error {
+	var errs []error
+	for _, f := range r.files(true) {
+		err := f.Check(r.mayBeEmpty(f))
+		if err == nil {
+			err = f.Try()
+		}
+		if err != nil {
+			errs = append(errs, unusable(f, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // unusable says which file of the run cannot be used; errors for the user stay.
 func unusable(f artifact.File, err error) error {
 	var foreign *artifact.ForeignError

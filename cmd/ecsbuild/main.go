@@ -65,11 +65,13 @@ type source struct {
 	File      string   `short:"f" placeholder:"FILE" help:"Configuration file (default: ecsbuild.yml, then ecsbuild.yaml, else the environment alone)."`
 	Directory string   `short:"C" placeholder:"DIR" help:"Folder of the sources (default: the working directory)."`
 	Only      []string `placeholder:"NAME" help:"Only the images of these containers."`
+
+	unsetSecrets bool // env: secrets may be unset
 }
 
 func (s source) load(a *app, output string) (*plan.Plan, error) {
 	return plan.Load(plan.Options{
-		Directory: s.Directory, File: s.File, Only: s.Only, Output: output, Environ: a.environ,
+		Directory: s.Directory, File: s.File, Only: s.Only, Output: output, Environ: a.environ, UnsetSecrets: s.unsetSecrets,
 		Commit: func() string { return gitCommit(a.ctx, s.Directory) },
 	})
 }

@@ -15,11 +15,12 @@ type policyCmd struct {
 
 // Run prints the least-privilege policy of the configuration. It asks nobody.
 func (c *policyCmd) Run(a *app) error {
+	c.unsetSecrets = true // what a secret holds is no matter here
 	p, err := c.load(a, "")
 	if err != nil {
 		return err
 	}
-	needs := diagnose.Needs(p)
+	needs := diagnose.Needs(p, callerAccount(a.getenv))
 	if !c.Explain {
 		return diagnose.WritePolicy(a.stdout, needs, c.Format)
 	}

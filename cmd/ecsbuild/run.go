@@ -194,7 +194,15 @@ func (a *app) credentialSource(p *plan.Plan, docker *dockerconfig.File, note fun
 // facts is what a diagnosis should know of this process.
 func (a *app) facts(p *plan.Plan) diagnose.Facts {
 	project, _, _ := strings.Cut(a.getenv("CODEBUILD_BUILD_ID"), ":")
-	return diagnose.Facts{Region: p.Region, Account: p.Account, Project: project}
+	return diagnose.Facts{Region: p.Region, Account: p.Account, Caller: callerAccount(a.getenv), Project: project}
+}
+
+// callerAccount is the account that this runs in, where CodeBuild says it.
+func callerAccount(getenv func(string) string) string {
+	if arn := strings.Split(getenv("CODEBUILD_BUILD_ARN"), ":"); len(arn) > 5 {
+		return arn[4]
+	}
+	return ""
 }
 
 // withAccounts adds what is known of the accounts that base images were asked for with.

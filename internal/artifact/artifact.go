@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 )
 
 // A Kind is what a file holds.
@@ -66,8 +67,8 @@ func (f File) Check(mayBeEmpty bool) error {
 	}
 	st, err := os.Stat(f.Path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil // also a link to nothing
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return nil // also a link to nothing; Try says what is in the way
 	case err != nil:
 		return err
 	case st.IsDir():
@@ -148,7 +149,7 @@ func (f File) Remove(mayBeEmpty bool) error {
 	if err == nil {
 		err = os.Remove(path)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil
 	}
 	return err

@@ -24,9 +24,9 @@ func (f Facts) grant(action string, names []string) []string {
 		case strings.HasPrefix(n, "arn:"):
 			resources = append(resources, n)
 		case service == "ssm":
-			resources = append(resources, f.arn("ssm", "parameter/"+strings.TrimPrefix(n, "/")))
+			resources = append(resources, f.parameterARN(n))
 		case service == "secretsmanager":
-			resources = append(resources, f.arn("secretsmanager", "secret:"+n+"-??????"))
+			resources = append(resources, f.callerARN("secretsmanager", "secret:"+n+"-??????"))
 		case service == "ecr":
 			resources = append(resources, f.arn("ecr", "repository/"+n))
 		case service == "kms":
@@ -46,8 +46,8 @@ var kmsKey = regexp.MustCompile(`arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[0-
 
 func (f Facts) aws(e *registry.AWSError) Finding {
 	msg, code := e.Message(), e.Code()
-	if m := callerAccount.FindStringSubmatch(registry.CallerARN(msg)); m != nil && f.Account == "" {
-		f.Account = m[1]
+	if m := callerAccount.FindStringSubmatch(registry.CallerARN(msg)); m != nil {
+		f.Caller = m[1]
 	}
 	found := Finding{Why: msg, Exit: ExitPermission}
 	names := strings.Join(e.Resources, ", ")
@@ -69,7 +69,7 @@ func (f Facts) aws(e *registry.AWSError) Finding {
 		found.What = "KMS does not let " + names + " be decrypted"
 		key := kmsKey.FindString(msg)
 		if key == "" {
-			key = f.arn("kms", "key/KEY-ID")
+			key = f.callerARN("kms", "key/KEY-ID")
 		}
 		found.Do = f.grant("kms:Decrypt", []string{key})
 	case e.IsDenied():

@@ -48,6 +48,7 @@ type Patient struct {
 	Facts  Facts
 
 	Warnings []string // found before: what docker's configuration has of mistakes
+	Files    error    // files of the run that cannot be written, nil for none
 }
 
 // Doctor makes every check that a run depends on, side by side where it can,
@@ -63,6 +64,9 @@ func (p Patient) Doctor(ctx context.Context) []Check {
 	out := []Check{{Name: "configuration", Verdict: OK, Text: p.configuration()}}
 	for _, w := range append(p.Warnings, p.Plan.Warnings...) {
 		out = append(out, Check{Name: "configuration", Verdict: Warning, Text: strings.TrimPrefix(w, "warning: ")})
+	}
+	if p.Files != nil {
+		out = append(out, p.failed("files", p.Files))
 	}
 	for _, g := range groups {
 		out = append(out, g...)
@@ -114,6 +118,14 @@ func (p Patient) account(ctx context.Context) []Check {
 	defer creds.Registry.Close()
 	out = append(out, Check{Name: "ecr", Verdict: OK, Text: "logged in to " + creds.Registry.Host.Name})
 	out = append(out, p.repositories(ctx, a, creds)...)
+	out = append(out, Check{Name: "push", Verdict: NotChecked, Text: "ecr:InitiateLayerUpload, ecr:UploadLayerPart, ecr:CompleteLayerUpload and ecr:PutImage, which cannot be tried without an upload"})
+	for _, img := range p.Plan.Images {
+		if img.OnImmutable == plan.FailTaken { // as a run asks before it builds
+			if err := a.CheckTags(ctx, p.Plan.Account, img); err != nil {
+				out = append(out, p.failed("tags of "+img.Name(), err))
+			}
+		}
+	}
 	if n := len(p.Source.Named()); n > 0 {
 		out = append(out, Check{Name: "parameters", Verdict: OK, Text: fmt.Sprintf("%d parameters and secrets are there and decrypt", n)})
 	}
@@ -194,6 +206,16 @@ func (p Patient) engine(ctx context.Context) []Check {
 	}
 	defer e.Close()
 	out := []Check{{Name: "engine", Verdict: OK, Text: e.String() + " at " + e.Endpoint.String()}}
+	for _, img := range p.Plan.Images {
+		var notes []string
+		err := e.Check(img, func(text string) { notes = append(notes, strings.TrimPrefix(text, "warning: ")) })
+		switch {
+		case err != nil:
+			out = append(out, p.failed("image "+img.Name(), err))
+		case len(notes) > 0:
+			out = append(out, Check{Name: "image " + img.Name(), Verdict: Warning, Text: strings.Join(notes, "; ")})
+		}
+	}
 	out = append(out, proxies(e))
 	switch free, ok := e.FreeDisk(); {
 	case !ok:

@@ -30,13 +30,13 @@ const (
 
 // A Finding says what failed, why, and what to do.
 type Finding struct {
-	What   string
-	Why    string
-	Detail []string // lines to read: a Dockerfile's excerpt, the end of a log
-	Do     []string // lines to follow; those that begin with a space are to be pasted
-	Exit   int
-	File   string // where the mistake is, "" for nowhere
-	Line   int    // in File, from 1; 0 for none
+	What   string   `json:"what"`
+	Why    string   `json:"why,omitempty"`
+	Detail []string `json:"detail,omitempty"` // lines to read: a Dockerfile's excerpt, the end of a log
+	Do     []string `json:"do,omitempty"`     // lines to follow; those that begin with a space are to be pasted
+	Exit   int      `json:"exit"`
+	File   string   `json:"file,omitempty"` // where the mistake is, "" for nowhere
+	Line   int      `json:"line,omitempty"` // in File, from 1; 0 for none
 }
 
 // Facts is what a diagnosis knows of the run beside the error.
@@ -247,6 +247,14 @@ func (f Facts) partition() string {
 		}
 	}
 	return "aws"
+}
+
+// callerARN is that of what lies in the account of whoever runs this.
+func (f Facts) callerARN(service, resource string) string {
+	if f.Caller != "" {
+		f.Account = f.Caller
+	}
+	return f.arn(service, resource)
 }
 
 func (f Facts) arn(service, resource string) string {

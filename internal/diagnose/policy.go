@@ -1,10 +1,12 @@
 package diagnose
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/engine"
@@ -21,15 +23,11 @@ type Need struct {
 }
 
 // Needs lists what a run of the plan may ask for, and nothing more. Where the
-// account or the region is unknown, an ARN has * in its place.
-func Needs(p *plan.Plan) []Need {
-	f := Facts{Region: p.Region, Account: p.Account}
-	if f.Region == "" {
-		f.Region = "*"
-	}
-	if f.Account == "" {
-		f.Account = "*"
-	}
+// account or the region is unknown, an ARN has * in its place. The registry's
+// account may be another one than the caller's, in which everything else lies: "" for
+// unknown.
+func Needs(p *plan.Plan, caller string) []Need {
+	f := Facts{Region: cmp.Or(p.Region, "*"), Account: cmp.Or(p.Account, "*"), Caller: cmp.Or(caller, "*")}
 	needs := []Need{{"LogIn", []string{"ecr:GetAuthorizationToken"}, []string{"*"}, "the token for ECR; IAM knows this action for every resource only"}}
 	var repos, params, secrets, services, pulls, caches, creates, looks []string
 	lifecycle := false
@@ -40,14 +38,12 @@ func Needs(p *plan.Plan) []Need {
 	}
 	source := func(s plan.Source) {
 		switch {
-		case s.Kind == plan.FromSSM && strings.HasPrefix(s.Name, "arn:"):
-			add(&params, s.Name)
 		case s.Kind == plan.FromSSM:
-			add(&params, f.arn("ssm", "parameter/"+strings.TrimPrefix(s.Name, "/")))
+			add(&params, f.parameterARN(s.Name))
 		case s.Kind == plan.FromSecretsManager && strings.HasPrefix(s.Name, "arn:"):
 			add(&secrets, s.Name)
 		case s.Kind == plan.FromSecretsManager:
-			add(&secrets, f.arn("secretsmanager", "secret:"+s.Name+"-??????"))
+			add(&secrets, f.callerARN("secretsmanager", "secret:"+s.Name+"-??????"))
 		}
 	}
 	for _, l := range p.Logins {
@@ -92,7 +88,7 @@ func Needs(p *plan.Plan) []Need {
 	tasks := false
 	for _, d := range p.Definitions {
 		if d.Service != nil {
-			add(&services, f.arn("ecs", "service/"+d.Service.Cluster+"/"+d.Service.Name))
+			add(&services, f.serviceARN(*d.Service))
 			tasks = true
 		}
 	}
@@ -121,6 +117,32 @@ func Needs(p *plan.Plan) []Need {
 		needs = append(needs, Need{"TaskDefinition", []string{"ecs:DescribeTaskDefinition"}, []string{"*"}, "the check of container names; IAM knows this action for every resource only"})
 	}
 	return needs
+}
+
+// parameterARN is a parameter's, without the version or label that its name may
+// end with: IAM knows neither.
+// https://docs.aws.amazon.com/systems-manager/latest/userguide/sysman-paramstore-versions.html
+func (f Facts) parameterARN(name string) string {
+	arn, path := "", name
+	if i := strings.Index(name, ":parameter/"); strings.HasPrefix(name, "arn:") && i > 0 {
+		arn, path = name[:i+len(":parameter/")], name[i+len(":parameter/"):]
+	}
+	path, _, _ = strings.Cut(path, ":")
+	if arn != "" {
+		return arn + path
+	}
+	return f.callerARN("ssm", "parameter/"+strings.TrimPrefix(path, "/"))
+}
+
+// serviceARN is that of an ECS service, whose name or cluster may be an ARN.
+func (f Facts) serviceARN(s plan.Service) string {
+	if strings.HasPrefix(s.Name, "arn:") {
+		return s.Name
+	}
+	if arn, cluster, ok := strings.Cut(s.Cluster, ":cluster/"); ok && strings.HasPrefix(arn, "arn:") {
+		return arn + ":service/" + cluster + "/" + s.Name
+	}
+	return f.callerARN("ecs", "service/"+s.Cluster+"/"+s.Name)
 }
 
 func cacheRef(c string) string {
@@ -163,14 +185,13 @@ func WritePolicy(w io.Writer, needs []Need, format string) error {
 			_, err = fmt.Fprintf(w, text+"\n", args...)
 		}
 	}
-	list := func(indent string, items []string, quote string) {
-		for i, s := range items {
-			comma := ","
-			if i == len(items)-1 && quote != "hcl" {
-				comma = ""
-			}
-			line("%s%q%s", indent, s, comma)
+	list := func(name string, items []string) {
+		line("\n    %s = [", name)
+		for _, s := range items {
+			// In HCL ${ and %%{ begin a template.
+			line("      %s,", strings.NewReplacer("${", "$${", "%{", "%%{").Replace(strconv.Quote(s)))
 		}
+		line("    ]")
 	}
 	switch format {
 	case PolicyCloudFormation:
@@ -187,12 +208,14 @@ func WritePolicy(w io.Writer, needs []Need, format string) error {
 		}
 	case PolicyTerraform:
 		line("data \"aws_iam_policy_document\" \"ecsbuild\" {")
-		for _, n := range needs {
-			line("  statement {\n    sid     = %q\n    actions = [", n.Sid)
-			list("      ", n.Actions, "hcl")
-			line("    ]\n    resources = [")
-			list("      ", n.Resources, "hcl")
-			line("    ]\n  }")
+		for i, n := range needs {
+			if i > 0 {
+				line("")
+			}
+			line("  statement {\n    sid = %q", n.Sid)
+			list("actions", n.Actions)
+			list("resources", n.Resources)
+			line("  }")
 		}
 		line("}")
 	default:

@@ -16,9 +16,6 @@ import (
 
 func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 	b := r.Image.Build
-	if err := e.supports(r); err != nil {
-		return bkclient.SolveOpt{}, err
-	}
 	attrs := map[string]string{}
 	mounts := map[string]fsutil.FS{}
 	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(folders(r.Image)...), SourcePolicy: e.policy}
@@ -121,13 +118,15 @@ func (r *Request) caches() (from, to []string) {
 	return from, to
 }
 
-// withoutExports leaves out the caches that a build would send away.
-func (r *Request) withoutExports() {
-	b := &r.Image.Build
+// WithoutExports leaves out the caches that a build would send away, as a dry run
+// does.
+func WithoutExports(img plan.Image) plan.Image {
+	b := &img.Build
 	b.CacheTo = slices.DeleteFunc(slices.Clone(b.CacheTo), func(c string) bool { return cacheEntry(c).Type == "registry" })
 	if b.Cache == plan.CacheRegistry {
 		b.Cache = ""
 	}
+	return img
 }
 
 // exportAttrs say how BuildKit packs layers. Those of base images, and others
@@ -216,12 +215,16 @@ func cacheEntry(text string) bkclient.CacheOptionsEntry {
 	return c
 }
 
-// supports refuses what the engine cannot do, and warns of what it would
-// silently leave out.
-func (e *Engine) supports(r *Request) error {
-	b := r.Image.Build
+// Check refuses what the engine cannot do for an image, before anything is built,
+// and tells of what it would silently leave out. Its error is an *UnsupportedError,
+// or a *plan.Error of what the build needs on this machine.
+func (e *Engine) Check(img plan.Image, note func(string)) error {
+	b := img.Build
 	fail := func(key, fix string) error {
-		return &UnsupportedError{Image: r.Image.Name(), Key: key, Engine: e.String(), Fix: fix}
+		return &UnsupportedError{Image: img.Name(), Key: key, Engine: e.String(), Fix: fix}
+	}
+	if _, err := sshProvider(img); err != nil {
+		return err
 	}
 	if e.Store == Classic {
 		if len(b.Platforms) > 1 {
@@ -249,7 +252,7 @@ func (e *Engine) supports(r *Request) error {
 			return fail("additional_contexts", "it needs Docker engine 23.0 or later")
 		}
 		if b.ShmSize > 0 {
-			r.Note(fmt.Sprintf("warning: %s ignores shm_size, which needs Docker engine 23.0 or later", e))
+			note(fmt.Sprintf("warning: %s ignores shm_size, which needs Docker engine 23.0 or later", e))
 		}
 		if len(b.CacheTo) > 1 {
 			return fail("cache_to with more than one entry", "it needs Docker engine 23.0 or later")

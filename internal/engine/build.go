@@ -120,7 +120,7 @@ func (e *Engine) BuildLocal(ctx context.Context, r Request) error {
 		r.Note("built and dropped: " + e.String() + " keeps no images")
 		export = nil
 	}
-	r.withoutExports()
+	r.Image = WithoutExports(r.Image)
 	copies := e.newCopies(r.Image, nil)
 	defer copies.end()
 	_, err := e.solve(ctx, &r, export, copies, false)

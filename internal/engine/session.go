@@ -61,23 +61,32 @@ func (s secretStore) GetSecret(_ context.Context, id string) ([]byte, error) {
 // attachables are what one image's build may ask its session for.
 func (r *Request) attachables() ([]session.Attachable, error) {
 	out := []session.Attachable{&authProvider{login: r.Login}, secretsprovider.NewSecretProvider(secretStore(r.Secrets))}
-	if len(r.Image.Build.SSH) > 0 {
-		var agents []sshprovider.AgentConfig
-		for _, s := range r.Image.Build.SSH {
-			id, path, _ := strings.Cut(s, "=")
-			a := sshprovider.AgentConfig{ID: id}
-			if path != "" {
-				a.Paths = []string{path}
-			}
-			agents = append(agents, a)
-		}
-		p, err := sshprovider.NewSSHAgentProvider(agents)
-		if err != nil {
-			return nil, &plan.Error{What: r.Image.Name() + ": ssh: " + err.Error(), Fix: "start an agent (ssh-agent, ssh-add), or name its socket or a key, as in default=/path/to/key"}
-		}
+	p, err := sshProvider(r.Image)
+	if p != nil {
 		out = append(out, p)
 	}
-	return out, nil
+	return out, err
+}
+
+// sshProvider gives a build the agents and keys that its image names; nil for none.
+func sshProvider(img plan.Image) (session.Attachable, error) {
+	if len(img.Build.SSH) == 0 {
+		return nil, nil
+	}
+	var agents []sshprovider.AgentConfig
+	for _, s := range img.Build.SSH {
+		id, path, _ := strings.Cut(s, "=")
+		a := sshprovider.AgentConfig{ID: id}
+		if path != "" {
+			a.Paths = []string{path}
+		}
+		agents = append(agents, a)
+	}
+	p, err := sshprovider.NewSSHAgentProvider(agents)
+	if err != nil {
+		return nil, &plan.Error{What: img.Name() + ": ssh: " + err.Error(), Fix: "start an agent (ssh-agent, ssh-add), or name its socket or a key, as in default=/path/to/key"}
+	}
+	return p, nil
 }
 
 // Contexts sends what several images read of one folder through one session,

@@ -14,6 +14,7 @@ import (
 // DryRun builds every image, tags it in the engine, and gives the content of
 // each definitions file that a run would write. It writes none.
 func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, error) {
+	o.dry = true
 	creds, eng, pushed, err := begin(ctx, p, d, o)
 	if err != nil {
 		return nil, err

@@ -49,6 +49,7 @@ type Credentials struct {
 
 // Engine builds images; *engine.Engine is one.
 type Engine interface {
+	Check(img plan.Image, note func(string)) error
 	Build(ctx context.Context, r engine.Request, sink engine.Sink) (*engine.Built, error)
 	BuildLocal(ctx context.Context, r engine.Request) error
 	NewContexts(images []plan.Image) *engine.Contexts
@@ -66,8 +67,10 @@ type Progress interface {
 
 // Options of a run.
 type Options struct {
-	Jobs int  // how many images at once, 0 for all
-	Pin  bool // definitions name digests and not tags
+	Jobs int // how many images at once, 0 for all
+
+	dry bool // nothing is pushed
+	Pin bool // definitions name digests and not tags
 }
 
 // Pushed is an image in the registry.
@@ -122,7 +125,7 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error)
 // to close, unless there is an error.
 func begin(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Credentials, Engine, []Pushed, error) {
 	span := d.Progress.Begin("", progress.Prepare, "credentials, engine and checks", 0)
-	creds, eng, err := prepare(ctx, p, d)
+	creds, eng, err := prepare(ctx, p, d, o)
 	span.End(err)
 	var pushed []Pushed
 	if err == nil {
@@ -139,7 +142,7 @@ func begin(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Credentials, 
 
 // prepare asks for everything at once; nothing is built before all of it is
 // there. What is wrong comes back together, and not one mistake a run.
-func prepare(ctx context.Context, p *plan.Plan, d Deps) (creds *Credentials, eng Engine, err error) {
+func prepare(ctx context.Context, p *plan.Plan, d Deps, o Options) (creds *Credentials, eng Engine, err error) {
 	var wg sync.WaitGroup
 	errs := make([]error, 2+len(d.Checks))
 	wg.Go(func() {
@@ -151,6 +154,7 @@ func prepare(ctx context.Context, p *plan.Plan, d Deps) (creds *Credentials, eng
 		e, err := d.Engine(ctx)
 		if errs[1] = err; err == nil {
 			eng = e
+			errs[1] = checkImages(p, d, o, e)
 		}
 	})
 	for i, check := range d.Checks {
@@ -158,6 +162,18 @@ func prepare(ctx context.Context, p *plan.Plan, d Deps) (creds *Credentials, eng
 	}
 	wg.Wait()
 	return creds, eng, errors.Join(errs...)
+}
+
+// checkImages asks the engine whether it can do what each image asks for.
+func checkImages(p *plan.Plan, d Deps, o Options, eng Engine) error {
+	var errs []error
+	for _, img := range p.Images {
+		if o.dry {
+			img = engine.WithoutExports(img)
+		}
+		errs = append(errs, eng.Check(img, func(text string) { d.Progress.Note(img.Name(), text) }))
+	}
+	return errors.Join(errs...)
 }
 
 // probe asks each repository once for what a push needs first, makes the ones

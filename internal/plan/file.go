@@ -69,11 +69,12 @@ func findFile(dir, name string) (string, []byte, error) {
 }
 
 // parse reads ecsbuild.yml; every error names its line and column.
-func parse(name string, data []byte, lookup func(string) (string, bool)) (*config, error) {
+func parse(name string, data []byte, lookup func(string) (string, bool), unsetSecrets bool) (*config, error) {
 	d, root, err := parseYAML(name, data, lookup)
 	if err != nil {
 		return nil, err
 	}
+	d.unsetSecrets = unsetSecrets
 	c := &config{}
 	if _, null := root.(*ast.NullNode); root == nil || null {
 		return c, nil // an empty file is the environment alone
@@ -153,8 +154,12 @@ func (d *document) source(what string, into *Source, literal bool) field {
 		if err != nil {
 			return err
 		}
+		lookup := d.lookup
+		if d.unsetSecrets {
+			lookup = func(name string) (string, bool) { v, _ := d.lookup(name); return v, true }
+		}
 		var e *Error
-		if *into, e = parseSource(s, literal, d.lookup); e != nil {
+		if *into, e = parseSource(s, literal, lookup); e != nil {
 			e.What = what + ": " + e.What
 			return d.at(n, e)
 		}

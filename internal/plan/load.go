@@ -8,13 +8,14 @@ import (
 
 // Options are what the command line adds to environment and file.
 type Options struct {
-	Directory  string        // where to look and resolve paths; "" for the working directory
-	File       string        // "" for ecsbuild.yml, ecsbuild.yaml, or none
-	Only       []string      // container names to keep; empty keeps all
-	Output     string        // replaces the name of the one definitions file
-	Environ    []string      // "KEY=value", as os.Environ
-	LoginsOnly bool          // registry and accounts, for login: no images, no definitions
-	Commit     func() string // the commit of the checkout, "" for none; asked only when nothing else gives a tag
+	Directory    string        // where to look and resolve paths; "" for the working directory
+	File         string        // "" for ecsbuild.yml, ecsbuild.yaml, or none
+	Only         []string      // container names to keep; empty keeps all
+	Output       string        // replaces the name of the one definitions file
+	Environ      []string      // "KEY=value", as os.Environ
+	UnsetSecrets bool          // env:NAME may name a variable that is not set
+	LoginsOnly   bool          // registry and accounts, for login: no images, no definitions
+	Commit       func() string // the commit of the checkout, "" for none; asked only when nothing else gives a tag
 }
 
 // DefaultFile is the definitions file that the ECS deploy action looks for.
@@ -62,7 +63,7 @@ func load(o Options) (_ *Plan, err error) {
 		return nil, err
 	} else if name != "" {
 		p.File, file = name, name
-		if cfg, err = parse(name, data, env.lookup); err != nil {
+		if cfg, err = parse(name, data, env.lookup, o.UnsetSecrets); err != nil {
 			if cfg != nil {
 				p.Definitions = (&builder{plan: p, config: cfg}).files()
 			}

@@ -49,7 +49,7 @@ func TestStrictErrors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = parse(f, data, lookup(map[string]string{"EMPTY": "", "SET": "x"}))
+			_, err = parse(f, data, lookup(map[string]string{"EMPTY": "", "SET": "x"}), false)
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -187,7 +187,7 @@ func FuzzYAML(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, err := parse("ecsbuild.yml", data, lookup(nil))
+		_, err := parse("ecsbuild.yml", data, lookup(nil), false)
 		var e *Error
 		if err != nil && !errors.As(err, &e) {
 			t.Errorf("%T: %v", err, err)

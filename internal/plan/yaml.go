@@ -14,12 +14,14 @@ import (
 // A document is a YAML file being read strictly: each reader below takes the
 // node it expects, or says where another one stands.
 type document struct {
-	name     string // for messages
-	path     string // where files named in it start
-	lookup   func(string) (string, bool)
-	anchors  map[string]ast.Node
-	depth    int
-	warnings []string
+	name    string // for messages
+	path    string // where files named in it start
+	lookup  func(string) (string, bool)
+	anchors map[string]ast.Node
+	depth   int
+
+	unsetSecrets bool // env:NAME may name a variable that is not set
+	warnings     []string
 }
 
 // maxDepth bounds aliases that refer to each other.
