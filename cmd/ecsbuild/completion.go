@@ -25,8 +25,8 @@ func (c *completionCmd) Run(a *app, k *kong.Context) error {
 
 // containers finds them in what ecsbuild plan --json prints, one a line. A shell
 // may expand what it is given, and a checkout may be anybody's: nothing passes
-// that is not a container's name as ECS has it.
-const containers = `sed -n '/"containers"/,/]/ s/^ *"\([A-Za-z0-9_-]*\)",*$/\1/p' | sort -u`
+// that is not a container's name as ECS has it, nor one that would be taken for a flag.
+const containers = `sed -n '/"containers"/,/]/ s/^ *"\([A-Za-z0-9_][A-Za-z0-9_-]*\)",*$/\1/p' | sort -u`
 
 // askBash and askFish print the containers of the configuration that the words
 // of a command line name. Bash and zsh read the first.

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -40,6 +42,13 @@ func (c *planCmd) Run(a *app) error {
 	return a.lines(a.stdout, describe(p))
 }
 
+// each writes a line for every key of a map, in order.
+func each[V any](line func(key, value string), what string, values map[string]V) {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		line(what+" "+name, fmt.Sprint(values[name]))
+	}
+}
+
 // describe writes a plan for people.
 func describe(p *plan.Plan) string {
 	var b strings.Builder
@@ -71,9 +80,24 @@ func describe(p *plan.Plan) string {
 		line("dockerfile", rel(img.Build.Dockerfile))
 		line("target", img.Build.Target)
 		line("platforms", strings.Join(img.Build.Platforms, ", "))
-		for id, s := range img.Build.Secrets {
-			line("secret "+id, s.String())
+		each(line, "arg", img.Build.Args)
+		each(line, "label", img.Build.Labels)
+		contexts := map[string]string{}
+		for name, where := range img.Build.AdditionalContexts {
+			contexts[name] = where
+			if !plan.Remote(where) {
+				contexts[name] = rel(where)
+			}
 		}
+		each(line, "context", contexts)
+		each(line, "secret", img.Build.Secrets)
+		line("ssh", strings.Join(img.Build.SSH, ", "))
+		line("hosts", strings.Join(img.Build.ExtraHosts, ", "))
+		line("network", img.Build.Network)
+		line("cache", img.Build.Cache)
+		line("cache from", strings.Join(img.Build.CacheFrom, ", "))
+		line("cache to", strings.Join(img.Build.CacheTo, ", "))
+		line("compression", img.Build.Compression)
 	}
 	for _, d := range p.Definitions {
 		fmt.Fprintf(&b, "definitions %s\n", rel(d.File))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -17,6 +18,9 @@ func (c *serveCmd) Run(a *app) error {
 	dir, err := filepath.Abs(c.Directory)
 	if err != nil {
 		return &plan.Error{What: err.Error()}
+	}
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return &plan.Error{What: fmt.Sprintf("there is no directory %s", dir), Fix: "name the folder of your sources with -C"}
 	}
 	host, stop, err := registry.NewLocal(localFolder(dir)).Serve(a.ctx)
 	if err != nil {

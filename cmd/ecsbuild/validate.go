@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,8 @@ func (c *validateCmd) Run(a *app) error {
 	if c.Service != "" || c.TaskDefinition != "" {
 		load := func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, "") }
 		if err := diagnose.CheckLive(a.ctx, load, diagnose.Live{Cluster: c.Cluster, Service: c.Service, TaskDefinition: c.TaskDefinition}, names); err != nil {
-			return err
+			region := cmp.Or(a.getenv("AWS_REGION"), a.getenv("AWS_DEFAULT_REGION"))
+			return &failure{err: err, facts: diagnose.Facts{Region: region, Caller: callerAccount(a.getenv)}}
 		}
 	}
 	fmt.Fprintf(a.stdout, "%s: ok, %d containers\n", c.File, len(defs))
@@ -63,6 +65,13 @@ func readDefinitions(name string) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, maxDefinitions))
 	if err != nil {
 		return nil, &plan.Error{What: "cannot read " + name, Why: err.Error()}
+	}
+	if len(data) == maxDefinitions {
+		more, err := io.Copy(io.Discard, f)
+		if err != nil {
+			return nil, &plan.Error{What: "cannot read " + name, Why: err.Error()}
+		}
+		return nil, &plan.Error{What: fmt.Sprintf("%s has %d bytes, and the deploy action reads at most %d", name, maxDefinitions+more, imagedef.MaxSize), Fix: "split the containers over several files"}
 	}
 	return data, nil
 }

@@ -272,6 +272,9 @@ func (r *Rig) describeTaskDefinition(in map[string]any) (any, *awsError) {
 	r.mu.Lock()
 	names := slices.Clone(r.services[strings.Replace(family, "--", "/", 1)])
 	r.mu.Unlock()
+	if names == nil {
+		return nil, &awsError{http.StatusBadRequest, "ClientException", "Unable to describe task definition."}
+	}
 	var containers []any
 	for _, n := range names {
 		containers = append(containers, map[string]any{"name": n})

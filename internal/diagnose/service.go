@@ -49,8 +49,10 @@ func CheckLive(ctx context.Context, load loadAWS, live Live, containers []string
 		where = fmt.Sprintf("the task definition of service %s/%s", live.Cluster, live.Service)
 	}
 	td, err := client.DescribeTaskDefinition(ctx, &ecs.DescribeTaskDefinitionInput{TaskDefinition: &name})
-	if err != nil {
-		return &registry.AWSError{Action: "ecs:DescribeTaskDefinition", Err: err}
+	if e := (&registry.AWSError{Action: "ecs:DescribeTaskDefinition", Err: err}); err != nil && e.Code() == "ClientException" {
+		return &plan.Error{What: "there is no " + strings.TrimPrefix(where, "the "), Why: e.Message(), Fix: "correct its name, as in FAMILY, FAMILY:REVISION or its ARN, or the region"}
+	} else if err != nil {
+		return e
 	}
 	var there []string
 	for _, c := range td.TaskDefinition.ContainerDefinitions {
@@ -75,8 +77,10 @@ func CheckLive(ctx context.Context, load loadAWS, live Live, containers []string
 
 func taskDefinition(ctx context.Context, client *ecs.Client, live Live) (string, error) {
 	out, err := client.DescribeServices(ctx, &ecs.DescribeServicesInput{Cluster: &live.Cluster, Services: []string{live.Service}})
-	if err != nil {
-		return "", &registry.AWSError{Action: "ecs:DescribeServices", Err: err}
+	if e := (&registry.AWSError{Action: "ecs:DescribeServices", Err: err}); err != nil && e.Code() == "ClusterNotFoundException" {
+		return "", &plan.Error{What: "there is no cluster " + live.Cluster, Why: e.Message(), Fix: "correct its name, or the region"}
+	} else if err != nil {
+		return "", e
 	}
 	if len(out.Services) == 0 || aws.ToString(out.Services[0].Status) == "INACTIVE" {
 		return "", &plan.Error{What: fmt.Sprintf("there is no service %s in the cluster %s", live.Service, live.Cluster), Fix: "correct the names, or leave the service out to skip this check"}

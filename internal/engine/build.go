@@ -336,6 +336,9 @@ func (e *Engine) solveOnce(ctx context.Context, r *Request, exports []bkclient.E
 		if grpcerrors.Code(err) == codes.Unavailable {
 			return nil, &UnreachableError{Endpoint: e.Endpoint, Lost: true, Err: err}
 		}
+		if nerr := unreadableName(r.Image, err); nerr != nil {
+			return nil, nerr
+		}
 		return nil, newBuildError(r.Image, err, log)
 	}
 	return res, nil

@@ -3,11 +3,16 @@ package engine
 import (
 	"bytes"
 	"errors"
+	"io/fs"
+	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	bkclient "github.com/moby/buildkit/client"
 	gateway "github.com/moby/buildkit/frontend/gateway/pb"
@@ -52,6 +57,27 @@ func (e *BuildError) Message() string {
 		}
 		msg = cut
 	}
+}
+
+// unreadableName explains an error of the protocol for a file whose name is not
+// UTF-8, which it cannot carry; nil for any other.
+func unreadableName(img plan.Image, err error) error {
+	if !strings.Contains(err.Error(), "invalid UTF-8") {
+		return nil
+	}
+	var found []string
+	for _, dir := range append(slices.Sorted(maps.Values(img.Build.AdditionalContexts)), img.Build.Context) {
+		_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			if err == nil && !utf8.ValidString(path) && len(found) < 3 {
+				found = append(found, strconv.Quote(path))
+			}
+			return nil
+		})
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	return &plan.Error{What: img.Name() + ": a file name is not UTF-8: " + strings.Join(found, ", "), Why: "BuildKit takes no other names", Fix: "rename it, or leave it out by .dockerignore"}
 }
 
 func newBuildError(img plan.Image, err error, log *stepLog) *BuildError {

@@ -28,7 +28,8 @@ func Definitions(p *plan.Plan, pushed []Pushed, pin bool) ([][]byte, error) {
 		var data []byte
 		var err error
 		if d.Format == plan.ImageDetail {
-			data, err = imagedef.EncodeDetail(by[d.Containers[0]].URI(true))
+			image := by[d.Containers[0]]
+			data, err = imagedef.EncodeDetail(image.URI(image.Built != nil)) // a dry run knows no digest
 		} else {
 			var defs []imagedef.Definition
 			for _, c := range d.Containers {

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"path/filepath"
 
 	bkclient "github.com/moby/buildkit/client"
 	"golang.org/x/sync/errgroup"
@@ -39,6 +40,11 @@ func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, err
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
+	}
+	for _, def := range p.Definitions {
+		if def.Format == plan.ImageDetail {
+			d.Progress.Note("", filepath.Base(def.File)+" names the image by its tag here: it has no digest before it is in a registry")
+		}
 	}
 	return Definitions(p, pushed, false)
 }

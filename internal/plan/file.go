@@ -125,11 +125,11 @@ func (d *document) configKeys(c *config) map[string]field {
 			c.logins = append(c.logins, l)
 			return nil
 		}), isList(isObject(d.loginKeys(&loginConfig{}, true), "host", "username", "password"))},
-		"images": {d.list("images", func(n ast.Node) error {
+		"images": {d.some("images", func(n ast.Node) error {
 			img, err := d.image(n)
 			c.images = append(c.images, img)
 			return err
-		}), isList(isObject(d.imageKeys(&imageConfig{})))},
+		}), isSome(isObject(d.imageKeys(&imageConfig{})))},
 		"definitions": {d.list("definitions", func(n ast.Node) error {
 			def, err := d.definition(n)
 			c.definitions = append(c.definitions, def)

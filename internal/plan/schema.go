@@ -29,6 +29,9 @@ func isOneOf(words []string) schema {
 
 func isList(of schema) schema { return schema{"type": "array", "items": of} }
 
+// isSome is a list that is not empty.
+func isSome(of schema) schema { return schema{"type": "array", "items": of, "minItems": 1} }
+
 func isMap(of schema) schema { return schema{"type": "object", "additionalProperties": of} }
 
 func isEither(some ...schema) schema { return schema{"anyOf": some} }

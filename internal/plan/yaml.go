@@ -1,9 +1,11 @@
 package plan
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -29,6 +31,10 @@ const maxDepth = 40
 
 func parseYAML(name string, data []byte, lookup func(string) (string, bool)) (*document, ast.Node, error) {
 	d := &document{name: filepath.Base(name), path: name, lookup: lookup, anchors: map[string]ast.Node{}}
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // a byte order mark, as some editors write it
+	if e := d.tooDeep(data); e != nil {
+		return nil, nil, e
+	}
 	f, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		e := &Error{Place: d.name, What: "this is not YAML", Why: err.Error()}
@@ -60,6 +66,27 @@ func parseYAML(name string, data []byte, lookup func(string) (string, bool)) (*d
 	return d, root, nil
 }
 
+// The parser takes time by the square of what is nested, and of what stands in one
+// line. No configuration comes near these bounds.
+const (
+	maxBrackets = 1000
+	maxLine     = 16 << 10 // bytes
+)
+
+// tooDeep refuses a text that would keep the parser busy for long.
+func (d *document) tooDeep(data []byte) *Error {
+	number, depth := 0, 0
+	for line := range bytes.Lines(data) {
+		number++
+		opened := bytes.Count(line, []byte("[")) + bytes.Count(line, []byte("{"))
+		depth = max(0, depth+opened-bytes.Count(line, []byte("]"))-bytes.Count(line, []byte("}")))
+		if len(line) > maxLine || depth > maxBrackets || opened > maxBrackets {
+			return &Error{Place: fmt.Sprintf("%s:%d:1", d.name, number), What: "this line is too long, or nested too deeply", Fix: "is this the right file?"}
+		}
+	}
+	return nil
+}
+
 type anchorVisitor map[string]ast.Node
 
 func (v anchorVisitor) Visit(n ast.Node) ast.Visitor {
@@ -87,6 +114,10 @@ func (d *document) at(n ast.Node, e *Error) error {
 	return e
 }
 
+// knownTags are YAML's own for what a configuration has.
+// https://yaml.org/spec/1.2.2/#103-core-schema
+var knownTags = []string{"!!str", "!!int", "!!float", "!!bool", "!!null", "!!map", "!!seq"}
+
 // resolve follows anchors and aliases.
 func (d *document) resolve(n ast.Node) (ast.Node, error) {
 	for range maxDepth {
@@ -100,6 +131,9 @@ func (d *document) resolve(n ast.Node) (ast.Node, error) {
 			}
 			n = target
 		case *ast.TagNode:
+			if tag := t.GetToken().Value; !slices.Contains(knownTags, tag) {
+				return nil, d.fail(n, fmt.Sprintf("the tag %s is not understood", tag), "leave it out")
+			}
 			n = t.Value
 		default:
 			return n, nil
@@ -208,6 +242,20 @@ func (d *document) list(what string, item reader) reader {
 			}
 		}
 		return nil
+	}
+}
+
+// some reads a sequence that is not empty.
+func (d *document) some(what string, item reader) reader {
+	return func(n ast.Node) error {
+		r, err := d.resolve(n)
+		if err != nil {
+			return err
+		}
+		if seq, ok := r.(*ast.SequenceNode); ok && len(seq.Values) == 0 {
+			return d.fail(n, what+" is an empty list", "name an image, or leave the key out to use the environment")
+		}
+		return d.list(what, item)(n)
 	}
 }
 
