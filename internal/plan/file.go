@@ -112,7 +112,7 @@ func (d *document) configKeys(c *config) map[string]field {
 	return map[string]field{
 		"region":  d.checked("region", &c.region, orEmpty(checkRegion)),
 		"account": d.checked("account", &c.account, orEmpty(checkAccount)),
-		"tag":     d.checked("tag", &c.tag, checkTag),
+		"tag":     d.checked("tag", &c.tag, checkTag).as(isTag),
 		"docker_hub": {func(n ast.Node) error {
 			c.hub = &loginConfig{host: DockerHub, place: d.fail(n, "", "").Place}
 			return d.login(c.hub, false)(n)
@@ -129,7 +129,7 @@ func (d *document) configKeys(c *config) map[string]field {
 			img, err := d.image(n)
 			c.images = append(c.images, img)
 			return err
-		}), isSome(isObject(d.imageKeys(&imageConfig{})))},
+		}), isSome(isImage(isObject(d.imageKeys(&imageConfig{}), "repository")))},
 		"definitions": {d.list("definitions", func(n ast.Node) error {
 			def, err := d.definition(n)
 			c.definitions = append(c.definitions, def)
@@ -170,10 +170,10 @@ func (d *document) source(what string, into *Source, literal bool) field {
 func (d *document) loginKeys(l *loginConfig, withHost bool) map[string]field {
 	keys := map[string]field{
 		"username": d.source("username", &l.username, true),
-		"password": d.source("password", &l.password, false),
+		"password": d.source("password", &l.password, false).as(isSecret),
 	}
 	if withHost {
-		keys["host"] = d.checked("host", &l.host, checkHost)
+		keys["host"] = d.checked("host", &l.host, checkHost).as(isWord(hostPattern, 0))
 	}
 	return keys
 }
@@ -203,7 +203,7 @@ func (d *document) definition(n ast.Node) (definitionsConfig, error) {
 func (d *document) definitionKeys(def *definitionsConfig) map[string]field {
 	return map[string]field{
 		"file":       d.text("file", &def.File),
-		"containers": d.texts("containers", &def.Containers, checkContainer),
+		"containers": d.texts("containers", &def.Containers, checkContainer).each(isName),
 		"format":     d.chosen("format", &def.Format, ImageDefinitions, ImageDetail),
 		"service": {func(n ast.Node) error {
 			def.Service = &Service{Cluster: "default"}

@@ -34,16 +34,16 @@ func (d *document) image(n ast.Node) (imageConfig, error) {
 func (d *document) imageKeys(img *imageConfig) map[string]field {
 	b := &img.Build
 	return map[string]field{
-		"container":           d.texts("container", &img.Containers, checkContainer),
-		"containers":          d.texts("containers", &img.Containers, checkContainer),
-		"repository":          d.checked("repository", &img.Repository, checkRepository),
-		"tags":                d.texts("tags", &img.Tags, checkTag),
+		"container":           d.texts("container", &img.Containers, checkContainer).as(isNames),
+		"containers":          d.texts("containers", &img.Containers, checkContainer).as(isNames),
+		"repository":          d.checked("repository", &img.Repository, checkRepository).as(isRepository),
+		"tags":                d.texts("tags", &img.Tags, checkTag).each(isTag),
 		"context":             d.text("context", &b.Context),
 		"dockerfile":          d.text("dockerfile", &img.dockerfile),
 		"target":              d.text("target", &b.Target),
 		"args":                d.pairs("args", &b.Args, "=", true),
 		"labels":              d.pairs("labels", &b.Labels, "=", false),
-		"platforms":           d.texts("platforms", &b.Platforms, checkPlatform),
+		"platforms":           d.texts("platforms", &b.Platforms, checkPlatform).each(isLike(platformPattern.String())),
 		"secrets":             d.secrets(&b.Secrets),
 		"cache_from":          d.texts("cache_from", &b.CacheFrom, checkCache),
 		"cache_to":            d.texts("cache_to", &b.CacheTo, checkCache),
@@ -94,14 +94,23 @@ func (d *document) level(into **int) field {
 		if err := d.text("compression_level", &s).read(n); err != nil {
 			return err
 		}
-		v, err := strconv.Atoi(s)
-		if err != nil || v < 0 {
+		base := 10
+		if strings.HasPrefix(s, "0x") || strings.HasPrefix(s, "0o") {
+			base = 0 // as the prefix says
+		}
+		v, err := strconv.ParseInt(s, base, 32)
+		if err != nil || !numberPattern.MatchString(s) {
 			return d.fail(n, fmt.Sprintf("compression_level must be a number, not %q", s), "gzip has the levels 0 to 9, zstd 0 to 22")
 		}
-		*into = &v
+		level := int(v)
+		*into = &level
 		return nil
-	}, isNumber}
+	}, isLevel}
 }
+
+// numberPattern is a whole number as YAML has it.
+// https://yaml.org/spec/1.2.2/#1032-tag-resolution
+var numberPattern = regexp.MustCompile(`^([0-9]{1,3}|0x[0-9a-fA-F]{1,2}|0o[0-7]{1,2})$`)
 
 // age reads 90m, 12h, 7d or 2w, into seconds.
 func (d *document) age(what string, into *int64) field {
@@ -182,7 +191,7 @@ func (d *document) secrets(into *map[string]Source) field {
 			(*into)[key] = s
 			return err
 		})
-	}, isMap(isText)}
+	}, isMap(isSecret)}
 }
 
 // extraHosts reads "host=ip" or "host:ip", in a list, or a mapping; a host may

@@ -114,6 +114,10 @@ func (d *document) pairs(what string, into *map[string]string, sep string, fromE
 		}
 		(*into)[k] = v
 	}
+	item := isText
+	if !fromEnv {
+		item = isLike(`^[^` + sep + `]+[` + sep + `]`)
+	}
 	return field{func(n ast.Node) error {
 		r, err := d.resolve(n)
 		if err != nil {
@@ -156,5 +160,5 @@ func (d *document) pairs(what string, into *map[string]string, sep string, fromE
 			}
 			return err
 		})
-	}, isEither(isList(isText), isMap(isEither(isText, isNull)))}
+	}, isEither(isList(item), isMap(isEither(isText, isNull)))}
 }

@@ -1,6 +1,9 @@
 package plan
 
-import "fmt"
+import (
+	"fmt"
+	"regexp"
+)
 
 // A schema is what an editor needs to know of a value, as JSON Schema says it.
 // It is written beside the code that reads the value, and comes out as
@@ -10,9 +13,16 @@ type schema map[string]any
 
 var (
 	isText    = schema{"type": []string{"string", "number", "boolean"}} // 1.10 and true are texts as they stand
-	isBoolean = schema{"anyOf": []schema{{"type": "boolean"}, {"enum": []any{0, 1, "true", "false", "0", "1"}}, isVariable}}
-	isNumber  = isEither(schema{"type": "integer", "minimum": 0}, isLike(`^[0-9]+$`))
-	isNull    = schema{"type": "null"}
+	isBoolean = schema{"anyOf": []schema{{"type": "boolean"}, {"enum": []any{0, 1}}, {"type": "string", "pattern": `^([tT]([rR][uU][eE])?|[fF]([aA][lL][sS][eE])?|[01])$`}, isVariable}}
+	isLevel   = isEither(schema{"type": "integer", "minimum": 0, "maximum": 22}, isLike(numberPattern.String()))
+	isTag     = isWord(tagPattern, 0)
+	isName    = isEither(schema{"type": "integer"}, schema{"type": "boolean"}, isLike(containerPattern.String()))
+	isNames   = isEither(isName, isSome(isName))
+	// Of a number nobody sees here how many characters it has.
+	isRepository = isEither(schema{"type": "number", "minimum": 0}, schema{"type": "boolean"},
+		schema{"type": "string", "pattern": repositoryPattern.String(), "minLength": 2, "maxLength": 256}, isVariable)
+	isSecret = isLike(`^(ssm|secretsmanager|env):.`)
+	isNull   = schema{"type": "null"}
 
 	isVariable = schema{"type": "string", "pattern": `\$`} // "${NO_CACHE:-false}"
 )
@@ -22,12 +32,24 @@ func isLike(pattern string) schema {
 	return isEither(schema{"type": "string", "pattern": pattern}, isVariable)
 }
 
+// isWord is a text of a pattern, which a number or a boolean may be as well; numbers
+// from least on are.
+func isWord(pattern *regexp.Regexp, least int) schema {
+	return isEither(schema{"type": "number", "minimum": least}, schema{"type": "boolean"}, isLike(pattern.String()))
+}
+
 // isOneOf lets a variable stand in a word's place.
 func isOneOf(words []string) schema {
 	return isEither(schema{"enum": words}, isVariable)
 }
 
 func isList(of schema) schema { return schema{"type": "array", "items": of} }
+
+// isImage adds that an image names a container, under either key.
+func isImage(s schema) schema {
+	s["anyOf"] = []schema{{"required": []string{"container"}}, {"required": []string{"containers"}}}
+	return s
+}
 
 // isSome is a list that is not empty.
 func isSome(of schema) schema { return schema{"type": "array", "items": of, "minItems": 1} }

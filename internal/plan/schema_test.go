@@ -80,7 +80,7 @@ func TestSchema(t *testing.T) {
 		"no_cache: 1": true, `no_cache: "${N:-false}"`: true, "no_cache: perhaps": false, "no_cache: 2": false, "compression_level: 3": true, "compression_level: -1": false, "compression_level: high": false,
 		"network: none": true, "network: x": false, "max_age: 7d": true, `max_age: "${A:-7d}"`: true, "max_age: 90": false, "shm_size: 64m": true, "shm_size: 1048576": true,
 	} {
-		if err := check(text, []byte("images: [{container: a, repository: b, "+text+"}]")); (err == nil) != right {
+		if err := check(text, []byte("images: [{container: a, repository: bb, "+text+"}]")); (err == nil) != right {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

@@ -150,6 +150,11 @@ type field struct {
 	is   schema
 }
 
+// as gives the field another schema, and each one whose value may be one text or
+// several.
+func (f field) as(s schema) field   { return field{f.read, s} }
+func (f field) each(s schema) field { return field{f.read, isEither(s, isList(s))} }
+
 // mapping reads a mapping whose keys are known.
 func (d *document) mapping(what string, keys map[string]field) reader {
 	return func(n ast.Node) error {
