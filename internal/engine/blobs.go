@@ -129,7 +129,7 @@ func (w *blobWriter) begin(head []byte) {
 }
 
 func (w *blobWriter) Write(p []byte) (int, error) {
-	if w.pipe == nil && w.desc.Size > maxKept && len(p) > 0 {
+	if w.pipe == nil && w.desc.Digest != "" && w.desc.Size > maxKept && len(p) > 0 {
 		w.begin(p)
 	}
 	if w.pipe == nil {
