@@ -48,7 +48,8 @@ func (r *execution) clear(known bool) error {
 		}
 		target, err := artifact.Target(f.Path)
 		if err == nil && slices.Contains(targets, target) {
-			err = &plan.Error{What: f.Path + " would be written over another file of the run", Fix: "give each file of the run a name of its own"}
+			err = &plan.Error{What: f.Path + " would be written over another file of the run",
+				Fix: "give each file of the run a name of its own"}
 		}
 		if err != nil {
 			errs = append(errs, unusable(f, err))

@@ -20,7 +20,8 @@ func (c *serveCmd) Run(a *app) error {
 		return &plan.Error{What: err.Error()}
 	}
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return &plan.Error{What: fmt.Sprintf("there is no directory %s", dir), Fix: "name the folder of your sources with -C"}
+		return &plan.Error{What: fmt.Sprintf("there is no directory %s", dir),
+			Fix: "name the folder of your sources with -C"}
 	}
 	host, stop, err := registry.NewLocal(localFolder(dir)).Serve(a.ctx)
 	if err != nil {

@@ -149,7 +149,8 @@ func (f Facts) one(err error) Finding {
 		}
 		return found
 	case errors.As(err, &taken):
-		return Finding{What: fmt.Sprintf("the tag %s of %s is there already", taken.Tag, taken.Repository), Why: "it names " + taken.Digest + ", and " + taken.Why, Do: []string{"give this build a tag of its own (IMAGE_TAG, such as the commit)"}, Exit: ExitOther}
+		return Finding{What: fmt.Sprintf("the tag %s of %s is there already", taken.Tag, taken.Repository),
+			Why: "it names " + taken.Digest + ", and " + taken.Why, Do: []string{"give this build a tag of its own (IMAGE_TAG, such as the commit)"}, Exit: ExitOther}
 	case errors.As(err, &hub):
 		return f.hubRefused(hub.Account)
 	case errors.As(err, &build):
@@ -172,7 +173,8 @@ func (f Facts) one(err error) Finding {
 
 // hubRefused is about a password of Docker Hub's.
 func (f Facts) hubRefused(a plan.Account) Finding {
-	found := Finding{What: "Docker Hub does not accept " + a.String(), Why: "the password or access token is wrong, or was revoked", Exit: ExitPermission}
+	found := Finding{What: "Docker Hub does not accept " + a.String(),
+		Why: "the password or access token is wrong, or was revoked", Exit: ExitPermission}
 	found.Do = []string{"make an access token at hub.docker.com and put it where the password comes from, as in",
 		"  aws ssm put-parameter --region " + f.region() + " --overwrite --type SecureString --name DOCKER_HUB_PASSWORD --value …"}
 	if a.From == "docker login" || strings.HasPrefix(a.From, "docker-credential-") {
@@ -183,7 +185,8 @@ func (f Facts) hubRefused(a plan.Account) Finding {
 
 // foreignFile is about a file that a run would have written over.
 func foreignFile(f artifact.File) Finding {
-	found := Finding{What: fmt.Sprintf("%s already exists, and it is not the %s of an earlier run", f.Path, f.Kind), Exit: ExitConfig}
+	found := Finding{What: fmt.Sprintf("%s already exists, and it is not the %s of an earlier run", f.Path, f.Kind),
+		Exit: ExitConfig}
 	found.Why = "this run would replace it, and it may be one of your sources"
 	found.Do = []string{fmt.Sprintf("choose another name (%s), or remove the file if it is not needed", f.Flag)}
 	return found

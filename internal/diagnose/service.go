@@ -49,8 +49,10 @@ func CheckLive(ctx context.Context, load loadAWS, live Live, containers []string
 		where = fmt.Sprintf("the task definition of service %s/%s", live.Cluster, live.Service)
 	}
 	td, err := client.DescribeTaskDefinition(ctx, &ecs.DescribeTaskDefinitionInput{TaskDefinition: &name})
-	if e := (&registry.AWSError{Action: "ecs:DescribeTaskDefinition", Err: err}); err != nil && e.Code() == "ClientException" {
-		return &plan.Error{What: "there is no " + strings.TrimPrefix(where, "the "), Why: e.Message(), Fix: "correct its name, as in FAMILY, FAMILY:REVISION or its ARN, or the region"}
+	if e := (&registry.AWSError{Action: "ecs:DescribeTaskDefinition",
+		Err: err}); err != nil && e.Code() == "ClientException" {
+		return &plan.Error{What: "there is no " + strings.TrimPrefix(where, "the "), Why: e.Message(),
+			Fix: "correct its name, as in FAMILY, FAMILY:REVISION or its ARN, or the region"}
 	} else if err != nil {
 		return e
 	}
@@ -77,8 +79,10 @@ func CheckLive(ctx context.Context, load loadAWS, live Live, containers []string
 
 func taskDefinition(ctx context.Context, client *ecs.Client, live Live) (string, error) {
 	out, err := client.DescribeServices(ctx, &ecs.DescribeServicesInput{Cluster: &live.Cluster, Services: []string{live.Service}})
-	if e := (&registry.AWSError{Action: "ecs:DescribeServices", Err: err}); err != nil && e.Code() == "ClusterNotFoundException" {
-		return "", &plan.Error{What: "there is no cluster " + live.Cluster, Why: e.Message(), Fix: "correct its name, or the region"}
+	if e := (&registry.AWSError{Action: "ecs:DescribeServices",
+		Err: err}); err != nil && e.Code() == "ClusterNotFoundException" {
+		return "", &plan.Error{What: "there is no cluster " + live.Cluster, Why: e.Message(),
+			Fix: "correct its name, or the region"}
 	} else if err != nil {
 		return "", e
 	}

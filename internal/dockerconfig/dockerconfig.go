@@ -55,7 +55,8 @@ func Folder(getenv func(string) string) string {
 func Open(getenv func(string) string) (*File, error) {
 	dir := Folder(getenv)
 	if dir == "" {
-		return nil, &plan.Error{What: "there is no home folder for docker's configuration", Fix: "set HOME or DOCKER_CONFIG"}
+		return nil, &plan.Error{What: "there is no home folder for docker's configuration",
+			Fix: "set HOME or DOCKER_CONFIG"}
 	}
 	c := &File{path: filepath.Join(dir, "config.json"), stored: map[string]json.RawMessage{}}
 	if err := c.read(); err != nil {
@@ -65,7 +66,8 @@ func Open(getenv func(string) string) (*File, error) {
 		var env struct{ Auths map[string]json.RawMessage }
 		if err := json.Unmarshal([]byte(text), &env); err != nil {
 			// The text holds passwords, and is not repeated.
-			return nil, &plan.Error{What: "DOCKER_AUTH_CONFIG is not JSON", Fix: "give it the form of docker's config.json, or unset it"}
+			return nil, &plan.Error{What: "DOCKER_AUTH_CONFIG is not JSON",
+				Fix: "give it the form of docker's config.json, or unset it"}
 		}
 		c.environment = env.Auths
 	}
@@ -89,7 +91,8 @@ func (c *File) read() error {
 	}
 	if raw, ok := c.fields["auths"]; ok && string(raw) != "null" {
 		if err := json.Unmarshal(raw, &c.auths); err != nil {
-			return &plan.Error{What: c.path + ": auths is not a JSON object", Why: err.Error(), Fix: "correct it, or move it away"}
+			return &plan.Error{What: c.path + ": auths is not a JSON object", Why: err.Error(),
+				Fix: "correct it, or move it away"}
 		}
 	}
 	return nil
@@ -144,7 +147,8 @@ func storeWithHelper(ctx context.Context, helper, key string, a plan.Account) er
 		if why == "" {
 			why = err.Error()
 		}
-		return &plan.Error{What: fmt.Sprintf("the credential store %s did not take the account for %s", name, key), Why: why, Fix: "install it, or take credsStore out of docker's config.json"}
+		return &plan.Error{What: fmt.Sprintf("the credential store %s did not take the account for %s", name, key), Why: why,
+			Fix: "install it, or take credsStore out of docker's config.json"}
 	}
 	return nil
 }

@@ -182,7 +182,8 @@ func (e *Engine) UseSourcePolicy(file string) error {
 		err = json.Unmarshal(data, e.policy)
 	}
 	if err != nil {
-		return &plan.Error{Place: "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", What: "cannot read the source policy " + file, Why: err.Error(), Fix: "correct the file, or unset the variable"}
+		return &plan.Error{Place: "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", What: "cannot read the source policy " + file,
+			Why: err.Error(), Fix: "correct the file, or unset the variable"}
 	}
 	return nil
 }

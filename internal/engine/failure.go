@@ -77,7 +77,8 @@ func unreadableName(img plan.Image, err error) error {
 	if len(found) == 0 {
 		return nil
 	}
-	return &plan.Error{What: img.Name() + ": a file name is not UTF-8: " + strings.Join(found, ", "), Why: "BuildKit takes no other names", Fix: "rename it, or leave it out by .dockerignore"}
+	return &plan.Error{What: img.Name() + ": a file name is not UTF-8: " + strings.Join(found, ", "),
+		Why: "BuildKit takes no other names", Fix: "rename it, or leave it out by .dockerignore"}
 }
 
 func newBuildError(img plan.Image, err error, log *stepLog) *BuildError {

@@ -84,7 +84,8 @@ func sshProvider(img plan.Image) (session.Attachable, error) {
 	}
 	p, err := sshprovider.NewSSHAgentProvider(agents)
 	if err != nil {
-		return nil, &plan.Error{What: img.Name() + ": ssh: " + err.Error(), Fix: "start an agent (ssh-agent, ssh-add), or name its socket or a key, as in default=/path/to/key"}
+		return nil, &plan.Error{What: img.Name() + ": ssh: " + err.Error(),
+			Fix: "start an agent (ssh-agent, ssh-add), or name its socket or a key, as in default=/path/to/key"}
 	}
 	return p, nil
 }

@@ -19,7 +19,8 @@ func (b *builder) dockerEnvironment() error {
 	}
 	epoch := b.env[sourceDateEpoch]
 	if epoch != "" && !wholeNumber.MatchString(epoch) {
-		return &Error{Place: sourceDateEpoch, What: fmt.Sprintf("%q is not a number of seconds since 1970", epoch), Fix: "set it as in SOURCE_DATE_EPOCH=$(git log -1 --pretty=%ct), or unset it"}
+		return &Error{Place: sourceDateEpoch, What: fmt.Sprintf("%q is not a number of seconds since 1970", epoch),
+			Fix: "set it as in SOURCE_DATE_EPOCH=$(git log -1 --pretty=%ct), or unset it"}
 	}
 	for i := range b.plan.Images {
 		build := &b.plan.Images[i].Build
@@ -54,7 +55,8 @@ func defaultPlatforms(text string) (out []string, _ error) {
 		}
 		parsed, err := platforms.Parse(name)
 		if err != nil || p == "" {
-			return nil, &Error{Place: "DOCKER_DEFAULT_PLATFORM", What: fmt.Sprintf("%q is not a platform", p), Fix: "write it as in linux/amd64 or linux/arm64, or unset it"}
+			return nil, &Error{Place: "DOCKER_DEFAULT_PLATFORM", What: fmt.Sprintf("%q is not a platform", p),
+				Fix: "write it as in linux/amd64 or linux/arm64, or unset it"}
 		}
 		out = append(out, platforms.Format(parsed))
 	}

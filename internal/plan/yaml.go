@@ -81,7 +81,8 @@ func (d *document) tooDeep(data []byte) *Error {
 		opened := bytes.Count(line, []byte("[")) + bytes.Count(line, []byte("{"))
 		depth = max(0, depth+opened-bytes.Count(line, []byte("]"))-bytes.Count(line, []byte("}")))
 		if len(line) > maxLine || depth > maxBrackets || opened > maxBrackets {
-			return &Error{Place: fmt.Sprintf("%s:%d:1", d.name, number), What: "this line is too long, or nested too deeply", Fix: "is this the right file?"}
+			return &Error{Place: fmt.Sprintf("%s:%d:1", d.name, number), What: "this line is too long, or nested too deeply",
+				Fix: "is this the right file?"}
 		}
 	}
 	return nil

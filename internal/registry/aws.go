@@ -54,7 +54,8 @@ func LoadAWS(ctx context.Context, region string) (*AWS, error) {
 		return nil, &plan.Error{What: "the AWS configuration does not load", Why: err.Error(), Fix: "correct ~/.aws/config or the AWS_… variable that it names"}
 	}
 	if cfg.Region == "" {
-		return nil, &plan.Error{What: "no AWS region is configured", Fix: "set AWS_REGION or AWS_DEFAULT_REGION, or region in ecsbuild.yml, to the region of your registry, as in us-east-1"}
+		return nil, &plan.Error{What: "no AWS region is configured",
+			Fix: "set AWS_REGION or AWS_DEFAULT_REGION, or region in ecsbuild.yml, to the region of your registry, as in us-east-1"}
 	}
 	return &AWS{Config: cfg}, nil
 }
