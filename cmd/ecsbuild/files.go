@@ -113,7 +113,7 @@ func (r *execution) mayBeEmpty(f artifact.File) bool {
 	}
 	target, err := artifact.Target(f.Path)
 	return err == nil && !slices.ContainsFunc(folders, func(dir string) bool {
-		rel, err := filepath.Rel(dir, target)
+		rel, err := filepath.Rel(artifact.Folder(dir), target)
 		return err == nil && filepath.IsLocal(rel)
 	})
 }

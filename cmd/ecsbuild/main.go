@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -70,10 +71,31 @@ type source struct {
 }
 
 func (s source) load(a *app, output string) (*plan.Plan, error) {
-	return plan.Load(plan.Options{
+	p, err := plan.Load(plan.Options{
 		Directory: s.Directory, File: s.File, Only: s.Only, Output: output, Environ: a.environ, UnsetSecrets: s.unsetSecrets,
 		Commit: func() string { return gitCommit(a.ctx, s.Directory) },
 	})
+	if p != nil {
+		a.maskURLs(p)
+	}
+	return p, err
+}
+
+// maskURLs has what the plan's URLs and caches hold of secrets masked.
+func (a *app) maskURLs(p *plan.Plan) {
+	for _, img := range p.Images {
+		b := img.Build
+		for _, u := range append(slices.Collect(maps.Values(b.AdditionalContexts)), b.Context) {
+			a.secrets.AddURL(u)
+		}
+		for _, cache := range slices.Concat(b.CacheFrom, b.CacheTo) {
+			for _, kv := range strings.Split(cache, ",") {
+				if key, value, _ := strings.Cut(kv, "="); plan.IsSecretKey(key) {
+					a.secrets.Add(value)
+				}
+			}
+		}
+	}
 }
 
 // gitCommit is the commit of the checkout, "" where there is none.
@@ -227,10 +249,9 @@ func tagged(err error) bool {
 // handleSignals cancels on the first signal; a second one ends the process.
 func handleSignals(cancel context.CancelCauseFunc) (stop func()) {
 	signals := make(chan os.Signal, 2)
-	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
-		if !signal.Ignored(s) { // as nohup has it
-			signal.Notify(signals, s)
-		}
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		signal.Notify(signals, syscall.SIGHUP)
 	}
 	go func() {
 		s, ok := <-signals
@@ -240,6 +261,7 @@ func handleSignals(cancel context.CancelCauseFunc) (stop func()) {
 		sig, _ := s.(syscall.Signal)
 		cancel(interrupted{sig})
 		if _, ok := <-signals; ok {
+			fmt.Fprintln(os.Stderr, "ecsbuild: ended at once by a second signal; where tags were moving, some may have moved")
 			os.Exit(128 + int(sig))
 		}
 	}()

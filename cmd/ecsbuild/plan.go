@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
-	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
 type planCmd struct {
@@ -35,7 +34,7 @@ func (c *planCmd) Run(a *app) error {
 		enc.SetIndent("", "  ")
 		err := enc.Encode(p)
 		if err == nil {
-			_, err = io.WriteString(a.stdout, redact.URL(b.String()))
+			_, err = io.WriteString(a.stdout, a.secrets.String(b.String()))
 		}
 		return err
 	}

@@ -91,7 +91,7 @@ func (f File) Check(mayBeEmpty bool) error {
 }
 
 // exportLine is one that an exports file has.
-var exportLine = regexp.MustCompile(`^export ECSBUILD_[A-Z0-9_]+='[^']*'$`)
+var exportLine = regexp.MustCompile(`^export ECSBUILD_IMAGE_(URI|DIGEST)_[A-Z0-9_]+='[^']*'$`)
 
 // Generator is how HTML and JSON reports say who wrote them.
 const Generator = "ecsbuild"
@@ -221,12 +221,13 @@ func (f File) Write(data []byte) (err error) {
 // maxLinks is what Linux allows.
 const maxLinks = 40
 
-// Target follows the links that path itself is, also to a file that is not there.
+// Target follows the links that path is and lies behind, also to a file that is not
+// there, so that two names of one file have one target.
 func Target(path string) (string, error) {
 	for range maxLinks {
 		link, err := os.Readlink(path)
 		if err != nil {
-			return path, nil // not a link
+			return filepath.Join(Folder(filepath.Dir(path)), filepath.Base(path)), nil // not a link
 		}
 		if !filepath.IsAbs(link) {
 			dir, err := filepath.EvalSymlinks(filepath.Dir(path))
@@ -238,4 +239,15 @@ func Target(path string) (string, error) {
 		path = link
 	}
 	return "", fmt.Errorf("%s: too many levels of links", path)
+}
+
+// Folder follows the links of a folder's path, as far as it is there.
+func Folder(dir string) string {
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		return real
+	}
+	if parent := filepath.Dir(dir); parent != dir {
+		return filepath.Join(Folder(parent), filepath.Base(dir))
+	}
+	return dir
 }

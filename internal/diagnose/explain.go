@@ -122,6 +122,7 @@ func (f Facts) one(err error) Finding {
 		foreign     *artifact.ForeignError
 		tags        *pipeline.TagsError
 		hub         *registry.HubRefusedError
+		spool       *engine.SpoolError
 		taken       *registry.TakenError
 	)
 	switch {
@@ -157,7 +158,7 @@ func (f Facts) one(err error) Finding {
 		return f.build(build)
 	case errors.As(err, &unreachable):
 		return f.unreachable(unreachable)
-	case errors.As(err, &foreign):
+	case errors.As(err, &foreign) && (file == nil && !errors.As(err, &file) || !file.Late):
 		return foreignFile(foreign.File)
 	case errors.As(err, &file) && file.Early:
 		return Finding{What: "cannot write " + file.File, Why: plain(file.Err), Do: []string{"nothing has been built yet: make the folder writable, or name another file"}, Exit: ExitOther}
@@ -165,6 +166,9 @@ func (f Facts) one(err error) Finding {
 		return Finding{What: "cannot write " + file.File, Why: plain(file.Err), Exit: ExitOther}
 	case errors.As(err, &file):
 		return Finding{What: "cannot write " + file.File, Why: plain(file.Err), Do: []string{"every image is in the registry under its tags; see to it that this can be written, and run again"}, Exit: ExitOther}
+	case errors.As(err, &spool):
+		return Finding{What: "cannot keep a layer in " + spool.Folder + " while it is compressed and sent", Why: spool.Err.Error(), Exit: ExitOther,
+			Do: []string{"make room there, or name another folder:", "  export TMPDIR=/path/to/folder"}}
 	case errors.Is(err, context.DeadlineExceeded):
 		return Finding{What: "the run took too long", Why: plain(err), Exit: ExitUnreachable}
 	}

@@ -33,6 +33,11 @@ func (f Facts) registry(e *registry.Error) Finding {
 			found.Do = append(found.Do, "the connection goes through a proxy (HTTPS_PROXY), which may have ended it as well")
 		}
 		found.Exit = ExitUnreachable
+	case status == 0 && e.Action == "ecr:UploadLayerPart" && registry.Dropped(e.Err):
+		found.What = fmt.Sprintf("uploads to %s broke off, again and again", e.Repository)
+		found.Why = e.Err.Error()
+		found.Do = []string{"run again; if it goes on, check the network on the way to " + e.Host + ", and proxies (HTTPS_PROXY)"}
+		found.Exit = ExitUnreachable
 	case e.Foreign():
 		found.What = fmt.Sprintf("something between here and the registry %s answers in its place", e.Host)
 		found.Why = fmt.Sprintf("status %d, and not in the form in which a registry answers", status)
@@ -67,7 +72,10 @@ func (f Facts) registry(e *registry.Error) Finding {
 		found.Do = []string{"run again; with many builds at once, ask for a higher quota of " + e.Action}
 	default:
 		found.What = fmt.Sprintf("the registry %s refused a request for %s", e.Host, e.Repository)
-		found.Why = fmt.Sprintf("status %d, %s %s", status, code, msg)
+		found.Why = strings.TrimSpace(fmt.Sprintf("status %d, %s %s", status, code, msg))
+		if status >= 500 {
+			found.Do = []string{"run again in a while: the fault is the registry's"}
+		}
 	}
 	return found
 }

@@ -118,6 +118,9 @@ func askHelper(ctx context.Context, helper, key string) (a plan.Account, ok bool
 	case err != nil && (strings.Contains(text, "credentials not found") || strings.Contains(text, "no credentials server URL")):
 		return a, false, nil // the answer of a store that has none
 	case err != nil:
+		if strings.Contains(text, "{") {
+			text = "" // an answer, which holds a secret
+		}
 		if text == "" {
 			text = strings.TrimSpace(said.String())
 		}
@@ -127,7 +130,10 @@ func askHelper(ctx context.Context, helper, key string) (a plan.Account, ok bool
 		return a, false, fmt.Errorf("%s: %s", name, text)
 	}
 	var answer struct{ Username, Secret string }
-	if json.Unmarshal(out, &answer) != nil || answer.Secret == "" {
+	if text != "" && json.Unmarshal(out, &answer) != nil {
+		return a, false, fmt.Errorf("%s answers something that is not JSON", name)
+	}
+	if answer.Secret == "" {
 		return a, false, nil
 	}
 	a = plan.Account{Username: answer.Username, Password: plan.NewSecret(answer.Secret), From: name}

@@ -163,9 +163,9 @@ func (s *Slot) copy(ctx context.Context, d digest.Digest, size int64, open func(
 	})
 }
 
-// maxFailures is how many passing failures of the sink end a push: the sink has
-// tried each several times, and the engine would five times more.
-const maxFailures = 3
+// maxFailures is how many passing failures of the sink end a push. Some the sink has
+// tried several times; a stream it cannot, and the engine does.
+const maxFailures = 4
 
 // fail keeps the sink's own words, and ends the push with them when trying
 // again is of no use.

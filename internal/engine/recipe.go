@@ -80,6 +80,18 @@ func (r recipe) compressor(w io.Writer) (io.WriteCloser, error) {
 	return z, z.SetConcurrency(blockSize, 4)
 }
 
+// A SpoolError is a layer that cannot be kept on disk while it is on its way.
+type SpoolError struct {
+	Folder string
+	Err    error
+}
+
+func (e *SpoolError) Error() string {
+	return "cannot keep a layer in " + e.Folder + ": " + e.Err.Error()
+}
+
+func (e *SpoolError) Unwrap() error { return e.Err }
+
 // A packed layer lies compressed on disk, so that memory does not grow with
 // it and an upload can be tried again.
 type packed struct {
@@ -96,6 +108,12 @@ type made struct {
 
 // pack reads a layer's tar and leaves it packed on disk.
 func (r recipe) pack(layer io.Reader) (_ *packed, err error) {
+	defer func() {
+		var file *os.PathError
+		if errors.As(err, &file) {
+			err = &SpoolError{Folder: os.TempDir(), Err: file.Err}
+		}
+	}()
 	f, err := os.CreateTemp("", "ecsbuild-layer-*")
 	if err != nil {
 		return nil, err

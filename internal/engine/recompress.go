@@ -127,6 +127,10 @@ func (s *blobStore) recompress(ctx context.Context, d digest.Digest, layer io.Re
 	defer closeUnpacked()
 	p, err := s.forms.recipe.pack(unpacked)
 	if err != nil {
+		var spool *SpoolError
+		if errors.As(err, &spool) { // else the engine has broken off, and says why
+			return s.failed(err)
+		}
 		return err
 	}
 	defer p.remove()

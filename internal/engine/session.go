@@ -180,17 +180,21 @@ func folders(img plan.Image) []string {
 // localFS reads a folder as a build shall see it: files belong to root, as
 // docker build has it, whoever checked them out. The registry of --local, which
 // lies among the sources, is no part of them, nor are the run's own outputs
-// (absolute paths), which a dry run leaves where they are. What marks say of a
+// (absolute paths without links), which a dry run leaves where they are. What marks say of a
 // file stands in the fraction of its time's second.
 func localFS(dir string, outputs []string, marks *marks) (fsutil.FS, error) {
 	fs, err := fsutil.NewFS(dir)
 	if err != nil {
 		return nil, err
 	}
+	real := dir
+	if target, err := filepath.EvalSymlinks(dir); err == nil {
+		real = target
+	}
 	return fsutil.NewFilterFS(fs, &fsutil.FilterOpt{
 		ExcludePatterns: []string{".ecsbuild"},
 		Map: func(path string, st *fstypes.Stat) fsutil.MapResult {
-			if slices.Contains(outputs, filepath.Join(dir, path)) {
+			if slices.Contains(outputs, filepath.Join(real, path)) {
 				return fsutil.MapResultExclude
 			}
 			st.Uid, st.Gid = 0, 0

@@ -7,6 +7,7 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
@@ -54,7 +55,9 @@ func request(p *plan.Plan, d Deps, creds *Credentials, contexts *engine.Contexts
 	name := img.Name()
 	var outputs []string
 	for _, def := range p.Definitions {
-		outputs = append(outputs, def.File)
+		if target, err := artifact.Target(def.File); err == nil {
+			outputs = append(outputs, target)
+		}
 	}
 	return engine.Request{
 		Outputs: outputs,

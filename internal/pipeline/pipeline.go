@@ -113,7 +113,11 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error)
 		return nil, err
 	}
 	span := d.Progress.Begin("", progress.Tags, "tags", 0)
+	stopTelling := context.AfterFunc(ctx, func() {
+		d.Progress.Note("", "tags are moving: the run ends when all have; a second signal ends it at once, with some of them moved")
+	})
 	err = tag(ctx, creds, pushed, states())
+	stopTelling()
 	span.End(err)
 	if err != nil {
 		return nil, err

@@ -251,6 +251,12 @@ func (d *document) bytes(what string, into *int64) field {
 	}, isText}
 }
 
+// secretKey finds attributes of a cache that hold a credential.
+var secretKey = regexp.MustCompile(`(?i)(secret|password|token|access_key)`)
+
+// IsSecretKey says whether an attribute's name, or a text of them, is about a secret.
+func IsSecretKey(key string) bool { return secretKey.MatchString(key) }
+
 // checkCache takes an image's name, or what docker buildx takes.
 func checkCache(c string) *Error {
 	if !strings.Contains(c, "=") && c != "" {
@@ -261,6 +267,10 @@ func checkCache(c string) *Error {
 		if t, ok := strings.CutPrefix(kv, "type="); ok && slices.Contains(types, t) {
 			return nil
 		}
+	}
+	if IsSecretKey(c) {
+		c, _, _ = strings.Cut(c, ",") // the rest is not repeated
+		c += ",…"
 	}
 	return &Error{What: fmt.Sprintf("%q is not a cache", c), Fix: "write an image name, or type=T,… as docker buildx does, T being one of " + strings.Join(types, ", ")}
 }

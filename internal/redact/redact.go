@@ -19,7 +19,7 @@ const Mask = "[redacted]"
 
 const (
 	minValue  = 4        // bytes of a value that is masked
-	minLine   = 8        // bytes of a line of a value of several lines, masked alone
+	minLeaf   = 8        // bytes of a text inside of a JSON value, masked alone
 	minInside = 8        // characters of base64 that hold a value among other bytes
 	maxValue  = 64 << 10 // bytes of a value that is looked for as a whole
 )
@@ -49,10 +49,64 @@ func (s *Set) Add(value string) {
 	}
 	if lines := strings.Split(value, "\n"); len(lines) > 1 {
 		for _, line := range lines {
-			if line = strings.TrimSpace(line); len(line) >= minLine {
+			if line = strings.TrimSpace(line); len(line) >= minValue {
 				s.add(line)
 			}
 		}
+	}
+	var tree any
+	if json.Unmarshal([]byte(value), &tree) == nil {
+		for _, leaf := range leaves(tree) {
+			for _, form := range forms(leaf) {
+				s.add(form)
+			}
+		}
+	}
+}
+
+// leaves are the texts in a JSON value, such as the passwords in Composer's auth.json.
+func leaves(tree any) (out []string) {
+	switch v := tree.(type) {
+	case map[string]any:
+		for _, child := range v {
+			out = append(out, leaves(child)...)
+		}
+	case []any:
+		for _, child := range v {
+			out = append(out, leaves(child)...)
+		}
+	case string:
+		if len(v) >= minLeaf {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// AddURL has what a URL of the configuration holds of secrets masked: user
+// information, however it is written, and the query. Others find the first by its
+// form alone.
+func (s *Set) AddURL(text string) {
+	_, rest, ok := strings.Cut(text, "://")
+	if !ok || s == nil {
+		return
+	}
+	if i := strings.LastIndexByte(rest, '@'); i > 0 {
+		info := rest[:i]
+		user, password, _ := strings.Cut(info, ":")
+		host, _, _ := strings.Cut(info, "/")
+		_, port, _ := strings.Cut(host, ":")
+		isPort := strings.Trim(port, "0123456789") == "" // a path with an @ behind a host
+		if !strings.Contains(info, "/") || port != "" && !isPort {
+			s.Add(password)
+			if user != "git" || password != "" {
+				s.Add(info)
+			}
+		}
+	}
+	if _, query, ok := strings.Cut(rest, "?"); ok {
+		query, _, _ = strings.Cut(query, "#")
+		s.Add(query)
 	}
 }
 
@@ -65,19 +119,38 @@ func (s *Set) add(form string) {
 	slices.SortFunc(*list, func(a, b string) int { return len(b) - len(a) })
 }
 
+// wraps are where tools break lines of base64: coreutils and MIME, PEM.
+var wraps = []int{76, 64}
+
 // forms are the ways in which a value is printed.
 func forms(value string) []string {
-	out := []string{value, url.QueryEscape(value), url.PathEscape(value)}
-	if quoted, err := json.Marshal(value); err == nil {
-		out = append(out, string(quoted[1:len(quoted)-1]))
+	query := url.QueryEscape(value)
+	out := []string{value, query, strings.ReplaceAll(query, "+", "%20"), url.PathEscape(value), lowerEscapes(query)}
+	for _, html := range []bool{true, false} {
+		var b strings.Builder
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(html)
+		if enc.Encode(value) == nil {
+			out = append(out, strings.Trim(strings.TrimSuffix(b.String(), "\n"), `"`))
+		}
 	}
-	if strings.Contains(value, "\n") {
-		out = append(out, strings.ReplaceAll(value, "\n", "\r\n"))
+	// As a shell's set -x quotes it.
+	for _, quote := range []string{`'\''`, `'"'"'`} {
+		out = append(out, strings.ReplaceAll(value, "'", quote))
 	}
+	out = append(out, strings.ReplaceAll(value, "\n", "\r\n"))
 	for _, alphabet := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding} {
 		// With its newline too, as echo writes it before base64 reads it.
 		for _, v := range []string{value, value + "\n"} {
-			out = append(out, alphabet.EncodeToString([]byte(v)), strings.TrimRight(alphabet.EncodeToString([]byte(v)), "="))
+			encoded := alphabet.EncodeToString([]byte(v))
+			out = append(out, encoded, strings.TrimRight(encoded, "="))
+			for _, width := range wraps {
+				for rest := encoded; len(rest) > width || len(rest) < len(encoded) && len(rest) >= minInside; {
+					n := min(width, len(rest))
+					out = append(out, rest[:n])
+					rest = rest[n:]
+				}
+			}
 		}
 		// Inside of other bytes a value begins at one of three places of a group
 		// of four characters; those that hold other bits too are left out.
@@ -90,8 +163,15 @@ func forms(value string) []string {
 			}
 		}
 	}
-	return out
+	return slices.DeleteFunc(out, func(form string) bool { return len(form) < minValue })
 }
+
+// lowerEscapes writes %2F as %2f.
+func lowerEscapes(text string) string {
+	return escape.ReplaceAllStringFunc(text, strings.ToLower)
+}
+
+var escape = regexp.MustCompile(`%[0-9A-F]{2}`)
 
 // userInfo is that of a URL, up to the last @ before its host's end. "git" alone
 // is no secret: git@host is how everybody calls a repository. What BuildKit calls
@@ -128,23 +208,24 @@ func (s *Set) mask(text []byte, end bool) (out, rest []byte) {
 	defer s.mu.RUnlock()
 	from := 0
 	for i := 0; i < len(text); {
-		found := 0
-		for _, v := range s.values[text[i]] {
-			left := text[i:]
-			if !end && len(left) < len(v) && v[:len(left)] == string(left) {
-				return append(out, text[from:i]...), slices.Clone(left)
-			}
-			if found == 0 && bytes.HasPrefix(left, []byte(v)) {
-				found = len(v)
+		till := i // where the secrets end that begin here, or inside of one another
+		for at := i; at < max(till, i+1); at++ {
+			for _, v := range s.values[text[at]] {
+				left := text[at:]
+				if !end && len(left) < len(v) && v[:len(left)] == string(left) {
+					return append(out, text[from:i]...), slices.Clone(text[i:])
+				}
+				if bytes.HasPrefix(left, []byte(v)) {
+					till = max(till, at+len(v))
+				}
 			}
 		}
-		if found == 0 {
+		if till == i {
 			i++
 			continue
 		}
 		out = append(append(out, text[from:i]...), Mask...)
-		i += found
-		from = i
+		i, from = till, till
 	}
 	if from == 0 {
 		return text, nil

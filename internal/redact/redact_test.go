@@ -10,7 +10,8 @@ import (
 
 func TestString(t *testing.T) {
 	var s Set
-	for _, v := range []string{"hunter2-token", "abc", "-----BEGIN KEY-----\nMIIEvQIBADANBg\nshort\nq2w3e4r5t6y7\n-----END KEY-----\n", `pa"ss/wo+rd`, "hunter2", ""} {
+	for _, v := range []string{"hunter2-token", "abc", "-----BEGIN KEY-----\nMIIEvQIBADANBg\nxyz\nq2w3e4r5t6y7\n-----END KEY-----\n", `pa"ss/wo+rd`, "hunter2", "",
+		"abcd1234", "1234wxyz", "admin\npw12345", `{"http-basic": {"repo.example": {"username": "me", "password": "innerPassw0rd!"}}}`, "it's a p&ss", "<it's>&more"} {
 		s.Add(v)
 	}
 	b64 := base64.StdEncoding.EncodeToString
@@ -37,6 +38,45 @@ func TestString(t *testing.T) {
 		if got := s.String(text); !strings.Contains(got, Mask) || len(got)-len(Mask) > len(text)-16 {
 			t.Errorf("%q: %q", text, got)
 		}
+	}
+}
+
+// TestWrapped masks base64 that is broken into lines.
+func TestWrapped(t *testing.T) {
+	var s Set
+	value := strings.Repeat("0123456789abcdef", 12)
+	s.Add(value)
+	for _, width := range []int{64, 76} {
+		encoded := base64.StdEncoding.EncodeToString([]byte(value))
+		for len(encoded) > 0 {
+			n := min(width, len(encoded))
+			if got := s.String(encoded[:n]); n >= minInside && got != Mask {
+				t.Errorf("%d: %q is left of %q", width, got, encoded[:n])
+			}
+			encoded = encoded[n:]
+		}
+	}
+}
+
+func TestAddURL(t *testing.T) {
+	for text, leaks := range map[string]string{
+		"https://x:to/k3nSLASH@127.0.0.1:1/shop.git#main": "k3nSLASH",
+		"https://x:tok3nHASH?a@host/shop.git":             "tok3nHASH",
+		"https://x:to k3nSPACE@host/shop.git":             "k3nSPACE",
+		`https://x:a"tok3nQUOTE@host/shop.git`:            "tok3nQUOTE",
+		"https://host/s.tar.gz?token=QUERYTOK3N":          "QUERYTOK3N",
+	} {
+		var s Set
+		s.AddURL(text)
+		if got := s.String("cannot fetch " + text); strings.Contains(got, leaks) {
+			t.Errorf("%q", got)
+		}
+	}
+	var s Set
+	s.AddURL("https://host:8080/a@b/c")
+	s.AddURL("ssh://git@host/a")
+	if got := s.String("https://host:8080/a@b/c ssh://git@host/a"); got != "https://host:8080/a@b/c ssh://git@host/a" {
+		t.Error(got)
 	}
 }
 

@@ -190,7 +190,8 @@ func (b *timedBody) Close() error {
 func Dropped(err error) bool {
 	var proxy *ProxyError
 	return !errors.As(err, &proxy) &&
-		(errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE))
+		(errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+			errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE))
 }
 
 // Proxied says whether requests to a host go through a proxy.
