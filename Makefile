@@ -14,7 +14,7 @@ engines:
 	script/engine install tests browser shells act $(ENGINES)
 
 VERSION ?= $(shell git describe --tags --always --dirty)
-# The binary may have thirty megabytes. The tags leave out gRPC's trace pages and
+# Over 32 MB wants a word in the changelog. The tags leave out gRPC's trace pages and
 # HTTP/2, which nothing here speaks through net/http (1.2 MB); AWS's code, which
 # waits for the network, is not inlined (0.6 MB), nor is what reads the command
 # line and the configuration (0.2 MB).

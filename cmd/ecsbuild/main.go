@@ -123,7 +123,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	debug.SetGCPercent(50) // what it allocates passes through: memory is worth more than this time
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	stop := handleSignals(cancel)
+	stop := handleSignals(cancel, len(args) > 0 && slices.Contains(atOnce, args[0]))
 	defer stop()
 
 	a := &app{ctx: ctx, stdout: stdout, stderr: stderr, getenv: os.Getenv, environ: os.Environ(), secrets: &redact.Set{}}
@@ -246,8 +246,12 @@ func tagged(err error) bool {
 	return errors.As(err, &tags) || errors.As(err, &file) && file.Late
 }
 
+// atOnce are the commands that leave nothing behind wherever they are: a signal
+// ends them, whatever they wait for.
+var atOnce = []string{"plan", "policy", "validate", "completion", "version"}
+
 // handleSignals cancels on the first signal; a second one ends the process.
-func handleSignals(cancel context.CancelCauseFunc) (stop func()) {
+func handleSignals(cancel context.CancelCauseFunc, atOnce bool) (stop func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
 	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
@@ -259,6 +263,9 @@ func handleSignals(cancel context.CancelCauseFunc) (stop func()) {
 			return
 		}
 		sig, _ := s.(syscall.Signal)
+		if atOnce {
+			os.Exit(128 + int(sig))
+		}
 		cancel(interrupted{sig})
 		if _, ok := <-signals; ok {
 			fmt.Fprintln(os.Stderr, "ecsbuild: ended at once by a second signal; where tags were moving, some may have moved")

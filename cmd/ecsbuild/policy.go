@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
+	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 type policyCmd struct {
@@ -19,6 +21,14 @@ func (c *policyCmd) Run(a *app) error {
 	p, err := c.load(a, "")
 	if err != nil {
 		return err
+	}
+	for _, img := range p.Images {
+		if plan.Remote(img.Build.Context) {
+			continue
+		}
+		if _, err := engine.ReadDockerfile(img); err != nil {
+			_ = a.lines(a.stderr, "ecsbuild: warning: "+img.Name()+": the policy lacks base images in ECR, since its Dockerfile cannot be parsed")
+		}
 	}
 	needs := diagnose.Needs(p, callerAccount(a.getenv))
 	if !c.Explain {

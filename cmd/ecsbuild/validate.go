@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/imagedef"
@@ -49,7 +50,11 @@ func (c *validateCmd) Run(a *app) error {
 			return &failure{err: err, facts: diagnose.Facts{Region: region, Caller: callerAccount(a.getenv)}}
 		}
 	}
-	fmt.Fprintf(a.stdout, "%s: ok, %d containers\n", c.File, len(defs))
+	containers := "1 container"
+	if len(defs) != 1 {
+		containers = fmt.Sprintf("%d containers", len(defs))
+	}
+	fmt.Fprintf(a.stdout, "%s: ok, %s\n", c.File, containers)
 	return nil
 }
 
@@ -64,14 +69,17 @@ func readDefinitions(name string) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxDefinitions))
 	if err != nil {
-		return nil, &plan.Error{What: "cannot read " + name, Why: err.Error()}
+		return nil, &plan.Error{What: "cannot read " + name, Why: reason(err)}
 	}
 	if len(data) == maxDefinitions {
-		more, err := io.Copy(io.Discard, f)
-		if err != nil {
-			return nil, &plan.Error{What: "cannot read " + name, Why: err.Error()}
+		size := fmt.Sprintf("more than %d", maxDefinitions)
+		if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
+			size = strconv.FormatInt(st.Size(), 10)
 		}
-		return nil, &plan.Error{What: fmt.Sprintf("%s has %d bytes, and the deploy action reads at most %d", name, maxDefinitions+more, imagedef.MaxSize), Fix: "split the containers over several files"}
+		return nil, &plan.Error{
+			What: fmt.Sprintf("%s has %s bytes, and the deploy action reads at most %d", name, size, imagedef.MaxSize),
+			Fix:  "split the containers over several files",
+		}
 	}
 	return data, nil
 }

@@ -103,6 +103,9 @@ func external(data []byte, b plan.Build) (refs, pinned []string, first error) {
 		switch {
 		case err != nil || len(unset) > 0 || strings.Contains(expanded, "$"):
 			note(doubt("what %s stands for is known to the build alone", name))
+			if repository, ok := repositoryOf(name); ok {
+				add(repository)
+			}
 		case !known[strings.ToLower(expanded)]:
 			add(expanded)
 		}
@@ -120,6 +123,19 @@ func external(data []byte, b plan.Build) (refs, pinned []string, first error) {
 		}
 	}
 	return refs, pinned, first
+}
+
+// repositoryOf gives the repository of an image whose tag alone holds a variable.
+func repositoryOf(name string) (string, bool) {
+	i := strings.IndexByte(name, '$')
+	if i < 0 {
+		return "", false
+	}
+	slash, colon := strings.LastIndexByte(name[:i], '/'), strings.LastIndexAny(name[:i], ":@")
+	if colon <= slash {
+		return "", false
+	}
+	return name[:colon], true
 }
 
 // unknownSyntax is why a syntax may read a Dockerfile in another way than we do,

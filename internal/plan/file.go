@@ -208,6 +208,9 @@ func (d *document) definitionKeys(def *definitionsConfig) map[string]field {
 		"service": {func(n ast.Node) error {
 			def.Service = &Service{Cluster: "default"}
 			err := d.mapping("service", d.serviceKeys(def.Service))(n)
+			if def.Service.Cluster == "" {
+				def.Service.Cluster = "default"
+			}
 			if err == nil && def.Service.Name == "" {
 				err = d.fail(n, "a service without name", "name the ECS service that is deployed")
 			}

@@ -23,11 +23,16 @@ type document struct {
 	depth   int
 
 	unsetSecrets bool // env:NAME may name a variable that is not set
+	visits       int  // mappings that were read, again for each alias
 	warnings     []string
 }
 
-// maxDepth bounds aliases that refer to each other.
-const maxDepth = 40
+// maxDepth bounds aliases that refer to each other, and maxVisits what a few of
+// them can be made to stand for.
+const (
+	maxDepth  = 40
+	maxVisits = 100_000
+)
 
 func parseYAML(name string, data []byte, lookup func(string) (string, bool)) (*document, ast.Node, error) {
 	d := &document{name: filepath.Base(name), path: name, lookup: lookup, anchors: map[string]ast.Node{}}
@@ -52,7 +57,7 @@ func parseYAML(name string, data []byte, lookup func(string) (string, bool)) (*d
 	}
 	var root ast.Node
 	for _, doc := range f.Docs {
-		if doc.Body == nil || doc.Body.Type() == ast.CommentType {
+		if doc.Body == nil || doc.Body.Type() == ast.CommentType || doc.Body.Type() == ast.DirectiveType {
 			continue
 		}
 		if root != nil {
@@ -177,6 +182,9 @@ func (d *document) mapping(what string, keys map[string]field) reader {
 // each calls f for every entry; merge keys (<<) come in with what the mapping
 // itself does not set.
 func (d *document) each(what string, n ast.Node, f func(key string, k, v ast.Node) error) error {
+	if d.visits++; d.visits > maxVisits {
+		return d.fail(n, "this names more mappings, by its aliases, than any configuration has", "write out what is merged")
+	}
 	if d.depth++; d.depth > maxDepth {
 		return d.fail(n, "this is nested too deeply, or an alias refers to itself", "")
 	}

@@ -51,7 +51,7 @@ func WriteLine(w io.Writer, l Line) {
 func (p *Display) End() Line {
 	l := Line{Type: "end"}
 	if p != nil {
-		l.Time, l.Seconds, l.Bytes = p.run.ended, p.run.ended.Sub(p.run.began).Seconds(), p.run.sent()
+		l.Seconds, l.Bytes = p.run.ended.Sub(p.run.began).Seconds(), p.run.sent()
 	}
 	return l
 }
