@@ -12,16 +12,9 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// TestSchema writes the schema that editors use, and holds it against every
-// configuration that is to be found here, right and wrong.
-func TestSchema(t *testing.T) {
-	text, err := json.MarshalIndent(Schema(), "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	golden(t, "../../ecsbuild.schema.json", string(text)+"\n")
-
-	parsed, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
+func compileSchema(t *testing.T, text string) *jsonschema.Schema {
+	t.Helper()
+	parsed, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,6 +26,19 @@ func TestSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return schema
+}
+
+// TestSchema writes the schema that editors use, and holds it against every
+// configuration that is to be found here, right and wrong.
+func TestSchema(t *testing.T) {
+	text, err := json.MarshalIndent(Schema(), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "../../ecsbuild.schema.json", string(text)+"\n")
+
+	schema := compileSchema(t, string(text))
 	check := func(name string, data []byte) error {
 		t.Helper()
 		plain, err := yaml.YAMLToJSON(data)
