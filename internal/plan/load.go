@@ -86,11 +86,11 @@ func load(o Options) (_ *Plan, err error) {
 	if o.LoginsOnly {
 		return p, nil
 	}
-	if err := p.output(o.Output); err != nil {
+	if err := replaceOutput(p, o.Output); err != nil {
 		return p, err
 	}
-	if err := p.only(o.Only); err != nil {
+	if err := keepOnly(p, o.Only); err != nil {
 		return p, err
 	}
-	return p, p.checkFiles()
+	return p, checkFiles(p)
 }

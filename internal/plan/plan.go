@@ -151,8 +151,8 @@ type Login struct {
 	Assumed  bool   `json:"assumed,omitempty"` // nobody asked for it by name: missing parameters are a warning
 }
 
-// output puts another file name in the place of the single definitions file.
-func (p *Plan) output(name string) error {
+// replaceOutput puts another file name in the place of the single definitions file.
+func replaceOutput(p *Plan, name string) error {
 	switch {
 	case name == "":
 	case len(p.Definitions) != 1:
@@ -166,9 +166,9 @@ func (p *Plan) output(name string) error {
 	return nil
 }
 
-// only keeps the images of the named containers, and of each definitions file
+// keepOnly keeps the images of the named containers, and of each definitions file
 // what is left of it.
-func (p *Plan) only(names []string) error {
+func keepOnly(p *Plan, names []string) error {
 	if len(names) == 0 {
 		return nil
 	}
@@ -217,15 +217,15 @@ func (p *Plan) only(names []string) error {
 }
 
 // checkFiles says what is missing on disk, all of it at once.
-func (p *Plan) checkFiles() error {
+func checkFiles(p *Plan) error {
 	var errs Errors
 	for _, img := range p.Images {
-		errs = append(errs, img.Build.check(img.Name())...)
+		errs = append(errs, checkBuild(img.Build, img.Name())...)
 	}
 	return errs.orNil()
 }
 
-func (b Build) check(name string) (errs Errors) {
+func checkBuild(b Build, name string) (errs Errors) {
 	folder := func(what, dir string) bool {
 		st, err := os.Stat(dir)
 		if err == nil && st.IsDir() {
