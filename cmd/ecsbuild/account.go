@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
-	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
@@ -22,7 +22,7 @@ func reportFormat(file string) (write func(progress.Report, io.Writer) error, er
 	if file == "" {
 		return nil, nil
 	}
-	return nil, &plan.Error{What: "--report " + file + ": its name says neither .html nor .json", Fix: "name it as in --report ecsbuild.html"}
+	return nil, &fault.Error{What: "--report " + file + ": its name says neither .html nor .json", Fix: "name it as in --report ecsbuild.html"}
 }
 
 // writeReport writes the account of a run, also of one that failed.

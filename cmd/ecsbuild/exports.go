@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
@@ -26,7 +27,7 @@ func newExports(p *plan.Plan, file string) (exports, error) {
 		for _, c := range img.Containers {
 			v := variable(c)
 			if other, ok := names[v]; ok {
-				return exports{}, &plan.Error{What: fmt.Sprintf("--exports: the containers %s and %s would both be ECSBUILD_IMAGE_URI_%s", other, c, v), Fix: "rename one of them, or leave --exports out"}
+				return exports{}, &fault.Error{What: fmt.Sprintf("--exports: the containers %s and %s would both be ECSBUILD_IMAGE_URI_%s", other, c, v), Fix: "rename one of them, or leave --exports out"}
 			}
 			names[v] = c
 		}

@@ -8,8 +8,8 @@ import (
 	"slices"
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
-	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // file is where a file of the command line lies, "" for none.
@@ -48,7 +48,7 @@ func (r *execution) clear(known bool) error {
 		}
 		target, err := artifact.Target(f.Path)
 		if err == nil && slices.Contains(targets, target) {
-			err = &plan.Error{What: f.Path + " would be written over another file of the run",
+			err = &fault.Error{What: f.Path + " would be written over another file of the run",
 				Fix: "give each file of the run a name of its own"}
 		}
 		if err != nil {
@@ -96,7 +96,7 @@ func (r *execution) checkFiles() error {
 // unusable says which file of the run cannot be used; errors for the user stay.
 func unusable(f artifact.File, err error) error {
 	var foreign *artifact.ForeignError
-	var config *plan.Error
+	var config *fault.Error
 	if errors.As(err, &foreign) || errors.As(err, &config) {
 		return err
 	}

@@ -3,8 +3,8 @@ package main
 import (
 	"fmt"
 
+	"github.com/ecsbuild/ecsbuild/internal/config"
 	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
-	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 type loginCmd struct {
@@ -14,7 +14,7 @@ type loginCmd struct {
 
 // Run writes docker's configuration: the one command that does.
 func (c *loginCmd) Run(a *app) error {
-	p, err := plan.Load(plan.Options{Directory: c.Directory, File: c.File, Environ: a.environ, LoginsOnly: true})
+	p, err := config.Load(config.Options{Directory: c.Directory, File: c.File, Environ: a.environ, LoginsOnly: true})
 	if err != nil {
 		return err
 	}

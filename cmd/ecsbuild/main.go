@@ -23,6 +23,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
+	"github.com/ecsbuild/ecsbuild/internal/config"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -71,7 +72,7 @@ type source struct {
 }
 
 func (s source) load(a *app, output string) (*plan.Plan, error) {
-	p, err := plan.Load(plan.Options{
+	p, err := config.Load(config.Options{
 		Directory: s.Directory, File: s.File, Only: s.Only, Output: output, Environ: a.environ, UnsetSecrets: s.unsetSecrets,
 		Commit: func() string { return gitCommit(a.ctx, s.Directory) },
 	})
@@ -90,7 +91,7 @@ func (a *app) maskURLs(p *plan.Plan) {
 		}
 		for _, cache := range slices.Concat(b.CacheFrom, b.CacheTo) {
 			for _, kv := range strings.Split(cache, ",") {
-				if key, value, _ := strings.Cut(kv, "="); plan.IsSecretKey(key) {
+				if key, value, _ := strings.Cut(kv, "="); config.IsSecretKey(key) {
 					a.secrets.Add(value)
 				}
 			}
@@ -209,7 +210,7 @@ func (a *app) leaveNone(args []string) {
 		}
 		return v
 	}
-	p, _ := plan.Load(plan.Options{Directory: value("--directory", "-C"), File: value("--file", "-f"), Output: value("--output"), Environ: a.environ, Commit: func() string { return "" }})
+	p, _ := config.Load(config.Options{Directory: value("--directory", "-C"), File: value("--file", "-f"), Output: value("--output"), Environ: a.environ, Commit: func() string { return "" }})
 	_ = (&execution{app: a, cmd: &runCmd{}, plan: p}).clear(false)
 }
 

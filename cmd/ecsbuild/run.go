@@ -16,6 +16,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
@@ -65,13 +66,13 @@ func (r *execution) run() error {
 		return err
 	}
 	if c.Jobs < 1 {
-		return &plan.Error{What: fmt.Sprintf("--jobs %d: at least one image must be built at a time", c.Jobs)}
+		return &fault.Error{What: fmt.Sprintf("--jobs %d: at least one image must be built at a time", c.Jobs)}
 	}
 	if ferr != nil {
 		return ferr
 	}
 	if c.Exports != "" && c.DryRun {
-		return &plan.Error{What: "--exports cannot go with --dry-run", Why: "nothing is pushed that the variables could name", Fix: "leave one of them out, or use --local"}
+		return &fault.Error{What: "--exports cannot go with --dry-run", Why: "nothing is pushed that the variables could name", Fix: "leave one of them out, or use --local"}
 	}
 	if r.exports, err = newExports(p, r.file(c.Exports)); err != nil {
 		return err
@@ -140,7 +141,7 @@ func (r *execution) show() (err error) {
 	r.display, err = progress.New(mode, progress.Output{W: a.stderr, Terminal: terminal,
 		Colors: terminal && a.getenv("NO_COLOR") == "", GitHub: a.getenv("GITHUB_ACTIONS") == "true", Dockerfiles: dockerfiles, Secrets: a.secrets}, names)
 	if err != nil {
-		return &plan.Error{What: err.Error(), Fix: "use --progress plain"}
+		return &fault.Error{What: err.Error(), Fix: "use --progress plain"}
 	}
 	for _, w := range p.Warnings {
 		r.display.Note("", "warning: "+w)
@@ -314,7 +315,7 @@ func (r *execution) dry() error {
 		r.display.Note("", "account or region is unknown here, so images are named without their registry")
 	}
 	if r.cmd.Pin == "digest" {
-		return &plan.Error{What: "--pin digest cannot go with --dry-run", Why: "an image has no digest before it is in a registry", Fix: "leave one of them out, or use --local"}
+		return &fault.Error{What: "--pin digest cannot go with --dry-run", Why: "an image has no digest before it is in a registry", Fix: "leave one of them out, or use --local"}
 	}
 	deps := r.deps(func(ctx context.Context) (*pipeline.Credentials, error) { return r.from.WithoutAWS(ctx, host) })
 	contents, err := pipeline.DryRun(r.app.ctx, r.plan, deps, r.options())

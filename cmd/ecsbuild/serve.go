@@ -5,7 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
@@ -17,10 +17,10 @@ type serveCmd struct {
 func (c *serveCmd) Run(a *app) error {
 	dir, err := filepath.Abs(c.Directory)
 	if err != nil {
-		return &plan.Error{What: err.Error()}
+		return &fault.Error{What: err.Error()}
 	}
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return &plan.Error{What: fmt.Sprintf("there is no directory %s", dir),
+		return &fault.Error{What: fmt.Sprintf("there is no directory %s", dir),
 			Fix: "name the folder of your sources with -C"}
 	}
 	host, stop, err := registry.NewLocal(localFolder(dir)).Serve(a.ctx)

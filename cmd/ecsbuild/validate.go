@@ -9,9 +9,10 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/ecsbuild/ecsbuild/internal/config"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/imagedef"
-	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
@@ -31,10 +32,10 @@ func (c *validateCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	defs, problems := imagedef.Validate(data, func(r string) (bool, string) { return !plan.IsRegion(r), plan.ClosestRegion(r) })
-	var errs plan.Errors
+	defs, problems := imagedef.Validate(data, func(r string) (bool, string) { return !config.IsRegion(r), config.ClosestRegion(r) })
+	var errs fault.Errors
 	for _, p := range problems {
-		errs = append(errs, &plan.Error{Place: fmt.Sprintf("%s:%d:%d", c.File, p.Line, p.Column), What: p.What, Fix: p.Fix})
+		errs = append(errs, &fault.Error{Place: fmt.Sprintf("%s:%d:%d", c.File, p.Line, p.Column), What: p.What, Fix: p.Fix})
 	}
 	if len(errs) > 0 {
 		return errs
@@ -63,20 +64,20 @@ func readDefinitions(name string) ([]byte, error) {
 	if name != "-" {
 		var err error
 		if f, err = os.Open(name); err != nil {
-			return nil, &plan.Error{What: "cannot read " + name, Why: reason(err), Fix: "the deploy action looks for imagedefinitions.json at the root of the artifact"}
+			return nil, &fault.Error{What: "cannot read " + name, Why: reason(err), Fix: "the deploy action looks for imagedefinitions.json at the root of the artifact"}
 		}
 		defer f.Close()
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxDefinitions))
 	if err != nil {
-		return nil, &plan.Error{What: "cannot read " + name, Why: reason(err)}
+		return nil, &fault.Error{What: "cannot read " + name, Why: reason(err)}
 	}
 	if len(data) == maxDefinitions {
 		size := fmt.Sprintf("more than %d", maxDefinitions)
 		if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
 			size = strconv.FormatInt(st.Size(), 10)
 		}
-		return nil, &plan.Error{
+		return nil, &fault.Error{
 			What: fmt.Sprintf("%s has %s bytes, and the deploy action reads at most %d", name, size, imagedef.MaxSize),
 			Fix:  "split the containers over several files",
 		}

@@ -189,7 +189,9 @@ func (o *oneConn) Accept() (net.Conn, error) {
 	}
 	return nil, io.EOF // Serve returns; the connection's own goroutine goes on
 }
-func (o *oneConn) Close() error   { return nil }
+
+func (o *oneConn) Close() error { return nil }
+
 func (o *oneConn) Addr() net.Addr { return o.conn.LocalAddr() }
 
 // authority issues the certificates of a test run.

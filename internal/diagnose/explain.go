@@ -14,6 +14,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
@@ -111,7 +112,7 @@ func split(err error) (out []error) {
 
 func (f Facts) one(err error) Finding {
 	var (
-		cfg         *plan.Error
+		cfg         *fault.Error
 		aws         *registry.AWSError
 		missing     *registry.MissingError
 		reg         *registry.Error
@@ -205,7 +206,7 @@ func plain(err error) string {
 	return err.Error()
 }
 
-func configuration(e *plan.Error) Finding {
+func configuration(e *fault.Error) Finding {
 	what := e.What
 	if e.Place != "" {
 		what = e.Place + ": " + what

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
@@ -123,7 +124,7 @@ func TestTexts(t *testing.T) {
 func TestSplit(t *testing.T) {
 	err := errors.Join(
 		&pipeline.ImageError{Image: plan.Image{Containers: []string{"a"}}, Err: errors.Join(refused("x", 404, "NAME_UNKNOWN", ""), nil)},
-		plan.Errors{{What: "one"}, {What: "two"}}, &plan.Error{What: "one"})
+		fault.Errors{{What: "one"}, {What: "two"}}, &fault.Error{What: "one"})
 	found := Explain(err, Facts{})
 	if len(found) != 3 {
 		t.Errorf("%d findings: %+v", len(found), found)

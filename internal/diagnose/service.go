@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
@@ -51,7 +52,7 @@ func CheckLive(ctx context.Context, load loadAWS, live Live, containers []string
 	td, err := client.DescribeTaskDefinition(ctx, &ecs.DescribeTaskDefinitionInput{TaskDefinition: &name})
 	if e := (&registry.AWSError{Action: "ecs:DescribeTaskDefinition",
 		Err: err}); err != nil && e.Code() == "ClientException" {
-		return &plan.Error{What: "there is no " + strings.TrimPrefix(where, "the "), Why: e.Message(),
+		return &fault.Error{What: "there is no " + strings.TrimPrefix(where, "the "), Why: e.Message(),
 			Fix: "correct its name, as in FAMILY, FAMILY:REVISION or its ARN, or the region"}
 	} else if err != nil {
 		return e
@@ -60,13 +61,13 @@ func CheckLive(ctx context.Context, load loadAWS, live Live, containers []string
 	for _, c := range td.TaskDefinition.ContainerDefinitions {
 		there = append(there, aws.ToString(c.Name))
 	}
-	var errs plan.Errors
+	var errs fault.Errors
 	for _, c := range containers {
 		if slices.Contains(there, c) {
 			continue
 		}
-		e := &plan.Error{What: fmt.Sprintf("%s has no container %q", where, c), Why: "its containers are " + strings.Join(there, ", ")}
-		if near := plan.Closest(c, there); near != "" {
+		e := &fault.Error{What: fmt.Sprintf("%s has no container %q", where, c), Why: "its containers are " + strings.Join(there, ", ")}
+		if near := fault.Closest(c, there); near != "" {
 			e.Fix = fmt.Sprintf("did you mean %s?", near)
 		}
 		errs = append(errs, e)
@@ -81,13 +82,13 @@ func taskDefinition(ctx context.Context, client *ecs.Client, live Live) (string,
 	out, err := client.DescribeServices(ctx, &ecs.DescribeServicesInput{Cluster: &live.Cluster, Services: []string{live.Service}})
 	if e := (&registry.AWSError{Action: "ecs:DescribeServices",
 		Err: err}); err != nil && e.Code() == "ClusterNotFoundException" {
-		return "", &plan.Error{What: "there is no cluster " + live.Cluster, Why: e.Message(),
+		return "", &fault.Error{What: "there is no cluster " + live.Cluster, Why: e.Message(),
 			Fix: "correct its name, or the region"}
 	} else if err != nil {
 		return "", e
 	}
 	if len(out.Services) == 0 || aws.ToString(out.Services[0].Status) == "INACTIVE" {
-		return "", &plan.Error{What: fmt.Sprintf("there is no service %s in the cluster %s", live.Service, live.Cluster), Fix: "correct the names, or leave the service out to skip this check"}
+		return "", &fault.Error{What: fmt.Sprintf("there is no service %s in the cluster %s", live.Service, live.Cluster), Fix: "correct the names, or leave the service out to skip this check"}
 	}
 	name := aws.ToString(out.Services[0].TaskDefinition)
 	if name == "" {

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
@@ -55,7 +56,7 @@ func Folder(getenv func(string) string) string {
 func Open(getenv func(string) string) (*File, error) {
 	dir := Folder(getenv)
 	if dir == "" {
-		return nil, &plan.Error{What: "there is no home folder for docker's configuration",
+		return nil, &fault.Error{What: "there is no home folder for docker's configuration",
 			Fix: "set HOME or DOCKER_CONFIG"}
 	}
 	c := &File{path: filepath.Join(dir, "config.json"), stored: map[string]json.RawMessage{}}
@@ -66,7 +67,7 @@ func Open(getenv func(string) string) (*File, error) {
 		var env struct{ Auths map[string]json.RawMessage }
 		if err := json.Unmarshal([]byte(text), &env); err != nil {
 			// The text holds passwords, and is not repeated.
-			return nil, &plan.Error{What: "DOCKER_AUTH_CONFIG is not JSON",
+			return nil, &fault.Error{What: "DOCKER_AUTH_CONFIG is not JSON",
 				Fix: "give it the form of docker's config.json, or unset it"}
 		}
 		c.environment = env.Auths
@@ -81,17 +82,17 @@ func (c *File) read() error {
 		return nil
 	}
 	if err != nil {
-		return &plan.Error{What: "cannot read " + c.path, Why: err.Error()}
+		return &fault.Error{What: "cannot read " + c.path, Why: err.Error()}
 	}
 	if err := json.Unmarshal(data, &c.fields); err != nil {
-		return &plan.Error{What: c.path + " is not JSON", Why: err.Error(), Fix: "correct it, or move it away"}
+		return &fault.Error{What: c.path + " is not JSON", Why: err.Error(), Fix: "correct it, or move it away"}
 	}
 	if c.fields == nil { // the file says null
 		c.fields = map[string]json.RawMessage{}
 	}
 	if raw, ok := c.fields["auths"]; ok && string(raw) != "null" {
 		if err := json.Unmarshal(raw, &c.auths); err != nil {
-			return &plan.Error{What: c.path + ": auths is not a JSON object", Why: err.Error(),
+			return &fault.Error{What: c.path + ": auths is not a JSON object", Why: err.Error(),
 				Fix: "correct it, or move it away"}
 		}
 	}
@@ -147,7 +148,7 @@ func storeWithHelper(ctx context.Context, helper, key string, a plan.Account) er
 		if why == "" {
 			why = err.Error()
 		}
-		return &plan.Error{What: fmt.Sprintf("the credential store %s did not take the account for %s", name, key), Why: why,
+		return &fault.Error{What: fmt.Sprintf("the credential store %s did not take the account for %s", name, key), Why: why,
 			Fix: "install it, or take credsStore out of docker's config.json"}
 	}
 	return nil
@@ -160,9 +161,9 @@ func (c *File) Save() (err error) {
 		return nil
 	}
 	defer func() {
-		var known *plan.Error
+		var known *fault.Error
 		if err != nil && !errors.As(err, &known) {
-			err = &plan.Error{What: "cannot write " + c.path, Why: err.Error()}
+			err = &fault.Error{What: "cannot write " + c.path, Why: err.Error()}
 		}
 	}()
 	path := c.path

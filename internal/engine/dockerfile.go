@@ -13,6 +13,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
@@ -33,7 +34,7 @@ type Dockerfile struct {
 func ReadDockerfile(img plan.Image) (*Dockerfile, error) {
 	data, err := os.ReadFile(img.Build.Dockerfile)
 	if err != nil {
-		return nil, &plan.Error{What: "cannot read " + img.Build.Dockerfile, Why: err.Error()}
+		return nil, &fault.Error{What: "cannot read " + img.Build.Dockerfile, Why: err.Error()}
 	}
 	var stages []instructions.Stage
 	var meta []instructions.ArgCommand
@@ -127,11 +128,11 @@ func (d *Dockerfile) Check(img plan.Image) (warnings []string, err error) {
 					named = append(named, s)
 				}
 			}
-			e := &plan.Error{What: fmt.Sprintf("%s: %s has no stage %q", img.Name(), img.Build.Dockerfile, t), Fix: "name a stage with FROM … AS " + t}
+			e := &fault.Error{What: fmt.Sprintf("%s: %s has no stage %q", img.Name(), img.Build.Dockerfile, t), Fix: "name a stage with FROM … AS " + t}
 			if len(named) > 0 {
 				e.Fix = "its stages are " + strings.Join(named, ", ")
 			}
-			if near := plan.Closest(t, named); near != "" {
+			if near := fault.Closest(t, named); near != "" {
 				e.Fix = "did you mean " + near + "? " + e.Fix
 			}
 			return nil, e

@@ -19,7 +19,7 @@ import (
 	sourcepolicy "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/moby/moby/client"
 
-	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
@@ -63,6 +63,7 @@ type UnreachableError struct {
 func (e *UnreachableError) Error() string {
 	return fmt.Sprintf("cannot reach %s: %v", e.Endpoint, e.Err)
 }
+
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
 // connectTimeout is for an engine whose socket is there and which says nothing.
@@ -182,7 +183,7 @@ func (e *Engine) UseSourcePolicy(file string) error {
 		err = json.Unmarshal(data, e.policy)
 	}
 	if err != nil {
-		return &plan.Error{Place: "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", What: "cannot read the source policy " + file,
+		return &fault.Error{Place: "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", What: "cannot read the source policy " + file,
 			Why: err.Error(), Fix: "correct the file, or unset the variable"}
 	}
 	return nil

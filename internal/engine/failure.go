@@ -19,6 +19,7 @@ import (
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
@@ -42,6 +43,7 @@ type Line struct {
 }
 
 func (e *BuildError) Error() string { return e.Image + ": " + e.Message() }
+
 func (e *BuildError) Unwrap() error { return e.Err }
 
 // Message is BuildKit's sentence without the prefixes that it gathers on the way.
@@ -77,7 +79,7 @@ func unreadableName(img plan.Image, err error) error {
 	if len(found) == 0 {
 		return nil
 	}
-	return &plan.Error{What: img.Name() + ": a file name is not UTF-8: " + strings.Join(found, ", "),
+	return &fault.Error{What: img.Name() + ": a file name is not UTF-8: " + strings.Join(found, ", "),
 		Why: "BuildKit takes no other names", Fix: "rename it, or leave it out by .dockerignore"}
 }
 

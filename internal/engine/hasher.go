@@ -16,11 +16,12 @@ import (
 	"sync"
 
 	"github.com/containerd/platforms"
-	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/moby/patternmatcher/ignorefile"
 	"github.com/opencontainers/go-digest"
 	"github.com/tonistiigi/fsutil"
 	fstypes "github.com/tonistiigi/fsutil/types"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // Resolve gives the digest that an image's name has now.

@@ -9,10 +9,11 @@ import (
 	"io"
 	"time"
 
-	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/moby/moby/client"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
 // pushThrough has a classic engine push an image through the door, under a name

@@ -11,10 +11,11 @@ import (
 	"path"
 	"strings"
 
-	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
 // saveAndPush is for a classic engine that cannot reach the door: it saves the

@@ -24,6 +24,7 @@ import (
 	fstypes "github.com/tonistiigi/fsutil/types"
 	"google.golang.org/grpc"
 
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
@@ -84,7 +85,7 @@ func sshProvider(img plan.Image) (session.Attachable, error) {
 	}
 	p, err := sshprovider.NewSSHAgentProvider(agents)
 	if err != nil {
-		return nil, &plan.Error{What: img.Name() + ": ssh: " + err.Error(),
+		return nil, &fault.Error{What: img.Name() + ": ssh: " + err.Error(),
 			Fix: "start an agent (ssh-agent, ssh-add), or name its socket or a key, as in default=/path/to/key"}
 	}
 	return p, nil

@@ -5,6 +5,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/imagedef"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
@@ -68,7 +69,7 @@ func checkSize(p *plan.Plan, pushed []Pushed, pin bool) error {
 	}
 	var e *artifact.Error
 	if _, err := Definitions(p, trial, pin); errors.As(err, &e) {
-		return &plan.Error{What: e.File + " is too large", Why: e.Err.Error()}
+		return &fault.Error{What: e.File + " is too large", Why: e.Err.Error()}
 	}
 	return nil
 }

@@ -95,6 +95,7 @@ type ImageError struct {
 }
 
 func (e *ImageError) Error() string { return e.Image.Name() + ": " + e.Err.Error() }
+
 func (e *ImageError) Unwrap() error { return e.Err }
 
 // Run does the whole job. The first failure stops what still runs and is the

@@ -1,17 +1,16 @@
-// Package plan turns the environment and ecsbuild.yml into one resolved Plan.
-//
-// It is pure: no network, no Docker, no clock. Everything that can be checked
-// without them is checked here, and every later package only reads the result.
+// Package plan is the data model of a run: what is built, where it goes, and
+// which files are left. Package config makes a Plan; everything after it only
+// reads the result.
 package plan
 
 import (
-	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 )
+
+// HostGateway stands for the address that the engine's host has in a build.
+const HostGateway = "host-gateway"
 
 // A Plan says what a run does: which images, to which registry, and which
 // definitions files it leaves.
@@ -104,12 +103,12 @@ const (
 // sourceDateEpoch is the argument that reproducible builds go by, in seconds
 // since 1970.
 // https://reproducible-builds.org/specs/source-date-epoch/
-const sourceDateEpoch = "SOURCE_DATE_EPOCH"
+const SourceDateEpoch = "SOURCE_DATE_EPOCH"
 
 // Epoch is the time that no file and no entry of a reproducible image's
 // history is later than: 1970, where the build has no SOURCE_DATE_EPOCH.
 func (b Build) Epoch() time.Time {
-	seconds, _ := strconv.ParseInt(b.Args[sourceDateEpoch], 10, 64) // checked by the builder
+	seconds, _ := strconv.ParseInt(b.Args[SourceDateEpoch], 10, 64) // checked by the builder
 	return time.Unix(seconds, 0).UTC()
 }
 
@@ -141,129 +140,4 @@ type Definitions struct {
 type Service struct {
 	Cluster string `json:"cluster"`
 	Name    string `json:"name"`
-}
-
-// A Login is an account at a registry that base images come from.
-type Login struct {
-	Host     string `json:"host"` // "docker.io" for Docker Hub
-	Username Source `json:"username"`
-	Password Source `json:"password"`
-	Assumed  bool   `json:"assumed,omitempty"` // nobody asked for it by name: missing parameters are a warning
-}
-
-// replaceOutput puts another file name in the place of the single definitions file.
-func replaceOutput(p *Plan, name string) error {
-	switch {
-	case name == "":
-	case len(p.Definitions) != 1:
-		return &Error{What: "--output names one file, but the configuration has several definitions", Fix: "leave --output out, or configure a single file under definitions"}
-	default:
-		if !filepath.IsAbs(name) {
-			name = filepath.Join(p.Directory, name)
-		}
-		p.Definitions[0].File = name
-	}
-	return nil
-}
-
-// keepOnly keeps the images of the named containers, and of each definitions file
-// what is left of it.
-func keepOnly(p *Plan, names []string) error {
-	if len(names) == 0 {
-		return nil
-	}
-	keep := map[string]bool{}
-	var all []string
-	for _, n := range names {
-		keep[n] = true
-	}
-	var images []Image
-	kept := map[string]bool{}
-	for _, img := range p.Images {
-		all = append(all, img.Containers...)
-		for _, c := range img.Containers {
-			if keep[c] {
-				delete(keep, c)
-				kept[c] = true
-			}
-		}
-		for _, c := range img.Containers {
-			if kept[c] {
-				images = append(images, img)
-				break
-			}
-		}
-	}
-	for _, n := range names {
-		if keep[n] {
-			return &Error{What: fmt.Sprintf("--only %s: there is no such container", n), Fix: didYouMean(n, all) + "the containers are " + strings.Join(all, ", ")}
-		}
-	}
-	p.Images = images
-	var defs []Definitions
-	for _, d := range p.Definitions {
-		var cs []string
-		for _, c := range d.Containers {
-			if kept[c] {
-				cs = append(cs, c)
-			}
-		}
-		if d.Containers = cs; len(cs) > 0 {
-			defs = append(defs, d)
-		}
-	}
-	p.Definitions = defs
-	return nil
-}
-
-// checkFiles says what is missing on disk, all of it at once.
-func checkFiles(p *Plan) error {
-	var errs Errors
-	for _, img := range p.Images {
-		errs = append(errs, checkBuild(img.Build, img.Name())...)
-	}
-	return errs.orNil()
-}
-
-func checkBuild(b Build, name string) (errs Errors) {
-	folder := func(what, dir string) bool {
-		st, err := os.Stat(dir)
-		if err == nil && st.IsDir() {
-			return true
-		}
-		errs = append(errs, &Error{What: fmt.Sprintf("%s: the %s %s is not a folder", name, what, dir), Fix: "paths start at the folder of the configuration file, or at -C"})
-		return false
-	}
-	if Remote(b.Context) {
-		return nil
-	}
-	if !folder("build context", b.Context) {
-		return errs
-	}
-	if st, err := os.Stat(b.Dockerfile); err != nil || st.IsDir() {
-		errs = append(errs, &Error{What: fmt.Sprintf("%s: there is no Dockerfile at %s", name, b.Dockerfile), Fix: nearbyDockerfiles(b.Context)})
-	}
-	for n, dir := range b.AdditionalContexts {
-		if !Remote(dir) {
-			folder("additional context "+n, dir)
-		}
-	}
-	return errs
-}
-
-// nearbyDockerfiles lists what the user may have meant, a few levels deep.
-func nearbyDockerfiles(dir string) string {
-	var found []string
-	for _, pat := range []string{"Dockerfile*", "*/Dockerfile*", "*/*/Dockerfile*"} {
-		m, _ := filepath.Glob(filepath.Join(dir, pat))
-		for _, f := range m {
-			if rel, err := filepath.Rel(dir, f); err == nil && len(found) < 6 {
-				found = append(found, rel)
-			}
-		}
-	}
-	if len(found) == 0 {
-		return "set dockerfile (or DOCKERFILE) to where it is; none was found below " + dir
-	}
-	return "set dockerfile (or DOCKERFILE); below the context there are " + strings.Join(found, ", ")
 }

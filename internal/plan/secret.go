@@ -3,7 +3,6 @@ package plan
 import (
 	"fmt"
 	"log/slog"
-	"strings"
 )
 
 // A Secret is a value that prints as [redacted] from every verb and encoder.
@@ -23,11 +22,15 @@ func (s Secret) Reveal() string {
 
 const redacted = "[redacted]"
 
-func (s Secret) String() string               { return redacted }
-func (s Secret) GoString() string             { return redacted }
-func (s Secret) Format(f fmt.State, _ rune)   { _, _ = f.Write([]byte(redacted)) }
+func (s Secret) String() string { return redacted }
+
+func (s Secret) GoString() string { return redacted }
+
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
+
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-func (s Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
+
+func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // A Source says where a value comes from.
 type Source struct {
@@ -58,51 +61,3 @@ func (s Source) String() string {
 
 // MarshalText keeps the value out of plan --json.
 func (s Source) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// parseSource reads ssm:NAME, secretsmanager:ID[#KEY], env:NAME, or, where
-// literal is allowed, the value itself.
-func parseSource(text string, literal bool, lookup func(string) (string, bool)) (Source, *Error) {
-	kind, name, ok := strings.Cut(text, ":")
-	if ok && name == "" && (kind == FromSSM || kind == FromSecretsManager || kind == FromEnv) {
-		return Source{}, &Error{What: kind + ": names nothing after the colon"}
-	}
-	if ok {
-		switch kind {
-		case FromSSM:
-			return Source{Kind: kind, Name: name}, nil
-		case FromSecretsManager:
-			id, key, _ := strings.Cut(name, "#")
-			return Source{Kind: kind, Name: id, Key: key}, nil
-		case FromEnv:
-			v, ok := lookup(name)
-			if !ok {
-				return Source{}, &Error{What: fmt.Sprintf("the variable %s is not set", name), Fix: "export it, or name another place with ssm:NAME or secretsmanager:ID"}
-			}
-			return Source{Kind: kind, Name: name, Value: NewSecret(v)}, nil
-		}
-	}
-	if literal && text != "" {
-		return Source{Kind: FromValue, Value: NewSecret(text)}, nil
-	}
-	// The text itself may be a password: it is not repeated.
-	return Source{}, &Error{What: "a secret never stands in the file itself", Fix: "write ssm:NAME, secretsmanager:ID[#KEY] or env:NAME"}
-}
-
-// An Account opens a registry.
-type Account struct {
-	Username string // "" where Password is an identity token, as some registries give one to docker login
-	Password Secret
-	From     string // what it was read from, for messages: "ssm:DOCKER_HUB_ID", "docker login"
-}
-
-// String tells whose it is, never the password.
-func (a Account) String() string {
-	who := "an identity token"
-	if a.Username != "" {
-		who = "the account " + a.Username
-	}
-	if a.From == "" {
-		return who
-	}
-	return who + " (" + a.From + ")"
-}

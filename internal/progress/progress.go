@@ -212,8 +212,10 @@ func (q quiet) draw(r *Run, e event) {
 		_, _ = fmt.Fprintln(q.w, "ecsbuild: "+q.text(text))
 	}
 }
+
 func (quiet) tick(*Run, time.Time) {}
-func (quiet) close(*Run)           {}
+
+func (quiet) close(*Run) {}
 
 // warnings are those of an event: a note that says so, and BuildKit's of a Dockerfile.
 func warnings(r *Run, e event) (out []string) {

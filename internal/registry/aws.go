@@ -22,6 +22,7 @@ import (
 	"github.com/aws/smithy-go/middleware"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
@@ -51,10 +52,10 @@ func LoadAWS(ctx context.Context, region string) (*AWS, error) {
 		return nil, &AWSError{Action: "loading the AWS configuration", Err: &StalledError{callTimeout}}
 	}
 	if err != nil {
-		return nil, &plan.Error{What: "the AWS configuration does not load", Why: err.Error(), Fix: "correct ~/.aws/config or the AWS_… variable that it names"}
+		return nil, &fault.Error{What: "the AWS configuration does not load", Why: err.Error(), Fix: "correct ~/.aws/config or the AWS_… variable that it names"}
 	}
 	if cfg.Region == "" {
-		return nil, &plan.Error{What: "no AWS region is configured",
+		return nil, &fault.Error{What: "no AWS region is configured",
 			Fix: "set AWS_REGION or AWS_DEFAULT_REGION, or region in ecsbuild.yml, to the region of your registry, as in us-east-1"}
 	}
 	return &AWS{Config: cfg}, nil

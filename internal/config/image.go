@@ -1,4 +1,4 @@
-package plan
+package config
 
 import (
 	"encoding/json"
@@ -13,6 +13,9 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 func (d *document) image(n ast.Node) (imageConfig, error) {
@@ -54,33 +57,33 @@ func (d *document) imageKeys(img *imageConfig) map[string]field {
 		"shm_size":            d.bytes("shm_size", &b.ShmSize),
 		"additional_contexts": d.pairs("additional_contexts", &b.AdditionalContexts, "=", false),
 		"ssh":                 d.texts("ssh", &b.SSH, nil),
-		"cache":               d.chosen("cache", &b.Cache, CacheRegistry, CacheInline),
-		"compression":         d.chosen("compression", &b.Compression, Gzip, Zstd),
+		"cache":               d.chosen("cache", &b.Cache, plan.CacheRegistry, plan.CacheInline),
+		"compression":         d.chosen("compression", &b.Compression, plan.Gzip, plan.Zstd),
 		"compression_level":   d.level(&b.CompressionLevel),
 		"reproducible":        d.boolean("reproducible", &b.Reproducible),
 		"reuse":               d.boolean("reuse", &img.Reuse),
 		"max_age":             d.age("max_age", &img.MaxAge),
 		"create_repository":   d.creation(&img.Create),
-		"on_immutable":        d.chosen("on_immutable", &img.OnImmutable, AcceptSame, FailTaken),
+		"on_immutable":        d.chosen("on_immutable", &img.OnImmutable, plan.AcceptSame, plan.FailTaken),
 	}
 }
 
 // contradiction finds keys that cannot go together.
-func (img *imageConfig) contradiction() *Error {
+func (img *imageConfig) contradiction() *fault.Error {
 	b := img.Build
 	name := "the image of container " + img.Containers[0]
-	highest := map[string]int{"": 9, Gzip: 9, Zstd: 22}[b.Compression]
+	highest := map[string]int{"": 9, plan.Gzip: 9, plan.Zstd: 22}[b.Compression]
 	switch {
 	case b.CompressionLevel != nil && *b.CompressionLevel > highest:
-		return &Error{What: fmt.Sprintf("%s: compression_level %d is above %d", name, *b.CompressionLevel, highest), Fix: "gzip has the levels 0 to 9, zstd 0 to 22 (with compression: zstd)"}
-	case b.Reproducible && b.Args[sourceDateEpoch] != "" && !wholeNumber.MatchString(b.Args[sourceDateEpoch]):
-		return &Error{What: fmt.Sprintf("%s: SOURCE_DATE_EPOCH is %q", name, b.Args[sourceDateEpoch]), Fix: "it is a number of seconds since 1970"}
+		return &fault.Error{What: fmt.Sprintf("%s: compression_level %d is above %d", name, *b.CompressionLevel, highest), Fix: "gzip has the levels 0 to 9, zstd 0 to 22 (with compression: zstd)"}
+	case b.Reproducible && b.Args[plan.SourceDateEpoch] != "" && !wholeNumber.MatchString(b.Args[plan.SourceDateEpoch]):
+		return &fault.Error{What: fmt.Sprintf("%s: SOURCE_DATE_EPOCH is %q", name, b.Args[plan.SourceDateEpoch]), Fix: "it is a number of seconds since 1970"}
 	case img.MaxAge > 0 && !img.Reuse:
-		return &Error{What: name + " has max_age, and does not reuse anything", Fix: "add reuse: true"}
+		return &fault.Error{What: name + " has max_age, and does not reuse anything", Fix: "add reuse: true"}
 	case img.Reuse && b.NoCache:
-		return &Error{What: name + " has both reuse and no_cache", Why: "the one does not build what has not changed, the other always does", Fix: "keep one of them"}
-	case img.Reuse && Remote(b.Context):
-		return &Error{What: name + " has reuse, and a context that is fetched", Why: "whether that has changed cannot be seen from here", Fix: "leave reuse out"}
+		return &fault.Error{What: name + " has both reuse and no_cache", Why: "the one does not build what has not changed, the other always does", Fix: "keep one of them"}
+	case img.Reuse && plan.Remote(b.Context):
+		return &fault.Error{What: name + " has reuse, and a context that is fetched", Why: "whether that has changed cannot be seen from here", Fix: "leave reuse out"}
 	}
 	return nil
 }
@@ -133,13 +136,13 @@ func (d *document) age(what string, into *int64) field {
 var agePattern = regexp.MustCompile(`^([1-9][0-9]{0,5})([mhdw])$`)
 
 // creation reads true, false, or how the repository shall be.
-func (d *document) creation(into **Creation) field {
+func (d *document) creation(into **plan.Creation) field {
 	return field{func(n ast.Node) error {
 		r, err := d.resolve(n)
 		if err != nil {
 			return err
 		}
-		c := &Creation{}
+		c := &plan.Creation{}
 		if k := kind(r); k != "a mapping" {
 			on := false
 			if err := d.boolean("create_repository", &on).read(n); err != nil {
@@ -166,11 +169,11 @@ func (d *document) creation(into **Creation) field {
 		}
 		c.LifecyclePolicy = string(data)
 		return nil
-	}, isEither(isBoolean, isObject(d.creationKeys(&Creation{}, new(string), new(ast.Node))))}
+	}, isEither(isBoolean, isObject(d.creationKeys(&plan.Creation{}, new(string), new(ast.Node))))}
 }
 
 // creationKeys reads the name of the policy's file, and where it stands.
-func (d *document) creationKeys(c *Creation, file *string, place *ast.Node) map[string]field {
+func (d *document) creationKeys(c *plan.Creation, file *string, place *ast.Node) map[string]field {
 	policy := d.text("lifecycle_policy", file)
 	return map[string]field{
 		"scan_on_push": d.boolean("scan_on_push", &c.ScanOnPush),
@@ -182,11 +185,11 @@ func (d *document) creationKeys(c *Creation, file *string, place *ast.Node) map[
 	}
 }
 
-func (d *document) secrets(into *map[string]Source) field {
+func (d *document) secrets(into *map[string]plan.Source) field {
 	return field{func(n ast.Node) error {
-		*into = map[string]Source{}
+		*into = map[string]plan.Source{}
 		return d.each("secrets", n, func(key string, _, v ast.Node) error {
-			var s Source
+			var s plan.Source
 			err := d.source("secrets."+key, &s, false).read(v)
 			(*into)[key] = s
 			return err
@@ -199,8 +202,8 @@ func (d *document) secrets(into *map[string]Source) field {
 func (d *document) extraHosts(into *[]string) field {
 	add := func(n ast.Node, host, ip string) error {
 		ip = strings.Trim(ip, "[]")
-		if _, err := netip.ParseAddr(ip); err != nil && ip != HostGateway || host == "" {
-			return d.fail(n, fmt.Sprintf("extra_hosts: %q is not an address", ip), "write HOST=IP, or HOST="+HostGateway)
+		if _, err := netip.ParseAddr(ip); err != nil && ip != plan.HostGateway || host == "" {
+			return d.fail(n, fmt.Sprintf("extra_hosts: %q is not an address", ip), "write HOST=IP, or HOST="+plan.HostGateway)
 		}
 		*into = append(*into, host+"="+ip)
 		return nil
@@ -233,9 +236,6 @@ func (d *document) extraHosts(into *[]string) field {
 	}, isEither(isList(isText), isMap(isText))}
 }
 
-// HostGateway stands for the address that the engine's host has in a build.
-const HostGateway = "host-gateway"
-
 func (d *document) bytes(what string, into *int64) field {
 	return field{func(n ast.Node) error {
 		s, err := d.scalar(what, n)
@@ -258,7 +258,7 @@ var secretKey = regexp.MustCompile(`(?i)(secret|password|token|access_key)`)
 func IsSecretKey(key string) bool { return secretKey.MatchString(key) }
 
 // checkCache takes an image's name, or what docker buildx takes.
-func checkCache(c string) *Error {
+func checkCache(c string) *fault.Error {
 	if !strings.Contains(c, "=") && c != "" {
 		return nil
 	}
@@ -272,24 +272,24 @@ func checkCache(c string) *Error {
 		c, _, _ = strings.Cut(c, ",") // the rest is not repeated
 		c += ",…"
 	}
-	return &Error{What: fmt.Sprintf("%q is not a cache", c), Fix: "write an image name, or type=T,… as docker buildx does, T being one of " + strings.Join(types, ", ")}
+	return &fault.Error{What: fmt.Sprintf("%q is not a cache", c), Fix: "write an image name, or type=T,… as docker buildx does, T being one of " + strings.Join(types, ", ")}
 }
 
 var platformPattern = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?$`)
 
-func checkPlatform(p string) *Error {
+func checkPlatform(p string) *fault.Error {
 	if platformPattern.MatchString(p) {
 		return nil
 	}
-	return &Error{What: fmt.Sprintf("%q is not a platform", p), Fix: "write it as in linux/amd64 or linux/arm64"}
+	return &fault.Error{What: fmt.Sprintf("%q is not a platform", p), Fix: "write it as in linux/amd64 or linux/arm64"}
 }
 
 // networks are those that BuildKit knows.
 var networks = []string{"default", "none", "host"}
 
-func checkNetwork(n string) *Error {
+func checkNetwork(n string) *fault.Error {
 	if slices.Contains(networks, n) {
 		return nil
 	}
-	return &Error{What: fmt.Sprintf("%q is not a network that a build can have", n), Fix: "BuildKit knows default, none and host"}
+	return &fault.Error{What: fmt.Sprintf("%q is not a network that a build can have", n), Fix: "BuildKit knows default, none and host"}
 }

@@ -1,24 +1,24 @@
-package plan
+package config
 
 import (
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// DockerHub is the name that a Plan calls Docker Hub by.
-const DockerHub = "docker.io"
-
 // builder joins file and environment; what the file says wins.
-type builder struct {
-	plan   *Plan
-	config *config
+type resolver struct {
+	plan   *plan.Plan
+	config *fileConfig
 	env    variables
 	commit func() string
 }
 
-func (b *builder) registry() error {
+func (b *resolver) registry() error {
 	b.plan.Region, b.plan.Account = b.config.region, b.config.account
 	if b.plan.Region == "" {
 		var from string
@@ -41,7 +41,7 @@ func (b *builder) registry() error {
 	return nil
 }
 
-func (b *builder) images() error {
+func (b *resolver) images() error {
 	images := b.config.images
 	if len(images) == 0 {
 		var err error
@@ -78,7 +78,7 @@ func unique(in []string) (out []string) {
 }
 
 // tag is for images that name none: the file's, IMAGE_TAG, or the commit.
-func (b *builder) tag() (string, error) {
+func (b *resolver) tag() (string, error) {
 	if b.config.tag != "" {
 		return b.config.tag, nil
 	}
@@ -100,10 +100,10 @@ func (b *builder) tag() (string, error) {
 			return c[:12], nil
 		}
 	}
-	return "", &Error{What: "there is no tag for the images", Why: "IMAGE_TAG is not set and no commit was found", Fix: "set IMAGE_TAG, as in IMAGE_TAG=latest"}
+	return "", &fault.Error{What: "there is no tag for the images", Why: "IMAGE_TAG is not set and no commit was found", Fix: "set IMAGE_TAG, as in IMAGE_TAG=latest"}
 }
 
-func (b *builder) abs(path string) string {
+func (b *resolver) abs(path string) string {
 	if filepath.IsAbs(path) {
 		return filepath.Clean(path)
 	}
@@ -112,9 +112,9 @@ func (b *builder) abs(path string) string {
 
 // resolvePaths gives the defaults and makes local paths absolute. In the file
 // a dockerfile is relative to its context, as in Compose.
-func (b *builder) resolvePaths(img *imageConfig) {
+func (b *resolver) resolvePaths(img *imageConfig) {
 	build := &img.Build
-	remote := Remote(build.Context)
+	remote := plan.Remote(build.Context)
 	if !remote {
 		build.Context = b.abs(build.Context)
 	}
@@ -141,14 +141,14 @@ func (b *builder) resolvePaths(img *imageConfig) {
 		}
 	}
 	for name, dir := range build.AdditionalContexts {
-		if !Remote(dir) {
+		if !plan.Remote(dir) {
 			build.AdditionalContexts[name] = b.abs(dir)
 		}
 	}
 }
 
 // cachePath makes the folder of a local cache absolute.
-func (b *builder) cachePath(cache string) string {
+func (b *resolver) cachePath(cache string) string {
 	parts := strings.Split(cache, ",")
 	if !slices.Contains(parts, "type=local") {
 		return cache
@@ -162,13 +162,13 @@ func (b *builder) cachePath(cache string) string {
 }
 
 // checkImages finds what two images cannot share.
-func (b *builder) checkImages(images []imageConfig) error {
-	var errs Errors
+func (b *resolver) checkImages(images []imageConfig) error {
+	var errs fault.Errors
 	containers, refs := map[string]bool{}, map[string]string{}
 	for _, img := range images {
 		for _, c := range img.Containers {
 			if containers[c] {
-				errs = append(errs, &Error{Place: img.place, What: fmt.Sprintf("the container %s is there twice", c), Fix: "a definitions file names each container once"})
+				errs = append(errs, &fault.Error{Place: img.place, What: fmt.Sprintf("the container %s is there twice", c), Fix: "a definitions file names each container once"})
 			}
 			containers[c] = true
 		}
@@ -177,49 +177,49 @@ func (b *builder) checkImages(images []imageConfig) error {
 		for _, t := range img.Tags {
 			ref := img.Repository + ":" + t
 			if other, ok := refs[ref]; ok {
-				errs = append(errs, &Error{What: fmt.Sprintf("%s and %s would both be %s", other, img.Name(), ref), Fix: "give them different repositories or tags, or list both names under containers of one image"})
+				errs = append(errs, &fault.Error{What: fmt.Sprintf("%s and %s would both be %s", other, img.Name(), ref), Fix: "give them different repositories or tags, or list both names under containers of one image"})
 			}
 			refs[ref] = img.Name()
 		}
 	}
-	return errs.orNil()
+	return errs.OrNil()
 }
 
 // file is where a definitions file goes.
-func (b *builder) file(d Definitions) string {
+func (b *resolver) file(d plan.Definitions) string {
 	switch {
 	case d.File != "":
 		return b.abs(d.File)
-	case d.Format == ImageDetail:
+	case d.Format == plan.ImageDetail:
 		return b.abs("imageDetail.json")
 	}
 	return b.abs(DefaultFile)
 }
 
 // files are the definitions files, before anything is known to be right.
-func (b *builder) files() (out []Definitions) {
+func (b *resolver) files() (out []plan.Definitions) {
 	for _, d := range b.config.definitions {
-		out = append(out, Definitions{File: b.file(d.Definitions)})
+		out = append(out, plan.Definitions{File: b.file(d.Definitions)})
 	}
 	return out
 }
 
-func (b *builder) definitions() error {
+func (b *resolver) definitions() error {
 	var all []string
 	for _, img := range b.plan.Images {
 		all = append(all, img.Containers...)
 	}
 	defs := b.config.definitions
 	if len(defs) == 0 {
-		defs = []definitionsConfig{{Definitions: Definitions{Format: ImageDefinitions}}}
+		defs = []definitionsConfig{{Definitions: plan.Definitions{Format: plan.ImageDefinitions}}}
 	}
 	b.plan.Definitions = nil
-	var errs Errors
+	var errs fault.Errors
 	files := map[string]bool{}
 	for _, d := range defs {
 		d.File = b.file(d.Definitions)
 		if files[d.File] {
-			errs = append(errs, &Error{Place: d.place, What: "two definitions are written to " + filepath.Base(d.File), Fix: "give each a file of its own"})
+			errs = append(errs, &fault.Error{Place: d.place, What: "two definitions are written to " + filepath.Base(d.File), Fix: "give each a file of its own"})
 		}
 		files[d.File] = true
 		if len(d.Containers) == 0 {
@@ -227,60 +227,51 @@ func (b *builder) definitions() error {
 		}
 		for _, c := range d.Containers {
 			if !slices.Contains(all, c) {
-				errs = append(errs, &Error{Place: d.place, What: fmt.Sprintf("no image has the container %q", c), Fix: didYouMean(c, all) + "the containers are " + strings.Join(all, ", ")})
+				errs = append(errs, &fault.Error{Place: d.place, What: fmt.Sprintf("no image has the container %q", c), Fix: fault.DidYouMean(c, all) + "the containers are " + strings.Join(all, ", ")})
 			}
 		}
-		if d.Format == ImageDetail && len(d.Containers) != 1 {
-			errs = append(errs, &Error{Place: d.place, What: fmt.Sprintf("an image-detail file holds one image, not %d", len(d.Containers)), Fix: "name one container under containers"})
+		if d.Format == plan.ImageDetail && len(d.Containers) != 1 {
+			errs = append(errs, &fault.Error{Place: d.place, What: fmt.Sprintf("an image-detail file holds one image, not %d", len(d.Containers)), Fix: "name one container under containers"})
 		}
 		b.plan.Definitions = append(b.plan.Definitions, d.Definitions)
 	}
-	return errs.orNil()
+	return errs.OrNil()
 }
 
 // logins puts Docker Hub first: the file's account, else the environment's,
 // else the two parameters that the usual setup has.
-func (b *builder) logins() error {
-	hub := Login{Host: DockerHub}
+func (b *resolver) logins() error {
+	hub := plan.Login{Host: plan.DockerHub}
 	user, pass := b.env["DOCKER_USER"], b.env["DOCKER_PASSWORD"]
 	switch c := b.config.hub; {
 	case c != nil:
 		hub.Username, hub.Password = c.username, c.password
 	case user != "" && pass != "":
-		hub.Username = Source{Kind: FromEnv, Name: "DOCKER_USER", Value: NewSecret(user)}
-		hub.Password = Source{Kind: FromEnv, Name: "DOCKER_PASSWORD", Value: NewSecret(pass)}
+		hub.Username = plan.Source{Kind: plan.FromEnv, Name: "DOCKER_USER", Value: plan.NewSecret(user)}
+		hub.Password = plan.Source{Kind: plan.FromEnv, Name: "DOCKER_PASSWORD", Value: plan.NewSecret(pass)}
 	case user != "" || pass != "":
 		have, missing := "DOCKER_USER", "DOCKER_PASSWORD"
 		if user == "" {
 			have, missing = missing, have
 		}
-		return &Error{Place: have, What: missing + " is missing", Fix: "set both, or neither"}
+		return &fault.Error{Place: have, What: missing + " is missing", Fix: "set both, or neither"}
 	default:
-		hub.Username = Source{Kind: FromSSM, Name: "DOCKER_HUB_ID"}
-		hub.Password = Source{Kind: FromSSM, Name: "DOCKER_HUB_PASSWORD"}
+		hub.Username = plan.Source{Kind: plan.FromSSM, Name: "DOCKER_HUB_ID"}
+		hub.Password = plan.Source{Kind: plan.FromSSM, Name: "DOCKER_HUB_PASSWORD"}
 		hub.Assumed = true
 	}
-	b.plan.Logins = []Login{hub}
+	b.plan.Logins = []plan.Login{hub}
 	seen := map[string]bool{}
 	for _, l := range b.config.logins {
-		host := CanonicalHost(l.host)
-		if host == DockerHub {
-			return &Error{Place: l.place, What: "Docker Hub's account stands under docker_hub", Fix: "move it there"}
+		host := plan.CanonicalHost(l.host)
+		if host == plan.DockerHub {
+			return &fault.Error{Place: l.place, What: "Docker Hub's account stands under docker_hub", Fix: "move it there"}
 		}
 		if seen[host] {
-			return &Error{Place: l.place, What: "the registry " + host + " is there twice"}
+			return &fault.Error{Place: l.place, What: "the registry " + host + " is there twice"}
 		}
 		seen[host] = true
-		b.plan.Logins = append(b.plan.Logins, Login{Host: host, Username: l.username, Password: l.password})
+		b.plan.Logins = append(b.plan.Logins, plan.Login{Host: host, Username: l.username, Password: l.password})
 	}
 	return nil
-}
-
-// CanonicalHost gives Docker Hub's several names one spelling.
-func CanonicalHost(host string) string {
-	switch host {
-	case "docker.io", "index.docker.io", "registry-1.docker.io", "https://index.docker.io/v1/", "registry.hub.docker.com":
-		return DockerHub
-	}
-	return host
 }

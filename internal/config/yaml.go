@@ -1,4 +1,4 @@
-package plan
+package config
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 )
 
 // A document is a YAML file being read strictly: each reader below takes the
@@ -42,7 +44,7 @@ func parseYAML(name string, data []byte, lookup func(string) (string, bool)) (*d
 	}
 	f, err := parser.ParseBytes(data, 0)
 	if err != nil {
-		e := &Error{Place: d.name, What: "this is not YAML", Why: err.Error()}
+		e := &fault.Error{Place: d.name, What: "this is not YAML", Why: err.Error()}
 		var y yaml.Error
 		if errors.As(err, &y) {
 			e.Why = y.GetMessage()
@@ -79,14 +81,14 @@ const (
 )
 
 // tooDeep refuses a text that would keep the parser busy for long.
-func (d *document) tooDeep(data []byte) *Error {
+func (d *document) tooDeep(data []byte) *fault.Error {
 	number, depth := 0, 0
 	for line := range bytes.Lines(data) {
 		number++
 		opened := bytes.Count(line, []byte("[")) + bytes.Count(line, []byte("{"))
 		depth = max(0, depth+opened-bytes.Count(line, []byte("]"))-bytes.Count(line, []byte("}")))
 		if len(line) > maxLine || depth > maxBrackets || opened > maxBrackets {
-			return &Error{Place: fmt.Sprintf("%s:%d:1", d.name, number), What: "this line is too long, or nested too deeply",
+			return &fault.Error{Place: fmt.Sprintf("%s:%d:1", d.name, number), What: "this line is too long, or nested too deeply",
 				Fix: "is this the right file?"}
 		}
 	}
@@ -102,17 +104,17 @@ func (v anchorVisitor) Visit(n ast.Node) ast.Visitor {
 	return v
 }
 
-func (d *document) fail(n ast.Node, what, fix string) *Error {
+func (d *document) fail(n ast.Node, what, fix string) *fault.Error {
 	place := d.name
 	if n != nil && n.GetToken() != nil {
 		p := n.GetToken().Position
 		place = fmt.Sprintf("%s:%d:%d", d.name, p.Line, p.Column)
 	}
-	return &Error{Place: place, What: what, Fix: fix}
+	return &fault.Error{Place: place, What: what, Fix: fix}
 }
 
 // at gives an error that was found without its place that of n.
-func (d *document) at(n ast.Node, e *Error) error {
+func (d *document) at(n ast.Node, e *fault.Error) error {
 	if e == nil {
 		return nil
 	}
@@ -158,7 +160,8 @@ type field struct {
 
 // as gives the field another schema, and each one whose value may be one text or
 // several.
-func (f field) as(s schema) field   { return field{f.read, s} }
+func (f field) as(s schema) field { return field{f.read, s} }
+
 func (f field) each(s schema) field { return field{f.read, isEither(s, isList(s))} }
 
 // mapping reads a mapping whose keys are known.
@@ -168,7 +171,7 @@ func (d *document) mapping(what string, keys map[string]field) reader {
 			field, ok := keys[key]
 			if !ok {
 				names := sortedKeys(keys)
-				fix := didYouMean(key, names)
+				fix := fault.DidYouMean(key, names)
 				if fix == "" {
 					fix = "the keys here are " + strings.Join(names, ", ")
 				}

@@ -1,9 +1,17 @@
-package plan
+// Package config turns the environment and ecsbuild.yml into one resolved
+// plan.Plan, and describes the file as a JSON Schema.
+//
+// It is pure: no network, no Docker, no clock. Everything that can be checked
+// without them is checked here.
+package config
 
 import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // Options are what the command line adds to environment and file.
@@ -21,16 +29,16 @@ type Options struct {
 // DefaultFile is the definitions file that the ECS deploy action looks for.
 const DefaultFile = "imagedefinitions.json"
 
-// Load resolves the plan. Its errors are of type *Error or Errors. With an
+// Load resolves the plan. Its errors are of type *fault.Error or fault.Errors. With an
 // error comes what can be told of the files: the definitions, so that a failed
 // run can take those of an earlier one away, and the sources, which it must not.
-func Load(o Options) (*Plan, error) {
+func Load(o Options) (*plan.Plan, error) {
 	p, err := load(o)
 	if err == nil {
 		return p, nil
 	}
 	dir, _ := filepath.Abs(o.Directory)
-	left := &Plan{Directory: dir, Definitions: []Definitions{{File: filepath.Join(dir, DefaultFile)}}}
+	left := &plan.Plan{Directory: dir, Definitions: []plan.Definitions{{File: filepath.Join(dir, DefaultFile)}}}
 	if o.Output != "" {
 		left.Definitions[0].File = o.Output
 		if !filepath.IsAbs(o.Output) {
@@ -46,32 +54,32 @@ func Load(o Options) (*Plan, error) {
 	return left, err
 }
 
-func load(o Options) (_ *Plan, err error) {
+func load(o Options) (_ *plan.Plan, err error) {
 	var file string
-	defer func() { inFile(err, file) }()
+	defer func() { fault.SetFile(err, file) }()
 	dir, err := filepath.Abs(o.Directory)
 	if err != nil {
-		return nil, &Error{What: "cannot resolve the directory " + o.Directory, Why: err.Error()}
+		return nil, &fault.Error{What: "cannot resolve the directory " + o.Directory, Why: err.Error()}
 	}
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return nil, &Error{What: fmt.Sprintf("there is no directory %s", dir), Fix: "name the folder of your sources with -C"}
+		return nil, &fault.Error{What: fmt.Sprintf("there is no directory %s", dir), Fix: "name the folder of your sources with -C"}
 	}
 	env := environment(o.Environ)
-	p := &Plan{Directory: dir}
-	cfg := &config{}
+	p := &plan.Plan{Directory: dir}
+	cfg := &fileConfig{}
 	if name, data, err := findFile(dir, o.File); err != nil {
 		return nil, err
 	} else if name != "" {
 		p.File, file = name, name
 		if cfg, err = parse(name, data, env.lookup, o.UnsetSecrets); err != nil {
 			if cfg != nil {
-				p.Definitions = (&builder{plan: p, config: cfg}).files()
+				p.Definitions = (&resolver{plan: p, config: cfg}).files()
 			}
 			return p, err
 		}
 		p.Warnings = append(p.Warnings, cfg.warnings...)
 	}
-	b := builder{plan: p, config: cfg, env: env, commit: o.Commit}
+	b := resolver{plan: p, config: cfg, env: env, commit: o.Commit}
 	steps := []func() error{b.registry, b.images, b.dockerEnvironment, b.definitions, b.logins}
 	if o.LoginsOnly {
 		steps = []func() error{b.registry, b.logins}

@@ -1,4 +1,4 @@
-package plan
+package config
 
 import (
 	"fmt"
@@ -8,18 +8,21 @@ import (
 	"strings"
 
 	"github.com/containerd/platforms"
+
+	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // dockerEnvironment takes what docker build takes from the environment, for images
 // that do not say otherwise, and names what ecsbuild does not take.
-func (b *builder) dockerEnvironment() error {
+func (b *resolver) dockerEnvironment() error {
 	targets, err := defaultPlatforms(b.env["DOCKER_DEFAULT_PLATFORM"])
 	if err != nil {
 		return err
 	}
-	epoch := b.env[sourceDateEpoch]
+	epoch := b.env[plan.SourceDateEpoch]
 	if epoch != "" && !wholeNumber.MatchString(epoch) {
-		return &Error{Place: sourceDateEpoch, What: fmt.Sprintf("%q is not a number of seconds since 1970", epoch),
+		return &fault.Error{Place: plan.SourceDateEpoch, What: fmt.Sprintf("%q is not a number of seconds since 1970", epoch),
 			Fix: "set it as in SOURCE_DATE_EPOCH=$(git log -1 --pretty=%ct), or unset it"}
 	}
 	for i := range b.plan.Images {
@@ -27,8 +30,8 @@ func (b *builder) dockerEnvironment() error {
 		if len(build.Platforms) == 0 {
 			build.Platforms = targets
 		}
-		if _, ok := build.Args[sourceDateEpoch]; !ok && epoch != "" {
-			args := map[string]string{sourceDateEpoch: epoch}
+		if _, ok := build.Args[plan.SourceDateEpoch]; !ok && epoch != "" {
+			args := map[string]string{plan.SourceDateEpoch: epoch}
 			maps.Copy(args, build.Args)
 			build.Args = args
 		}
@@ -55,7 +58,7 @@ func defaultPlatforms(text string) (out []string, _ error) {
 		}
 		parsed, err := platforms.Parse(name)
 		if err != nil || p == "" {
-			return nil, &Error{Place: "DOCKER_DEFAULT_PLATFORM", What: fmt.Sprintf("%q is not a platform", p),
+			return nil, &fault.Error{Place: "DOCKER_DEFAULT_PLATFORM", What: fmt.Sprintf("%q is not a platform", p),
 				Fix: "write it as in linux/amd64 or linux/arm64, or unset it"}
 		}
 		out = append(out, platforms.Format(parsed))
@@ -65,7 +68,7 @@ func defaultPlatforms(text string) (out []string, _ error) {
 
 // notHonoured names the variables of docker and buildx that would change a build
 // there, and do not here.
-func (b *builder) notHonoured() (warnings []string) {
+func (b *resolver) notHonoured() (warnings []string) {
 	say := func(name, text string) {
 		warnings = append(warnings, fmt.Sprintf("%s=%s is not used: %s", name, b.env[name], text))
 	}

@@ -1,4 +1,4 @@
-package plan
+package config
 
 import (
 	"errors"
@@ -10,10 +10,13 @@ import (
 	"slices"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // config is ecsbuild.yml as it was written.
-type config struct {
+type fileConfig struct {
 	region, account, tag string
 	images               []imageConfig
 	definitions          []definitionsConfig
@@ -24,18 +27,18 @@ type config struct {
 
 type imageConfig struct {
 	place string // for errors found later
-	Image
+	plan.Image
 	dockerfile string
 }
 
 type definitionsConfig struct {
 	place string
-	Definitions
+	plan.Definitions
 }
 
 type loginConfig struct {
 	place, host        string
-	username, password Source
+	username, password plan.Source
 }
 
 // maxFile bounds the configuration file, in bytes.
@@ -57,11 +60,11 @@ func findFile(dir, name string) (string, []byte, error) {
 		case errors.Is(err, fs.ErrNotExist) && name == "":
 			continue
 		case errors.Is(err, fs.ErrNotExist):
-			return "", nil, &Error{What: "there is no file " + path, Fix: "name the configuration with -f, or leave -f out to use the environment alone"}
+			return "", nil, &fault.Error{What: "there is no file " + path, Fix: "name the configuration with -f, or leave -f out to use the environment alone"}
 		case err != nil:
-			return "", nil, &Error{What: "cannot read " + path, Why: err.Error()}
+			return "", nil, &fault.Error{What: "cannot read " + path, Why: err.Error()}
 		case len(data) > maxFile:
-			return "", nil, &Error{What: path + " is larger than 1 MB", Fix: "is this the right file?"}
+			return "", nil, &fault.Error{What: path + " is larger than 1 MB", Fix: "is this the right file?"}
 		}
 		return path, data, nil
 	}
@@ -69,13 +72,13 @@ func findFile(dir, name string) (string, []byte, error) {
 }
 
 // parse reads ecsbuild.yml; every error names its line and column.
-func parse(name string, data []byte, lookup func(string) (string, bool), unsetSecrets bool) (*config, error) {
+func parse(name string, data []byte, lookup func(string) (string, bool), unsetSecrets bool) (*fileConfig, error) {
 	d, root, err := parseYAML(name, data, lookup)
 	if err != nil {
 		return nil, err
 	}
 	d.unsetSecrets = unsetSecrets
-	c := &config{}
+	c := &fileConfig{}
 	if _, null := root.(*ast.NullNode); root == nil || null {
 		return c, nil // an empty file is the environment alone
 	}
@@ -108,13 +111,13 @@ func (d *document) named(n ast.Node) (def definitionsConfig) {
 }
 
 // configKeys are those of the whole file.
-func (d *document) configKeys(c *config) map[string]field {
+func (d *document) configKeys(c *fileConfig) map[string]field {
 	return map[string]field{
 		"region":  d.checked("region", &c.region, orEmpty(checkRegion)),
 		"account": d.checked("account", &c.account, orEmpty(checkAccount)),
 		"tag":     d.checked("tag", &c.tag, checkTag).as(isTag),
 		"docker_hub": {func(n ast.Node) error {
-			c.hub = &loginConfig{host: DockerHub, place: d.fail(n, "", "").Place}
+			c.hub = &loginConfig{host: plan.DockerHub, place: d.fail(n, "", "").Place}
 			return d.login(c.hub, false)(n)
 		}, isObject(d.loginKeys(&loginConfig{}, false), "username", "password")},
 		"registries": {d.list("registries", func(n ast.Node) error {
@@ -139,8 +142,8 @@ func (d *document) configKeys(c *config) map[string]field {
 }
 
 // orEmpty lets a variable that is unset mean the default.
-func orEmpty(check func(string) *Error) func(string) *Error {
-	return func(s string) *Error {
+func orEmpty(check func(string) *fault.Error) func(string) *fault.Error {
+	return func(s string) *fault.Error {
 		if s == "" {
 			return nil
 		}
@@ -148,7 +151,7 @@ func orEmpty(check func(string) *Error) func(string) *Error {
 	}
 }
 
-func (d *document) source(what string, into *Source, literal bool) field {
+func (d *document) source(what string, into *plan.Source, literal bool) field {
 	return field{func(n ast.Node) error {
 		s, err := d.scalar(what, n)
 		if err != nil {
@@ -158,7 +161,7 @@ func (d *document) source(what string, into *Source, literal bool) field {
 		if d.unsetSecrets {
 			lookup = func(name string) (string, bool) { v, _ := d.lookup(name); return v, true }
 		}
-		var e *Error
+		var e *fault.Error
 		if *into, e = parseSource(s, literal, lookup); e != nil {
 			e.What = what + ": " + e.What
 			return d.at(n, e)
@@ -195,7 +198,7 @@ func (d *document) login(l *loginConfig, withHost bool) reader {
 
 func (d *document) definition(n ast.Node) (definitionsConfig, error) {
 	def := definitionsConfig{place: d.fail(n, "", "").Place}
-	def.Format = ImageDefinitions
+	def.Format = plan.ImageDefinitions
 	err := d.mapping("a definitions file", d.definitionKeys(&def))(n)
 	return def, err
 }
@@ -204,9 +207,9 @@ func (d *document) definitionKeys(def *definitionsConfig) map[string]field {
 	return map[string]field{
 		"file":       d.text("file", &def.File),
 		"containers": d.texts("containers", &def.Containers, checkContainer).each(isName),
-		"format":     d.chosen("format", &def.Format, ImageDefinitions, ImageDetail),
+		"format":     d.chosen("format", &def.Format, plan.ImageDefinitions, plan.ImageDetail),
 		"service": {func(n ast.Node) error {
-			def.Service = &Service{Cluster: "default"}
+			def.Service = &plan.Service{Cluster: "default"}
 			err := d.mapping("service", d.serviceKeys(def.Service))(n)
 			if def.Service.Cluster == "" {
 				def.Service.Cluster = "default"
@@ -215,22 +218,22 @@ func (d *document) definitionKeys(def *definitionsConfig) map[string]field {
 				err = d.fail(n, "a service without name", "name the ECS service that is deployed")
 			}
 			return err
-		}, isObject(d.serviceKeys(&Service{}), "name")},
+		}, isObject(d.serviceKeys(&plan.Service{}), "name")},
 	}
 }
 
-func (d *document) serviceKeys(s *Service) map[string]field {
+func (d *document) serviceKeys(s *plan.Service) map[string]field {
 	return map[string]field{
 		"cluster": d.text("cluster", &s.Cluster),
 		"name":    d.text("name", &s.Name),
 	}
 }
 
-func checkHost(h string) *Error {
+func checkHost(h string) *fault.Error {
 	if hostPattern.MatchString(h) {
 		return nil
 	}
-	return &Error{What: fmt.Sprintf("%q is not a registry's host", h), Fix: "write the host alone, as in ghcr.io or registry.example.com:5000"}
+	return &fault.Error{What: fmt.Sprintf("%q is not a registry's host", h), Fix: "write the host alone, as in ghcr.io or registry.example.com:5000"}
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,4 +1,5 @@
-package plan
+// Package fault is an error for the user: what is wrong, why, and what to do about it.
+package fault
 
 import (
 	"errors"
@@ -51,7 +52,7 @@ func (e Errors) Unwrap() []error {
 	return out
 }
 
-func (e Errors) orNil() error {
+func (e Errors) OrNil() error {
 	if len(e) == 0 {
 		return nil
 	}
@@ -59,14 +60,14 @@ func (e Errors) orNil() error {
 }
 
 // inFile says which file the places in it belong to.
-func inFile(err error, path string) {
+func SetFile(err error, path string) {
 	var all Errors
 	var one *Error
 	switch {
 	case path == "":
 	case errors.As(err, &all):
 		for _, e := range all {
-			inFile(e, path)
+			SetFile(e, path)
 		}
 	case errors.As(err, &one) && strings.HasPrefix(one.Place, filepath.Base(path)):
 		one.File = path
@@ -77,14 +78,14 @@ func inFile(err error, path string) {
 func Closest(word string, candidates []string) string {
 	best, limit := "", 1+len(word)/4
 	for _, c := range candidates {
-		if d := distance(strings.ToLower(word), strings.ToLower(c)); d <= limit && c != word {
+		if d := Distance(strings.ToLower(word), strings.ToLower(c)); d <= limit && c != word {
 			best, limit = c, d-1
 		}
 	}
 	return best
 }
 
-func didYouMean(word string, candidates []string) string {
+func DidYouMean(word string, candidates []string) string {
 	if c := Closest(word, candidates); c != "" {
 		return fmt.Sprintf("did you mean %q? ", c)
 	}
@@ -92,7 +93,7 @@ func didYouMean(word string, candidates []string) string {
 }
 
 // distance is the Damerau-Levenshtein distance (neighbours swapped count once).
-func distance(a, b string) int {
+func Distance(a, b string) int {
 	prev2, prev, cur := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range prev {
 		prev[j] = j

@@ -1,4 +1,4 @@
-package plan
+package config
 
 import (
 	"fmt"
@@ -6,6 +6,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 )
 
 // variables is the environment as a map.
@@ -39,7 +41,7 @@ func (v variables) first(keys ...string) (value, key string) {
 var numbered = regexp.MustCompile(`^(IMAGE_REPO_NAME|CONTAINER_NAME)(?:_([0-9]+))?$`)
 
 // fromEnvironment reads IMAGE_REPO_NAME and CONTAINER_NAME, alone or numbered.
-func (b *builder) fromEnvironment() ([]imageConfig, error) {
+func (b *resolver) fromEnvironment() ([]imageConfig, error) {
 	suffixes := map[string]int{}
 	for key, value := range b.env {
 		if m := numbered.FindStringSubmatch(key); m != nil && value != "" {
@@ -48,7 +50,7 @@ func (b *builder) fromEnvironment() ([]imageConfig, error) {
 				suffix = "_" + m[2]
 				var err error
 				if n, err = strconv.Atoi(m[2]); err != nil {
-					return nil, &Error{Place: key, What: "the number is too large"}
+					return nil, &fault.Error{Place: key, What: "the number is too large"}
 				}
 			}
 			suffixes[suffix] = n
@@ -59,20 +61,20 @@ func (b *builder) fromEnvironment() ([]imageConfig, error) {
 	}
 	order := sortedKeys(suffixes)
 	sort.SliceStable(order, func(i, j int) bool { return suffixes[order[i]] < suffixes[order[j]] })
-	var errs Errors
+	var errs fault.Errors
 	var images []imageConfig
 	for _, s := range order {
 		img := imageConfig{place: "IMAGE_REPO_NAME" + s}
 		repo, container := b.env["IMAGE_REPO_NAME"+s], b.env["CONTAINER_NAME"+s]
 		switch {
 		case repo == "":
-			errs = append(errs, &Error{Place: "CONTAINER_NAME" + s, What: fmt.Sprintf("IMAGE_REPO_NAME%s is missing", s), Fix: fmt.Sprintf("set it to the ECR repository of container %q", container)})
+			errs = append(errs, &fault.Error{Place: "CONTAINER_NAME" + s, What: fmt.Sprintf("IMAGE_REPO_NAME%s is missing", s), Fix: fmt.Sprintf("set it to the ECR repository of container %q", container)})
 			continue
 		case container == "":
-			errs = append(errs, &Error{Place: "IMAGE_REPO_NAME" + s, What: fmt.Sprintf("CONTAINER_NAME%s is missing", s), Fix: fmt.Sprintf("set it to the name in the task definition of the container that runs %q", repo)})
+			errs = append(errs, &fault.Error{Place: "IMAGE_REPO_NAME" + s, What: fmt.Sprintf("CONTAINER_NAME%s is missing", s), Fix: fmt.Sprintf("set it to the name in the task definition of the container that runs %q", repo)})
 			continue
 		}
-		for place, e := range map[string]*Error{"IMAGE_REPO_NAME" + s: checkRepository(repo), "CONTAINER_NAME" + s: checkContainer(container)} {
+		for place, e := range map[string]*fault.Error{"IMAGE_REPO_NAME" + s: checkRepository(repo), "CONTAINER_NAME" + s: checkContainer(container)} {
 			if e != nil {
 				e.Place = place
 				errs = append(errs, e)
@@ -86,14 +88,14 @@ func (b *builder) fromEnvironment() ([]imageConfig, error) {
 		}
 		images = append(images, img)
 	}
-	return b.merge(images), errs.orNil()
+	return b.merge(images), errs.OrNil()
 }
 
-func (b *builder) nothingConfigured() error {
-	e := &Error{What: "nothing says what to build", Fix: "set IMAGE_REPO_NAME (the ECR repository) and CONTAINER_NAME (the container in the task definition), or write an ecsbuild.yml"}
+func (b *resolver) nothingConfigured() error {
+	e := &fault.Error{What: "nothing says what to build", Fix: "set IMAGE_REPO_NAME (the ECR repository) and CONTAINER_NAME (the container in the task definition), or write an ecsbuild.yml"}
 	for _, key := range sortedKeys(b.env) {
 		for _, want := range []string{"IMAGE_REPO_NAME", "CONTAINER_NAME"} {
-			if b.env[key] != "" && key != want && distance(key, want) <= 2 {
+			if b.env[key] != "" && key != want && fault.Distance(key, want) <= 2 {
 				e.Why = fmt.Sprintf("did you mean %s where the environment has %s?", want, key)
 			}
 		}
@@ -102,7 +104,7 @@ func (b *builder) nothingConfigured() error {
 }
 
 // merge makes one image of several containers that run the same build.
-func (b *builder) merge(images []imageConfig) []imageConfig {
+func (b *resolver) merge(images []imageConfig) []imageConfig {
 	var out []imageConfig
 next:
 	for _, img := range images {

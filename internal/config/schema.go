@@ -1,4 +1,4 @@
-package plan
+package config
 
 import (
 	"fmt"
@@ -82,7 +82,7 @@ func isObject(keys map[string]field, required ...string) schema {
 // Schema is that of ecsbuild.yml.
 func Schema() map[string]any {
 	d := &document{}
-	s := isObject(d.configKeys(&config{}))
+	s := isObject(d.configKeys(&fileConfig{}))
 	s["$schema"], s["$id"] = "https://json-schema.org/draft/2020-12/schema", schemaURL
 	s["title"] = "ecsbuild.yml"
 	s["description"] = fmt.Sprintf("What ecsbuild builds and where it goes. In the file: # yaml-language-server: $schema=%s", schemaURL)

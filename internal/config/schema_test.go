@@ -1,4 +1,4 @@
-package plan
+package config
 
 import (
 	"encoding/json"

@@ -1,9 +1,11 @@
-package plan
+package config
 
 import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 )
 
 // The patterns are ECR's and ECS's own.
@@ -31,18 +33,18 @@ eu-west-1 eu-west-2 eu-west-3 eusc-de-east-1 il-central-1 me-central-1 me-south-
 us-east-1 us-east-2 us-gov-east-1 us-gov-west-1 us-west-1 us-west-2 us-iso-east-1 us-iso-west-1 us-isob-east-1
 eu-isoe-west-1 us-isof-east-1 us-isof-south-1`)
 
-func checkRegion(r string) *Error {
+func checkRegion(r string) *fault.Error {
 	if regionPattern.MatchString(r) {
 		return nil
 	}
 	fix := "set AWS_REGION, or region in ecsbuild.yml, to the region of your registry, as in us-east-1"
-	if c := Closest(r, regions); c != "" {
+	if c := fault.Closest(r, regions); c != "" {
 		fix = fmt.Sprintf("did you mean %s?", c)
 	}
-	return &Error{What: fmt.Sprintf("%q is not an AWS region", r), Fix: fix}
+	return &fault.Error{What: fmt.Sprintf("%q is not an AWS region", r), Fix: fix}
 }
 
-func checkAccount(a string) *Error {
+func checkAccount(a string) *fault.Error {
 	if accountPattern.MatchString(a) {
 		return nil
 	}
@@ -50,16 +52,16 @@ func checkAccount(a string) *Error {
 	if len(a) < 12 && regexp.MustCompile(`^[0-9]+$`).MatchString(a) {
 		fix += "; if yours begins with a zero, put it in quotes"
 	}
-	return &Error{What: fmt.Sprintf("%q is not an AWS account", a), Fix: fix}
+	return &fault.Error{What: fmt.Sprintf("%q is not an AWS account", a), Fix: fix}
 }
 
-func checkRepository(r string) *Error {
+func checkRepository(r string) *fault.Error {
 	first, _, _ := strings.Cut(r, "/")
 	isHost := strings.Contains(first, ".dkr.") || strings.Contains(first, ".dkr-ecr")
 	if len(r) >= 2 && len(r) <= 256 && repositoryPattern.MatchString(r) && !isHost {
 		return nil
 	}
-	e := &Error{What: fmt.Sprintf("%q is not a repository name", r), Fix: "ECR takes 2 to 256 lower-case letters, digits and . _ - /, as in shop/php"}
+	e := &fault.Error{What: fmt.Sprintf("%q is not a repository name", r), Fix: "ECR takes 2 to 256 lower-case letters, digits and . _ - /, as in shop/php"}
 	if first, rest, ok := strings.Cut(r, "/"); ok && strings.ContainsAny(first, ".:") {
 		e.Fix = fmt.Sprintf("leave the host out: %s; the registry comes from region and account", rest)
 	} else if name, _, ok := strings.Cut(r, ":"); ok {
@@ -70,25 +72,25 @@ func checkRepository(r string) *Error {
 	return e
 }
 
-func checkTag(t string) *Error {
+func checkTag(t string) *fault.Error {
 	if tagPattern.MatchString(t) {
 		return nil
 	}
 	if t == "" {
-		return &Error{What: "a tag is empty", Fix: "a variable in it may be unset: give it a default, as in ${IMAGE_TAG:-latest}"}
+		return &fault.Error{What: "a tag is empty", Fix: "a variable in it may be unset: give it a default, as in ${IMAGE_TAG:-latest}"}
 	}
-	return &Error{What: fmt.Sprintf("%q is not a tag", t), Fix: "a tag has at most 128 letters, digits and _ . - and starts with none of . -"}
+	return &fault.Error{What: fmt.Sprintf("%q is not a tag", t), Fix: "a tag has at most 128 letters, digits and _ . - and starts with none of . -"}
 }
 
-func checkContainer(c string) *Error {
+func checkContainer(c string) *fault.Error {
 	if containerPattern.MatchString(c) {
 		return nil
 	}
-	return &Error{What: fmt.Sprintf("%q is not a container name", c), Fix: "ECS takes up to 255 letters, digits, - and _; use the name in your task definition"}
+	return &fault.Error{What: fmt.Sprintf("%q is not a container name", c), Fix: "ECS takes up to 255 letters, digits, - and _; use the name in your task definition"}
 }
 
 // IsRegion says whether a name is a region's, or could be one of tomorrow's.
 func IsRegion(r string) bool { return regionPattern.MatchString(r) }
 
 // ClosestRegion is the region that a typo most likely stood for, or "".
-func ClosestRegion(r string) string { return Closest(r, regions) }
+func ClosestRegion(r string) string { return fault.Closest(r, regions) }

@@ -1,9 +1,11 @@
-package plan
+package config
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 )
 
 // interpolate replaces variables as the Compose specification has it: $VAR,
@@ -11,7 +13,7 @@ import (
 // ${VAR:+other}, ${VAR+other}, and $$ for a dollar. A colon counts an empty
 // value as unset. It also names the variables that were unset without more.
 // https://github.com/compose-spec/compose-spec/blob/main/12-interpolation.md
-func interpolate(s string, lookup func(string) (string, bool)) (out string, unset []string, _ *Error) {
+func interpolate(s string, lookup func(string) (string, bool)) (out string, unset []string, _ *fault.Error) {
 	var b strings.Builder
 	for {
 		i := strings.IndexByte(s, '$')
@@ -28,7 +30,7 @@ func interpolate(s string, lookup func(string) (string, bool)) (out string, unse
 		case strings.HasPrefix(s, "{"):
 			end := closing(s)
 			if end < 0 {
-				return "", nil, &Error{What: "a ${ without its }", Fix: "close it, or write $$ for a dollar sign"}
+				return "", nil, &fault.Error{What: "a ${ without its }", Fix: "close it, or write $$ for a dollar sign"}
 			}
 			v, missing, err := expand(s[1:end], lookup)
 			if err != nil {
@@ -40,7 +42,7 @@ func interpolate(s string, lookup func(string) (string, bool)) (out string, unse
 		default:
 			n := nameLength(s)
 			if n == 0 {
-				return "", nil, &Error{What: "a $ without a variable's name", Fix: "write $$ for a dollar sign"}
+				return "", nil, &fault.Error{What: "a $ without a variable's name", Fix: "write $$ for a dollar sign"}
 			}
 			v, ok := lookup(s[:n])
 			if !ok {
@@ -71,10 +73,10 @@ func closing(s string) int {
 	return -1
 }
 
-func expand(expr string, lookup func(string) (string, bool)) (string, []string, *Error) {
+func expand(expr string, lookup func(string) (string, bool)) (string, []string, *fault.Error) {
 	n := nameLength(expr)
 	if n == 0 {
-		return "", nil, &Error{What: fmt.Sprintf("${%s} has no variable's name", expr)}
+		return "", nil, &fault.Error{What: fmt.Sprintf("${%s} has no variable's name", expr)}
 	}
 	name, rest := expr[:n], expr[n:]
 	v, ok := lookup(name)
@@ -89,7 +91,7 @@ func expand(expr string, lookup func(string) (string, bool)) (string, []string, 
 		rest = rest[1:]
 	}
 	if rest == "" || !slices.Contains([]byte("-?+"), rest[0]) {
-		return "", nil, &Error{What: fmt.Sprintf("${%s} is not understood", expr), Fix: "the forms are ${VAR}, ${VAR:-default}, ${VAR:?message} and ${VAR:+other}"}
+		return "", nil, &fault.Error{What: fmt.Sprintf("${%s} is not understood", expr), Fix: "the forms are ${VAR}, ${VAR:-default}, ${VAR:?message} and ${VAR:+other}"}
 	}
 	op, word := rest[0], rest[1:]
 	switch {
@@ -101,7 +103,7 @@ func expand(expr string, lookup func(string) (string, bool)) (string, []string, 
 		if word == "" {
 			word = "it is required here"
 		}
-		return "", nil, &Error{What: fmt.Sprintf("the variable %s is not set", name), Why: word}
+		return "", nil, &fault.Error{What: fmt.Sprintf("the variable %s is not set", name), Why: word}
 	}
 	return interpolate(word, lookup)
 }

@@ -1,4 +1,4 @@
-package plan
+package config
 
 import (
 	"fmt"
@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 )
 
 // scalar gives the text of a scalar as it was written, variables replaced.
@@ -41,7 +43,7 @@ func (d *document) text(what string, into *string) field {
 }
 
 // checked reads a text and asks check whether it will do.
-func (d *document) checked(what string, into *string, check func(string) *Error) field {
+func (d *document) checked(what string, into *string, check func(string) *fault.Error) field {
 	return field{func(n ast.Node) error {
 		s, err := d.scalar(what, n)
 		if err != nil {
@@ -59,11 +61,11 @@ func (d *document) checked(what string, into *string, check func(string) *Error)
 
 // chosen reads one of several words.
 func (d *document) chosen(what string, into *string, words ...string) field {
-	f := d.checked(what, into, func(s string) *Error {
+	f := d.checked(what, into, func(s string) *fault.Error {
 		if slices.Contains(words, s) {
 			return nil
 		}
-		return &Error{What: fmt.Sprintf("%q is not understood", s), Fix: "write " + strings.Join(words, " or ")}
+		return &fault.Error{What: fmt.Sprintf("%q is not understood", s), Fix: "write " + strings.Join(words, " or ")}
 	})
 	f.is = isOneOf(words)
 	return f
@@ -85,7 +87,7 @@ func (d *document) boolean(what string, into *bool) field {
 }
 
 // texts reads a list of texts, or one text as a list of one.
-func (d *document) texts(what string, into *[]string, check func(string) *Error) field {
+func (d *document) texts(what string, into *[]string, check func(string) *fault.Error) field {
 	return field{func(n ast.Node) error {
 		item := func(n ast.Node) error {
 			var s string

@@ -1,0 +1,128 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// replaceOutput puts another file name in the place of the single definitions file.
+func replaceOutput(p *plan.Plan, name string) error {
+	switch {
+	case name == "":
+	case len(p.Definitions) != 1:
+		return &fault.Error{What: "--output names one file, but the configuration has several definitions", Fix: "leave --output out, or configure a single file under definitions"}
+	default:
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(p.Directory, name)
+		}
+		p.Definitions[0].File = name
+	}
+	return nil
+}
+
+// keepOnly keeps the images of the named containers, and of each definitions file
+// what is left of it.
+func keepOnly(p *plan.Plan, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	keep := map[string]bool{}
+	var all []string
+	for _, n := range names {
+		keep[n] = true
+	}
+	var images []plan.Image
+	kept := map[string]bool{}
+	for _, img := range p.Images {
+		all = append(all, img.Containers...)
+		for _, c := range img.Containers {
+			if keep[c] {
+				delete(keep, c)
+				kept[c] = true
+			}
+		}
+		for _, c := range img.Containers {
+			if kept[c] {
+				images = append(images, img)
+				break
+			}
+		}
+	}
+	for _, n := range names {
+		if keep[n] {
+			return &fault.Error{What: fmt.Sprintf("--only %s: there is no such container", n), Fix: fault.DidYouMean(n, all) + "the containers are " + strings.Join(all, ", ")}
+		}
+	}
+	p.Images = images
+	var defs []plan.Definitions
+	for _, d := range p.Definitions {
+		var cs []string
+		for _, c := range d.Containers {
+			if kept[c] {
+				cs = append(cs, c)
+			}
+		}
+		if d.Containers = cs; len(cs) > 0 {
+			defs = append(defs, d)
+		}
+	}
+	p.Definitions = defs
+	return nil
+}
+
+// checkFiles says what is missing on disk, all of it at once.
+func checkFiles(p *plan.Plan) error {
+	var errs fault.Errors
+	for _, img := range p.Images {
+		errs = append(errs, checkBuild(img.Build, img.Name())...)
+	}
+	return errs.OrNil()
+}
+
+func checkBuild(b plan.Build, name string) (errs fault.Errors) {
+	folder := func(what, dir string) bool {
+		st, err := os.Stat(dir)
+		if err == nil && st.IsDir() {
+			return true
+		}
+		errs = append(errs, &fault.Error{What: fmt.Sprintf("%s: the %s %s is not a folder", name, what, dir), Fix: "paths start at the folder of the configuration file, or at -C"})
+		return false
+	}
+	if plan.Remote(b.Context) {
+		return nil
+	}
+	if !folder("build context", b.Context) {
+		return errs
+	}
+	if st, err := os.Stat(b.Dockerfile); err != nil || st.IsDir() {
+		errs = append(errs, &fault.Error{What: fmt.Sprintf("%s: there is no Dockerfile at %s", name, b.Dockerfile), Fix: nearbyDockerfiles(b.Context)})
+	}
+	for n, dir := range b.AdditionalContexts {
+		if !plan.Remote(dir) {
+			folder("additional context "+n, dir)
+		}
+	}
+	return errs
+}
+
+// nearbyDockerfiles lists what the user may have meant, a few levels deep.
+func nearbyDockerfiles(dir string) string {
+	var found []string
+	for _, pat := range []string{"Dockerfile*", "*/Dockerfile*", "*/*/Dockerfile*"} {
+		m, _ := filepath.Glob(filepath.Join(dir, pat))
+		for _, f := range m {
+			if rel, err := filepath.Rel(dir, f); err == nil && len(found) < 6 {
+				found = append(found, rel)
+			}
+		}
+	}
+	if len(found) == 0 {
+		return "set dockerfile (or DOCKERFILE) to where it is; none was found below " + dir
+	}
+	return "set dockerfile (or DOCKERFILE); below the context there are " + strings.Join(found, ", ")
+}
