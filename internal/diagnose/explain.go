@@ -119,6 +119,7 @@ func (f Facts) one(err error) Finding {
 		unreachable *engine.UnreachableError
 		unsupported *engine.UnsupportedError
 		build       *engine.BuildError
+		parse       *engine.ParseError
 		file        *artifact.Error
 		foreign     *artifact.ForeignError
 		tags        *pipeline.TagsError
@@ -157,6 +158,8 @@ func (f Facts) one(err error) Finding {
 		return f.hubRefused(hub.Account)
 	case errors.As(err, &build):
 		return f.build(build)
+	case errors.As(err, &parse):
+		return f.build(&engine.BuildError{Image: parse.Image, Dockerfile: parse.File, Lines: parse.Lines, Err: parse.Err})
 	case errors.As(err, &unreachable):
 		return f.unreachable(unreachable)
 	case errors.As(err, &foreign) && (file == nil && !errors.As(err, &file) || !file.Late):

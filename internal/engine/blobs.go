@@ -12,6 +12,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // A Sink takes the blobs of one image as they appear. registry.Repository is
@@ -44,6 +46,21 @@ type blobStore struct {
 	mu   sync.Mutex
 	kept map[digest.Digest][]byte
 	err  error // the first failure of the sink, more telling than what BuildKit makes of it
+}
+
+// An Export is one image that BuildKit hands over.
+type Export struct {
+	Build  plan.Build
+	Sink   Sink
+	Bases  Bases   // nil for none
+	Inputs *Inputs // what the image says of itself; nil for nothing
+	Record Record
+	Packs  chan struct{}          // bounds the layers that are compressed at once
+	Again  map[digest.Digest]bool // layers that must come in any case
+}
+
+func newBlobStore(x Export) *blobStore {
+	return &blobStore{sink: x.Sink, inputs: x.Inputs, forms: newLayerForms(x), kept: map[digest.Digest][]byte{}}
 }
 
 func (s *blobStore) failed(err error) error {

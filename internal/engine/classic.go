@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -12,13 +13,13 @@ import (
 // buildClassic has a classic engine build an image under its names, and then
 // push it, through the door or as a saved image.
 func (e *Engine) buildClassic(ctx context.Context, r Request, sink Sink) (*Built, error) {
-	door, err := e.openDoor(ctx)
+	far, err := e.pusher.Far(ctx)
 	if err != nil {
 		return nil, err
 	}
 	copies := e.newCopies(r.Image, sink)
 	defer copies.end()
-	if door == nil {
+	if far {
 		r.Note("the engine has a loopback of its own: its layers are saved and compressed here")
 		copies.least = 0 // a base's layers are known here by their diffIDs, whatever their size
 	}
@@ -35,16 +36,16 @@ func (e *Engine) buildClassic(ctx context.Context, r Request, sink Sink) (*Built
 		return b, nil
 	}
 	r.Inputs.check()
-	var b *Built
-	if door == nil {
-		b, err = e.saveAndPush(ctx, r, id, sink)
-	} else {
-		b, err = e.pushThrough(ctx, r, door, id, sink)
+	b, err := e.pusher.Push(ctx, Push{Image: r.Image, ID: id, Sink: sink, Bases: r.Bases, Inputs: r.Inputs, Record: r.Record, Begin: r.Begin})
+	var silent *NoAnswerError
+	switch {
+	case errors.As(err, &silent):
+		return nil, &UnreachableError{Endpoint: e.Endpoint, Lost: true, Err: err}
+	case err != nil:
+		return nil, err
 	}
-	if err == nil {
-		r.keepPushed(id, b)
-	}
-	return b, err
+	r.keepPushed(id, b)
+	return b, nil
 }
 
 // recordPushed is the kind of the record for what a classic engine has pushed

@@ -28,8 +28,19 @@ type Dockerfile struct {
 	custom  bool              // its syntax is not ours to judge
 }
 
+// A ParseError is a Dockerfile that does not parse.
+type ParseError struct {
+	Image string
+	File  string // absolute
+	Lines []Line // around the mistake
+	Err   error
+}
+
+func (e *ParseError) Error() string { return e.Image + ": " + e.Err.Error() }
+func (e *ParseError) Unwrap() error { return e.Err }
+
 // ReadDockerfile parses the Dockerfile of a local build as BuildKit would. Its
-// error is a *BuildError that shows the line. One with a syntax directive has
+// error is a *ParseError that shows the line. One with a syntax directive has
 // a frontend of its own, and is empty here where our parser does not know it.
 func ReadDockerfile(img plan.Image) (*Dockerfile, error) {
 	data, err := os.ReadFile(img.Build.Dockerfile)
@@ -46,7 +57,7 @@ func ReadDockerfile(img plan.Image) (*Dockerfile, error) {
 		if _, _, _, custom := parser.DetectSyntax(data); custom {
 			return &Dockerfile{custom: true}, nil
 		}
-		e := &BuildError{Image: img.Name(), Dockerfile: img.Build.Dockerfile, Err: err}
+		e := &ParseError{Image: img.Name(), File: img.Build.Dockerfile, Err: err}
 		var located *parser.LocationError
 		if errors.As(err, &located) && len(located.Locations) > 0 && len(located.Locations[0]) > 0 {
 			r := located.Locations[0]

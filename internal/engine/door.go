@@ -94,31 +94,31 @@ func (d *Door) Close() { _ = d.server.Close() }
 // openDoor starts the door once a run and asks the engine to knock: one with
 // a loopback of its own (a virtual machine, another network namespace) cannot,
 // and the door is nil for it.
-func (e *Engine) openDoor(ctx context.Context) (*Door, error) {
-	e.doorOnce.Do(func() {
+func (p *Pusher) openDoor(ctx context.Context) (*Door, error) {
+	p.doorOnce.Do(func() {
 		d, err := newDoor()
 		if err != nil {
-			e.doorErr = err
+			p.doorErr = err
 			return
 		}
 		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 		defer cancel()
-		if _, err := e.docker.RegistryLogin(ctx, client.RegistryLoginOptions{Username: doorUser, Password: d.password, ServerAddress: d.addr}); err != nil {
+		if _, err := p.docker.RegistryLogin(ctx, client.RegistryLoginOptions{Username: doorUser, Password: d.password, ServerAddress: d.addr}); err != nil {
 			d.Close()
 			return
 		}
-		e.door = d
+		p.door = d
 	})
-	return e.door, e.doorErr
+	return p.door, p.doorErr
 }
 
-// Open makes a slot for one image, which the engine calls id. Its path is the image's own, also where
+// Open makes a slot for one image. Its path is the image's own, also where
 // images share a repository, and the same in every run, so that the engine
 // finds what it remembers of it.
-func (d *Door) Open(r Request, id digest.Digest, sink Sink) *Slot {
+func (d *Door) Open(r Push) *Slot {
 	img := r.Image
 	sum := sha256.Sum256([]byte(img.Name()))
-	s := &Slot{door: d, path: img.Repository + "/" + hex.EncodeToString(sum[:4]), sink: sink, bases: r.Bases, manifest: make(chan Manifest, 1), image: id, inputs: r.Inputs, configs: map[digest.Digest][]byte{}}
+	s := &Slot{door: d, path: img.Repository + "/" + hex.EncodeToString(sum[:4]), sink: r.Sink, bases: r.Bases, manifest: make(chan Manifest, 1), image: r.ID, inputs: r.Inputs, configs: map[digest.Digest][]byte{}}
 	if recipe, own := recipeOf(img.Build); own {
 		s.remake = newRemake(recipe, r.Record, d.packing)
 	}

@@ -25,7 +25,7 @@ func TestDoorRefuses(t *testing.T) {
 		"no config":                  {plan.Build{Reproducible: true}, dockerManifest, `{"layers":[]}`, http.StatusBadGateway},
 	} {
 		d := &Door{password: "p", slots: map[string]*Slot{}, uploads: map[string]*doorUpload{}}
-		s := d.Open(Request{Image: plan.Image{Containers: []string{"web"}, Repository: "shop", Build: tt.build}}, digest.FromString("id"), nil)
+		s := d.Open(Push{Image: plan.Image{Containers: []string{"web"}, Repository: "shop", Build: tt.build}, ID: digest.FromString("id")})
 		ask := func(method, path, contentType, body string) int {
 			r := httptest.NewRequest(method, "/v2/"+s.path+path, strings.NewReader(body))
 			r.Header.Set("Content-Type", contentType)

@@ -12,9 +12,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/containerd/platforms"
 	bkclient "github.com/moby/buildkit/client"
 	sourcepolicy "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/moby/moby/client"
@@ -36,12 +36,9 @@ type Engine struct {
 	docker *client.Client // nil for a buildkitd
 	bk     *bkclient.Client
 
-	solves   chan struct{}  // those that run
-	packs    chan struct{}  // layers that are compressed at the moment
-	untags   sync.WaitGroup // names that are being taken away
-	doorOnce sync.Once
-	door     *Door
-	doorErr  error
+	solves chan struct{} // those that run
+	packs  chan struct{} // layers that are compressed at the moment
+	pusher *Pusher       // nil where blobs leave the engine by BuildKit
 }
 
 // Store is where an engine keeps images, and so which way they leave it.
@@ -111,7 +108,13 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 	if e.bk, err = buildkitInside(ctx, e.docker); err != nil {
 		return err
 	}
-	return e.detect(ctx)
+	if err := e.detect(ctx); err != nil {
+		return err
+	}
+	if e.Store == Classic {
+		e.pusher = NewPusher(e.docker, e.String())
+	}
+	return nil
 }
 
 // buildkitInside connects to the BuildKit of a Docker engine. API 1.53
@@ -194,9 +197,8 @@ func (e *Engine) Proxies() map[string]string { return e.proxies }
 
 // Close ends the connections and the door.
 func (e *Engine) Close() {
-	e.untags.Wait()
-	if e.door != nil {
-		e.door.Close()
+	if e.pusher != nil {
+		e.pusher.Close()
 	}
 	if e.bk != nil {
 		_ = e.bk.Close()
@@ -212,6 +214,39 @@ func (e *Engine) String() string {
 		return e.Version
 	}
 	return fmt.Sprintf("Docker engine %s (%s store)", e.Version, e.Store)
+}
+
+// Platform is what the engine builds for unless told otherwise.
+func (e *Engine) Platform(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	workers, err := e.bk.ListWorkers(ctx)
+	if err != nil {
+		return "", err
+	}
+	if len(workers) == 0 || len(workers[0].Platforms) == 0 {
+		return "", errors.New("the engine names no platform")
+	}
+	return platforms.Format(workers[0].Platforms[0]), nil
+}
+
+// LocalDigests are those that a Docker engine knows of the image that it has of
+// a name: it takes that one where a build does not pull, and names no digest.
+func (e *Engine) LocalDigests(ctx context.Context, ref string) (out []string) {
+	if e.docker == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	found, err := e.docker.ImageInspect(ctx, ref)
+	if err != nil {
+		return nil
+	}
+	for _, name := range found.RepoDigests {
+		_, d, _ := strings.Cut(name, "@")
+		out = append(out, d)
+	}
+	return out
 }
 
 // before says whether the engine is older than a version such as 23.0.

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -57,7 +59,7 @@ func external(data []byte, b plan.Build) (refs, pinned []string, first error) {
 	add := func(name string) {
 		named, err := reference.ParseNormalizedNamed(name)
 		if err != nil {
-			note(doubt("%q is not the name of an image", name))
+			note(fmt.Errorf("%q is not the name of an image", name))
 			return
 		}
 		if _, ok := named.(reference.Digested); ok {
@@ -67,7 +69,7 @@ func external(data []byte, b plan.Build) (refs, pinned []string, first error) {
 		}
 	}
 	if syntax := b.Args["BUILDKIT_SYNTAX"]; syntax != "" {
-		note(doubt("its syntax is an argument"))
+		note(errors.New("its syntax is an argument"))
 		add(syntax)
 	} else if syntax, _, _, ok := parser.DetectSyntax(data); ok {
 		add(syntax)
@@ -75,19 +77,19 @@ func external(data []byte, b plan.Build) (refs, pinned []string, first error) {
 	}
 	ast, err := parser.Parse(bytes.NewReader(data))
 	if err != nil {
-		note(doubt("its Dockerfile cannot be parsed"))
+		note(errors.New("its Dockerfile cannot be parsed"))
 		return refs, pinned, first
 	}
 	stages, meta, err := instructions.Parse(ast.AST, nil)
 	if err != nil {
-		note(doubt("its Dockerfile cannot be parsed"))
+		note(errors.New("its Dockerfile cannot be parsed"))
 		return refs, pinned, first
 	}
 	for name, where := range b.AdditionalContexts {
 		if image, ok := strings.CutPrefix(where, "docker-image://"); ok {
 			add(image)
 		} else if plan.Remote(where) {
-			note(doubt("its context %s is fetched by the build", name)) // whose URL may hold a token
+			note(fmt.Errorf("its context %s is fetched by the build", name)) // whose URL may hold a token
 		}
 	}
 	args := metaArgs(meta, b, shell.NewLex(ast.EscapeToken))
@@ -102,7 +104,7 @@ func external(data []byte, b plan.Build) (refs, pinned []string, first error) {
 		expanded, unset, err := shell.NewLex(ast.EscapeToken).ProcessWord(name, args)
 		switch {
 		case err != nil || len(unset) > 0 || strings.Contains(expanded, "$"):
-			note(doubt("what %s stands for is known to the build alone", name))
+			note(fmt.Errorf("what %s stands for is known to the build alone", name))
 			if repository, ok := repositoryOf(name); ok {
 				add(repository)
 			}
@@ -143,10 +145,10 @@ func repositoryOf(name string) (string, bool) {
 func unknownSyntax(syntax string) error {
 	named, err := reference.ParseNormalizedNamed(syntax)
 	if err != nil || named.Name() != frontend {
-		return doubt("its Dockerfile has a syntax of its own, %s", syntax)
+		return fmt.Errorf("its Dockerfile has a syntax of its own, %s", syntax)
 	}
 	if tagged, ok := reference.TagNameOnly(named).(reference.Tagged); !ok || !knownSyntax.MatchString(tagged.Tag()) {
-		return doubt("its Dockerfile has a syntax, %s, that may read it another way", syntax)
+		return fmt.Errorf("its Dockerfile has a syntax, %s, that may read it another way", syntax)
 	}
 	return nil
 }
@@ -164,7 +166,7 @@ func takes(c instructions.Command, from func(string)) error {
 	case *instructions.AddCommand:
 		for _, p := range c.SourcePaths {
 			if strings.ContainsAny(p, ":$") { // a URL, a repository as git@host:path, or whatever a variable holds
-				return doubt("ADD %s may be fetched by the build", p)
+				return fmt.Errorf("ADD %s may be fetched by the build", p)
 			}
 		}
 	}

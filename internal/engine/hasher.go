@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/containerd/platforms"
 	"github.com/moby/patternmatcher/ignorefile"
 	"github.com/opencontainers/go-digest"
 	"github.com/tonistiigi/fsutil"
@@ -47,18 +46,25 @@ type Hasher struct {
 	bases   map[string]func() (digest.Digest, error)
 }
 
+// Builder is what is asked of the engine that builds.
+type Builder interface {
+	// Platform is the one that it builds for unless told otherwise.
+	Platform(ctx context.Context) (string, error)
+	// LocalDigests are those that it knows of the image that it has of a name.
+	LocalDigests(ctx context.Context, ref string) []string
+}
+
 // NewHasher makes one for a run on an engine.
-func (e *Engine) NewHasher(resolve Resolve) *Hasher {
+func NewHasher(e Builder, resolve Resolve) *Hasher {
 	platform := sync.OnceValues(func() (string, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
-		defer cancel()
-		workers, err := e.bk.ListWorkers(ctx)
-		if err != nil || len(workers) == 0 || len(workers[0].Platforms) == 0 {
+		p, err := e.Platform(context.Background())
+		if err != nil {
 			return "", doubt("the engine does not say what platform it builds for")
 		}
-		return platforms.Format(workers[0].Platforms[0]), nil
+		return p, nil
 	})
-	return &Hasher{platform: platform, resolve: resolve, local: e.localDigests, folders: map[string]func() (string, error){}, bases: map[string]func() (digest.Digest, error){}}
+	local := func(ref string) []string { return e.LocalDigests(context.Background(), ref) }
+	return &Hasher{platform: platform, resolve: resolve, local: local, folders: map[string]func() (string, error){}, bases: map[string]func() (digest.Digest, error){}}
 }
 
 // once gives the one call that all who ask for a key share.
@@ -87,7 +93,7 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 	h.marks.set(b.Dockerfile, sum[:])
 	refs, pinned, err := external(data, b)
 	if err != nil {
-		return nil, err
+		return nil, &DoubtError{err.Error()}
 	}
 	in := &Inputs{bases: map[string]string{}, pinned: pinned, local: h.local, marks: &h.marks, timeless: b.Reproducible}
 	in.again = sync.OnceValue(func() bool {

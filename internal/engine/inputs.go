@@ -57,25 +57,6 @@ func (in *Inputs) saw(step string) {
 	}
 }
 
-// localDigests are those that a Docker engine knows of the image that it has of
-// a name: it takes that one where a build does not pull, and names no digest.
-func (e *Engine) localDigests(ref string) (out []string) {
-	if e.docker == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
-	defer cancel()
-	found, err := e.docker.ImageInspect(ctx, ref)
-	if err != nil {
-		return nil
-	}
-	for _, name := range found.RepoDigests {
-		_, d, _ := strings.Cut(name, "@")
-		out = append(out, d)
-	}
-	return out
-}
-
 // marked gives the marks of the files that were hashed.
 func (in *Inputs) marked() *marks {
 	if in == nil {

@@ -7,61 +7,129 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/moby/moby/client"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
+// A Pusher has a classic engine push what it has built, which is the one way that
+// its layers leave it.
+type Pusher struct {
+	docker *client.Client
+	engine string // for messages
+
+	untags   sync.WaitGroup // names that are being taken away
+	doorOnce sync.Once
+	door     *Door
+	doorErr  error
+}
+
+// NewPusher makes one for a run; engine is what messages call it.
+func NewPusher(docker *client.Client, engine string) *Pusher {
+	return &Pusher{docker: docker, engine: engine}
+}
+
+// A Push is one image that an engine has built and shall push.
+type Push struct {
+	Image  plan.Image
+	ID     digest.Digest // what the engine calls it
+	Sink   Sink
+	Bases  Bases   // nil for none
+	Inputs *Inputs // what the image says of itself; nil for nothing
+	Record Record
+	Begin  func(kind, name string) *progress.Span
+}
+
+// Far says whether the engine has a loopback of its own, so that images must be
+// saved and compressed here.
+func (p *Pusher) Far(ctx context.Context) (bool, error) {
+	door, err := p.openDoor(ctx)
+	return door == nil, err
+}
+
+// Push pushes an image through the door, or as a saved image.
+func (p *Pusher) Push(ctx context.Context, r Push) (*Built, error) {
+	door, err := p.openDoor(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case door == nil:
+		return p.saveAndPush(ctx, r)
+	}
+	return p.pushThrough(ctx, r, door)
+}
+
+// Close ends the door, when every name has been taken away.
+func (p *Pusher) Close() {
+	p.untags.Wait()
+	if p.door != nil {
+		p.door.Close()
+	}
+}
+
 // pushThrough has a classic engine push an image through the door, under a name
 // of its own that is taken away again, whatever becomes of the push.
-func (e *Engine) pushThrough(ctx context.Context, r Request, door *Door, id digest.Digest, sink Sink) (*Built, error) {
-	slot := door.Open(r, id, sink)
+func (p *Pusher) pushThrough(ctx context.Context, r Push, door *Door) (*Built, error) {
+	slot := door.Open(r)
 	defer slot.Close()
-	if err := e.tag(ctx, id, slot.Name); err != nil {
+	if err := p.tag(ctx, r.ID, slot.Name); err != nil {
 		return nil, err
 	}
-	defer e.untag(ctx, slot.Name)
+	defer p.untag(ctx, slot.Name)
 	span := r.Begin(progress.Push, "the engine compresses and pushes")
-	b, err := e.push(ctx, slot)
+	b, err := p.push(ctx, slot)
 	span.End(err)
 	return b, err
+}
+
+// A NoAnswerError is a request that an engine does not answer, which it does at
+// once as long as it lives.
+type NoAnswerError struct {
+	Request string
+	After   time.Duration
+}
+
+func (e *NoAnswerError) Error() string {
+	return fmt.Sprintf("no answer to a %s for %v", e.Request, e.After)
 }
 
 // tagTimeout is for a request that an engine answers at once.
 const tagTimeout = time.Minute
 
-func (e *Engine) tag(ctx context.Context, id digest.Digest, name string) error {
+func (p *Pusher) tag(ctx context.Context, id digest.Digest, name string) error {
 	limited, cancel := context.WithTimeout(ctx, tagTimeout)
 	defer cancel()
-	_, err := e.docker.ImageTag(limited, client.ImageTagOptions{Source: id.String(), Target: name})
+	_, err := p.docker.ImageTag(limited, client.ImageTagOptions{Source: id.String(), Target: name})
 	switch {
 	case err != nil && ctx.Err() == nil && limited.Err() != nil:
-		return &UnreachableError{Endpoint: e.Endpoint, Lost: true, Err: fmt.Errorf("no answer to a tag for %v", tagTimeout)}
+		return &NoAnswerError{Request: "tag", After: tagTimeout}
 	case err != nil:
-		return fmt.Errorf("%s tags what it has built: %w", e, err)
+		return fmt.Errorf("%s tags what it has built: %w", p.engine, err)
 	}
 	return nil
 }
 
 // untag takes a name away; nobody but Close waits for it.
-func (e *Engine) untag(ctx context.Context, name string) {
-	e.untags.Go(func() {
+func (p *Pusher) untag(ctx context.Context, name string) {
+	p.untags.Go(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
-		_, _ = e.docker.ImageRemove(ctx, name, client.ImageRemoveOptions{})
+		_, _ = p.docker.ImageRemove(ctx, name, client.ImageRemoveOptions{})
 	})
 }
 
 // push has the engine push through the slot and gives the manifest that it
 // put there.
-func (e *Engine) push(ctx context.Context, s *Slot) (*Built, error) {
-	m, err := e.pushOnce(ctx, s)
+func (p *Pusher) push(ctx context.Context, s *Slot) (*Built, error) {
+	m, err := p.pushOnce(ctx, s)
 	if ctx.Err() == nil && s.lendNoMore() {
-		m, err = e.pushOnce(ctx, s)
+		m, err = p.pushOnce(ctx, s)
 	}
 	if err != nil {
 		return nil, err
@@ -69,14 +137,14 @@ func (e *Engine) push(ctx context.Context, s *Slot) (*Built, error) {
 	return &Built{Manifests: []Manifest{m}}, nil
 }
 
-func (e *Engine) pushOnce(ctx context.Context, s *Slot) (Manifest, error) {
+func (p *Pusher) pushOnce(ctx context.Context, s *Slot) (Manifest, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.mu.Lock()
 	s.ctx, s.cancel = ctx, cancel
 	s.mu.Unlock()
 	auth, _ := json.Marshal(map[string]string{"username": doorUser, "password": s.door.password, "serveraddress": s.door.addr})
-	resp, err := e.docker.ImagePush(ctx, s.Name, client.ImagePushOptions{RegistryAuth: base64.URLEncoding.EncodeToString(auth)})
+	resp, err := p.docker.ImagePush(ctx, s.Name, client.ImagePushOptions{RegistryAuth: base64.URLEncoding.EncodeToString(auth)})
 	if err == nil {
 		err = resp.Wait(ctx)
 		_ = resp.Close()
@@ -103,7 +171,7 @@ func (e *Engine) pushOnce(ctx context.Context, s *Slot) (Manifest, error) {
 	if err == nil {
 		err = errors.New("the engine ended its push without a manifest")
 	}
-	return Manifest{}, fmt.Errorf("%s pushes: %w", e, err)
+	return Manifest{}, fmt.Errorf("%s pushes: %w", p.engine, err)
 }
 
 // lendNoMore says whether a layer could not be copied. The engine has these

@@ -56,6 +56,10 @@ func (e *otherFormError) Error() string {
 	return fmt.Sprintf("%d layers are in the registry in another compression", len(e.layers))
 }
 
+// recordRecompressed is the kind of the record for layers that were compressed
+// again.
+const recordRecompressed = "recompressed"
+
 // layerForms is how a blobStore has the layers of one image compressed.
 type layerForms struct {
 	recipe recipe
@@ -68,9 +72,9 @@ type layerForms struct {
 	done map[digest.Digest]made // by the engine's digest, under the store's lock
 }
 
-func (e *Engine) newLayerForms(r *Request, again map[digest.Digest]bool) *layerForms {
-	f := &layerForms{level: r.Image.Build.CompressionLevel != nil, bases: r.Bases, record: r.Record, packs: e.packs, again: again, done: map[digest.Digest]made{}}
-	f.recipe, _ = recipeOf(r.Image.Build)
+func newLayerForms(x Export) *layerForms {
+	f := &layerForms{level: x.Build.CompressionLevel != nil, bases: x.Bases, record: x.Record, packs: x.Packs, again: x.Again, done: map[digest.Digest]made{}}
+	f.recipe, _ = recipeOf(x.Build)
 	f.recipe.epoch = recipe{}.epoch // BuildKit has seen to the times
 	return f
 }
@@ -94,7 +98,7 @@ func (f *layerForms) key(d digest.Digest) string { return f.recipe.key() + " " +
 // remembered gives what an earlier run made of a layer, while the sink has it.
 func (s *blobStore) remembered(ctx context.Context, d digest.Digest) bool {
 	var known made
-	if s.forms.record == nil || !s.forms.record.Get(recordLayers, s.forms.key(d), &known) || known.Desc.Digest == "" {
+	if s.forms.record == nil || !s.forms.record.Get(recordRecompressed, s.forms.key(d), &known) || known.Desc.Digest == "" {
 		return false
 	}
 	if _, ok, err := s.sink.Has(ctx, known.Desc.Digest); err != nil || !ok {
@@ -145,7 +149,7 @@ func (s *blobStore) recompress(ctx context.Context, d digest.Digest, layer io.Re
 	}
 	s.recompressed(d, p.made)
 	if s.forms.record != nil {
-		s.forms.record.Put(recordLayers, s.forms.key(d), remade{p.made, 0, false})
+		s.forms.record.Put(recordRecompressed, s.forms.key(d), p.made)
 	}
 	return nil
 }

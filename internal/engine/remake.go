@@ -116,7 +116,7 @@ func (u *remaking) take(r *http.Request, s *Slot) error {
 	sum := sha256.New()
 	in := io.TeeReader(body, sum)
 	if !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		u.config, err = io.ReadAll(io.LimitReader(in, maxKept))
+		u.config, err = io.ReadAll(io.LimitReader(in, maxManifest))
 		u.sum = sum256(sum)
 		return err
 	}
@@ -182,11 +182,11 @@ func (m *remake) manifest(ctx context.Context, s *Slot, engine []ocispec.Descrip
 		}
 		layers = append(layers, layer.made)
 	}
-	return m.recipe.image(ctx, s.sink, config, layers, s.inputs)
+	return putImage(ctx, m.recipe, s.sink, config, layers, s.inputs)
 }
 
-// image puts the config of layers and gives their manifest.
-func (r recipe) image(ctx context.Context, sink Sink, config []byte, layers []made, inputs *Inputs) (Manifest, error) {
+// putImage puts the config of layers and gives their manifest.
+func putImage(ctx context.Context, r recipe, sink Sink, config []byte, layers []made, inputs *Inputs) (Manifest, error) {
 	config, err := r.config(config, layers)
 	if err == nil {
 		config, err = inputs.stamp(config)

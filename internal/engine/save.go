@@ -20,13 +20,13 @@ import (
 
 // saveAndPush is for a classic engine that cannot reach the door: it saves the
 // image, by its ID, and its layers are compressed here, in parallel.
-func (e *Engine) saveAndPush(ctx context.Context, r Request, id digest.Digest, sink Sink) (*Built, error) {
+func (p *Pusher) saveAndPush(ctx context.Context, r Push) (*Built, error) {
 	span := r.Begin(progress.Push, "its layers are saved and compressed")
-	b, err := e.save(ctx, r, id, sink)
+	b, err := p.save(ctx, r)
 	var lent *lendError
 	if errors.As(err, &lent) && ctx.Err() == nil {
 		r.Bases = nil // the engine has these layers as well
-		b, err = e.save(ctx, r, id, sink)
+		b, err = p.save(ctx, r)
 	}
 	span.End(err)
 	if err != nil && ctx.Err() != nil {
@@ -35,16 +35,16 @@ func (e *Engine) saveAndPush(ctx context.Context, r Request, id digest.Digest, s
 	return b, err
 }
 
-func (e *Engine) save(ctx context.Context, r Request, id digest.Digest, sink Sink) (*Built, error) {
-	stream, err := e.docker.ImageSave(ctx, []string{id.String()})
+func (p *Pusher) save(ctx context.Context, r Push) (*Built, error) {
+	stream, err := p.docker.ImageSave(ctx, []string{r.ID.String()})
 	if err != nil {
-		return nil, fmt.Errorf("%s saves %s: %w", e, r.Names[0], err)
+		return nil, fmt.Errorf("%s saves %s: %w", p.engine, r.Image.Name(), err)
 	}
 	defer stream.Close()
 	recipe, _ := recipeOf(r.Image.Build)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(packsAtOnce)
-	a := &archive{recipe: recipe, bases: r.Bases, inputs: r.Inputs, sink: sink, layers: map[string]made{}, small: map[string][]byte{}, links: map[string]string{}}
+	a := &archive{recipe: recipe, bases: r.Bases, inputs: r.Inputs, sink: r.Sink, layers: map[string]made{}, small: map[string][]byte{}, links: map[string]string{}}
 	err = a.read(gctx, g, stream)
 	if werr := g.Wait(); werr != nil {
 		return nil, werr
@@ -114,7 +114,7 @@ func (a *archive) file(ctx context.Context, g *errgroup.Group, h *tar.Header, tr
 		return fmt.Errorf("the saved image broke off: %w", err)
 	}
 	body := io.MultiReader(bytes.NewReader(head), tr)
-	if h.Size <= maxKept && !isTar(head) {
+	if h.Size <= maxManifest && !isTar(head) {
 		var err error
 		a.small[h.Name], err = io.ReadAll(body)
 		return err
@@ -181,7 +181,7 @@ func (a *archive) image(ctx context.Context) (*Built, error) {
 		}
 		layers = append(layers, l)
 	}
-	m, err := a.recipe.image(ctx, a.sink, config, layers, a.inputs)
+	m, err := putImage(ctx, a.recipe, a.sink, config, layers, a.inputs)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ func ReadStamp(config []byte) (s Stamp, ok bool) {
 		return s, false
 	}
 	fields := strings.Fields(c.labels[InputsLabel])
-	if sum, err := c.sum(); err != nil || len(fields) < 2 || fields[1] != sum.Encoded() {
+	if sum, err := configSum(c); err != nil || len(fields) < 2 || fields[1] != sum.Encoded() {
 		return s, false
 	}
 	s.Hash = fields[0]
@@ -46,7 +46,7 @@ func (s Stamp) write(config []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum, err := c.sum()
+	sum, err := configSum(c)
 	if err != nil {
 		return nil, err
 	}
@@ -105,8 +105,8 @@ func (c imageConfig) encode() ([]byte, error) {
 	return json.Marshal(c.all)
 }
 
-// sum is the digest of the config without its stamp.
-func (c imageConfig) sum() (digest.Digest, error) {
+// configSum is the digest of a config without its stamp.
+func configSum(c imageConfig) (digest.Digest, error) {
 	stamp, ok := c.labels[InputsLabel]
 	delete(c.labels, InputsLabel)
 	data, err := c.encode()

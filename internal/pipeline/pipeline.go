@@ -53,7 +53,7 @@ type Engine interface {
 	Build(ctx context.Context, r engine.Request, sink engine.Sink) (*engine.Built, error)
 	BuildLocal(ctx context.Context, r engine.Request) error
 	NewContexts(images []plan.Image) *engine.Contexts
-	NewHasher(engine.Resolve) *engine.Hasher
+	engine.Builder
 	Close()
 }
 
@@ -236,7 +236,7 @@ func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credenti
 	defer creds.Record.Save()
 	ctx, stop := beside(ctx, d, creds)
 	defer stop()
-	old := &reuse{creds: creds, hasher: eng.NewHasher(creds.Bases.Resolve), progress: d.Progress}
+	old := &reuse{creds: creds, hasher: engine.NewHasher(eng, creds.Bases.Resolve), progress: d.Progress}
 	g, ctx := errgroup.WithContext(ctx)
 	if o.Jobs > 0 {
 		g.SetLimit(o.Jobs)
