@@ -15,20 +15,29 @@ func TestImports(t *testing.T) {
 	}
 	const module = "github.com/ecsbuild/ecsbuild/"
 	ours := map[string][]string{
-		"fault": {}, "redact": {}, "plan": {}, "config": {"plan"}, "imagedef": {}, "artifact": {},
-		"progress": {}, "dockerconfig": {"plan"},
-		"registry": {"plan", "progress"},
-		"engine":   {"plan", "progress", "dockerconfig"},
-		"pipeline": {"plan", "registry", "engine", "imagedef", "progress", "artifact", "dockerconfig"},
-		"diagnose": {"plan", "registry", "engine", "pipeline", "artifact"},
-		"awsrig":   {"registry"},
+		"plan":          {},
+		"config":        {"plan"},
+		"imagedef":      {},
+		"artifact":      {},
+		"hoststate":     {},
+		"localregistry": {},
+		"progress":      {},
+		"dockerconfig":  {"plan"},
+		"registry":      {"plan", "progress"},
+		"baseimage":     {"plan", "registry", "hoststate"},
+		"engine":        {"plan", "progress", "dockerconfig", "hoststate"},
+		"pipeline":      {"plan", "registry", "baseimage", "engine", "imagedef", "progress", "artifact", "dockerconfig", "hoststate"},
+		"diagnose":      {"plan", "registry", "baseimage", "engine", "pipeline", "artifact"},
+		"awsrig":        {"localregistry", "registry"},
+		"fault":         {},
+		"redact":        {},
 	}
 	everybody := []string{"fault", "redact"} // may import these
 	theirs := map[string][]string{
 		"github.com/aws/":                         {"registry", "diagnose"},
 		"github.com/moby/buildkit/":               {"engine", "progress", "pipeline"},
 		"github.com/moby/moby/":                   {"engine"},
-		"github.com/google/go-containerregistry/": {"registry", "awsrig"},
+		"github.com/google/go-containerregistry/": {"registry", "baseimage", "localregistry", "awsrig"},
 		"github.com/docker/docker":                nil,
 		"github.com/docker/buildx":                nil,
 		"github.com/docker/cli":                   nil,

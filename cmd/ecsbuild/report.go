@@ -33,7 +33,6 @@ type failure struct {
 }
 
 func (f *failure) Error() string { return f.err.Error() }
-
 func (f *failure) Unwrap() error { return f.err }
 
 // report prints what failed. In a job of GitHub Actions it also shows it beside

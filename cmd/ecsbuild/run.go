@@ -17,6 +17,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/localregistry"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
@@ -276,12 +277,14 @@ func (r *execution) aws() error {
 
 // local does the same against a registry on loopback.
 func (r *execution) local() error {
-	host, stop, err := registry.NewLocal(localFolder(r.plan.Directory)).Serve(r.app.ctx)
+	addr, stop, err := localregistry.New(localFolder(r.plan.Directory)).Serve(r.app.ctx)
 	if err != nil {
 		return fmt.Errorf("the local registry cannot start: %w", err)
 	}
 	defer stop()
-	creds := func(ctx context.Context) (*pipeline.Credentials, error) { return r.from.WithoutAWS(ctx, host) }
+	creds := func(ctx context.Context) (*pipeline.Credentials, error) {
+		return r.from.WithoutAWS(ctx, registry.Host{Name: addr, Plain: true})
+	}
 	pushed, err := pipeline.Run(r.app.ctx, r.plan, r.deps(creds), r.options())
 	if err == nil {
 		r.display.Note("", "the images are kept in "+localFolder(r.plan.Directory)+"; ecsbuild serve lets docker pull them")
@@ -310,7 +313,7 @@ func (r *execution) results(pushed []pipeline.Pushed, err error) error {
 
 // dry builds and tags with the local engine, and prints what would be written.
 func (r *execution) dry() error {
-	host := registry.Presumed(r.plan.Account, r.plan.Region)
+	host := registry.DefaultHost(r.plan.Account, r.plan.Region)
 	if host.Name == "" {
 		r.display.Note("", "account or region is unknown here, so images are named without their registry")
 	}

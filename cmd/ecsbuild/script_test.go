@@ -211,8 +211,7 @@ func act(t *testing.T) string {
 // serial keeps scripts that share an engine from running side by side.
 type serial struct{ *testing.T }
 
-func (serial) Parallel() {}
-
+func (serial) Parallel()       {}
 func (s serial) Verbose() bool { return testing.Verbose() }
 
 func (s serial) Run(name string, f func(testscript.T)) {

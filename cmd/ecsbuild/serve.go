@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/ecsbuild/ecsbuild/internal/fault"
-	"github.com/ecsbuild/ecsbuild/internal/registry"
+	"github.com/ecsbuild/ecsbuild/internal/localregistry"
 )
 
 type serveCmd struct {
@@ -23,12 +23,12 @@ func (c *serveCmd) Run(a *app) error {
 		return &fault.Error{What: fmt.Sprintf("there is no directory %s", dir),
 			Fix: "name the folder of your sources with -C"}
 	}
-	host, stop, err := registry.NewLocal(localFolder(dir)).Serve(a.ctx)
+	addr, stop, err := localregistry.New(localFolder(dir)).Serve(a.ctx)
 	if err != nil {
 		return fmt.Errorf("the local registry cannot start: %w", err)
 	}
 	defer stop()
-	fmt.Fprintln(a.stdout, host.Name)
+	fmt.Fprintln(a.stdout, addr)
 	fmt.Fprintf(a.stderr, "ecsbuild: serving %s until interrupted\n", localFolder(dir))
 	<-a.ctx.Done()
 	return nil

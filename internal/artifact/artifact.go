@@ -53,7 +53,6 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.File + ": " + e.Err.Error() }
-
 func (e *Error) Unwrap() error { return e.Err }
 
 // maxRead bounds what is read of a file to recognise it, in bytes.

@@ -14,7 +14,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/ecsbuild/ecsbuild/internal/registry"
+	"github.com/ecsbuild/ecsbuild/internal/localregistry"
 )
 
 type repository struct {
@@ -58,12 +58,12 @@ func (r *Rig) Manifest(account, name, tag string) []byte {
 	return nil
 }
 
-func (r *Rig) local(account string) *registry.Local {
+func (r *Rig) local(account string) *localregistry.Registry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l := r.registryHosts[account]
 	if l == nil {
-		l = registry.NewLocal(filepath.Join(r.Dir, "ecr", account))
+		l = localregistry.New(filepath.Join(r.Dir, "ecr", account))
 		r.registryHosts[account] = l
 	}
 	return l

@@ -8,13 +8,13 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/ecsbuild/ecsbuild/internal/registry"
+	"github.com/ecsbuild/ecsbuild/internal/localregistry"
 )
 
 // hub is a registry with token authentication, as Docker Hub has it.
 type hub struct {
 	mu              sync.Mutex
-	registry        *registry.Local
+	registry        *localregistry.Registry
 	user, password  string
 	refuseAnonymous bool
 	refuseBlobs     bool
@@ -31,7 +31,7 @@ const (
 )
 
 func (h *hub) init(dir string) {
-	h.registry, h.wording, h.remaining = registry.NewLocal(dir), HubLimitNew, 100
+	h.registry, h.wording, h.remaining = localregistry.New(dir), HubLimitNew, 100
 	if h.tokens == nil { // an engine keeps its tokens over a reset
 		h.tokens = map[string]bool{}
 	}

@@ -29,6 +29,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ecsbuild/ecsbuild/internal/localregistry"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
@@ -58,7 +59,7 @@ type Rig struct {
 	faults        []*Fault
 	log           []Request
 	putTimes      []time.Time
-	registryHosts map[string]*registry.Local // by account
+	registryHosts map[string]*localregistry.Registry // by account
 
 	server *http.Server
 	ca     *authority
@@ -73,7 +74,7 @@ func Start(dir string) (*Rig, error) {
 	r := &Rig{
 		Dir: dir, Addr: l.Addr().String(), Region: "ap-northeast-1", policy: Exact(),
 		parameters: map[string]string{}, secrets: map[string]string{}, services: map[string][]string{},
-		repositories: map[string]*repository{}, tokens: map[string]time.Time{}, registryHosts: map[string]*registry.Local{},
+		repositories: map[string]*repository{}, tokens: map[string]time.Time{}, registryHosts: map[string]*localregistry.Registry{},
 	}
 	r.hub.init(filepath.Join(dir, "hub"))
 	if r.ca, err = newAuthority(filepath.Join(dir, "ca.pem")); err != nil {
@@ -190,8 +191,7 @@ func (o *oneConn) Accept() (net.Conn, error) {
 	return nil, io.EOF // Serve returns; the connection's own goroutine goes on
 }
 
-func (o *oneConn) Close() error { return nil }
-
+func (o *oneConn) Close() error   { return nil }
 func (o *oneConn) Addr() net.Addr { return o.conn.LocalAddr() }
 
 // authority issues the certificates of a test run.
@@ -249,7 +249,7 @@ func (r *Rig) Reset() error {
 	defer r.mu.Unlock()
 	r.policy = Exact()
 	r.parameters, r.secrets, r.services = map[string]string{}, map[string]string{}, map[string][]string{}
-	r.repositories, r.tokens, r.registryHosts = map[string]*repository{}, map[string]time.Time{}, map[string]*registry.Local{}
+	r.repositories, r.tokens, r.registryHosts = map[string]*repository{}, map[string]time.Time{}, map[string]*localregistry.Registry{}
 	r.proxyRefuses = 0
 	r.kmsRefuses, r.mounting, r.faults, r.log, r.putTimes = false, false, nil, nil, nil
 	for _, dir := range []string{"ecr", "hub"} {

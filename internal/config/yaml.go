@@ -160,8 +160,7 @@ type field struct {
 
 // as gives the field another schema, and each one whose value may be one text or
 // several.
-func (f field) as(s schema) field { return field{f.read, s} }
-
+func (f field) as(s schema) field   { return field{f.read, s} }
 func (f field) each(s schema) field { return field{f.read, isEither(s, isList(s))} }
 
 // mapping reads a mapping whose keys are known.

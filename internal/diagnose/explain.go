@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
+	"github.com/ecsbuild/ecsbuild/internal/baseimage"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
@@ -123,7 +124,7 @@ func (f Facts) one(err error) Finding {
 		file        *artifact.Error
 		foreign     *artifact.ForeignError
 		tags        *pipeline.TagsError
-		hub         *registry.HubRefusedError
+		hub         *baseimage.RefusedError
 		spool       *engine.SpoolError
 		taken       *registry.TakenError
 	)

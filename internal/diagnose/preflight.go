@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ecsbuild/ecsbuild/internal/baseimage"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
-	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
 // CheckDockerfiles reads each local Dockerfile: whether it parses, has the
@@ -66,8 +66,8 @@ func CheckHub(ctx context.Context, p *plan.Plan, creds *pipeline.Credentials, ag
 	if !ok {
 		who = "anonymously"
 	}
-	limit, err := registry.AskHub(ctx, account, agent)
-	var refused *registry.HubRefusedError
+	limit, err := baseimage.DockerHubLimit(ctx, account, agent)
+	var refused *baseimage.RefusedError
 	switch {
 	case errors.As(err, &refused):
 		return HubCheck{}, err

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/ecsbuild/ecsbuild/internal/hoststate"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
@@ -54,7 +55,7 @@ type Export struct {
 	Sink   Sink
 	Bases  Bases   // nil for none
 	Inputs *Inputs // what the image says of itself; nil for nothing
-	Record Record
+	State  *hoststate.State
 	Packs  chan struct{}          // bounds the layers that are compressed at once
 	Again  map[digest.Digest]bool // layers that must come in any case
 }
@@ -247,18 +248,24 @@ func (w *blobWriter) Truncate(size int64) error {
 func (s *blobStore) Info(_ context.Context, d digest.Digest) (content.Info, error) {
 	return content.Info{}, fmt.Errorf("%s: %w", d, errdefs.ErrNotFound)
 }
+
 func (s *blobStore) ReaderAt(_ context.Context, d ocispec.Descriptor) (content.ReaderAt, error) {
 	return nil, fmt.Errorf("%s: %w", d.Digest, errdefs.ErrNotFound)
 }
+
 func (s *blobStore) Status(_ context.Context, ref string) (content.Status, error) {
 	return content.Status{}, fmt.Errorf("%s: %w", ref, errdefs.ErrNotFound)
 }
+
 func (s *blobStore) Update(context.Context, content.Info, ...string) (content.Info, error) {
 	return content.Info{}, errdefs.ErrNotImplemented
 }
+
 func (s *blobStore) Walk(context.Context, content.WalkFunc, ...string) error { return nil }
 func (s *blobStore) Delete(context.Context, digest.Digest) error             { return nil }
+
 func (s *blobStore) ListStatuses(context.Context, ...string) ([]content.Status, error) {
 	return nil, nil
 }
+
 func (s *blobStore) Abort(context.Context, string) error { return nil }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 
+	"github.com/ecsbuild/ecsbuild/internal/hoststate"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
@@ -35,7 +36,7 @@ type Request struct {
 	Note     func(string) // a line for the user
 	Begin    func(kind, name string) *progress.Span
 	Bases    Bases // nil for none
-	Record   Record
+	State    *hoststate.State
 	Inputs   *Inputs // what the image says of itself; nil for nothing
 }
 

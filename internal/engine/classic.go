@@ -36,7 +36,7 @@ func (e *Engine) buildClassic(ctx context.Context, r Request, sink Sink) (*Built
 		return b, nil
 	}
 	r.Inputs.check()
-	b, err := e.pusher.Push(ctx, Push{Image: r.Image, ID: id, Sink: sink, Bases: r.Bases, Inputs: r.Inputs, Record: r.Record, Begin: r.Begin})
+	b, err := e.pusher.Push(ctx, Push{Image: r.Image, ID: id, Sink: sink, Bases: r.Bases, Inputs: r.Inputs, State: r.State, Begin: r.Begin})
 	var silent *NoAnswerError
 	switch {
 	case errors.As(err, &silent):
@@ -71,7 +71,7 @@ func (r *Request) pushedKey() string {
 func (r *Request) pushedBefore(ctx context.Context, sink Sink) func(digest.Digest) *Built {
 	var p pushed
 	recipe, _ := recipeOf(r.Image.Build)
-	if r.Inputs != nil || !r.Record.Get(recordPushed, r.pushedKey(), &p) || p.Recipe != recipe.key() {
+	if r.Inputs != nil || !r.State.Get(recordPushed, r.pushedKey(), &p) || p.Recipe != recipe.key() {
 		return func(digest.Digest) *Built { return nil }
 	}
 	whole := make(chan bool, 1)
@@ -86,7 +86,7 @@ func (r *Request) pushedBefore(ctx context.Context, sink Sink) func(digest.Diges
 
 func (r *Request) keepPushed(id digest.Digest, b *Built) {
 	if recipe, _ := recipeOf(r.Image.Build); r.Inputs == nil {
-		r.Record.Put(recordPushed, r.pushedKey(), pushed{id, recipe.key(), b.Root()})
+		r.State.Put(recordPushed, r.pushedKey(), pushed{id, recipe.key(), b.Root()})
 	}
 }
 

@@ -16,12 +16,12 @@ import (
 
 // Bases lends the layers of base images from their own registry.
 type Bases interface {
-	// Seen hears of a base image, as ref@sha256:…, and the platform it is taken for.
-	Seen(ref, platform string)
-	// Layer finds a layer of a base image that was seen, with its size in bytes.
-	Layer(ctx context.Context, d digest.Digest) (size int64, open func() (io.ReadCloser, error), ok bool)
-	// Unpacked finds such a layer by its diffID.
-	Unpacked(ctx context.Context, diffID digest.Digest) (d digest.Digest, size int64, open func() (io.ReadCloser, error), ok bool)
+	// Observe hears of a base image, as ref@sha256:…, and the platform it is taken for.
+	Observe(ref, platform string)
+	// LayerByDigest finds a layer of a base image that was seen, with its size in bytes.
+	LayerByDigest(ctx context.Context, d digest.Digest) (size int64, open func() (io.ReadCloser, error), ok bool)
+	// LayerByDiffID finds such a layer by its diffID.
+	LayerByDiffID(ctx context.Context, diffID digest.Digest) (d digest.Digest, size int64, open func() (io.ReadCloser, error), ok bool)
 	// Copy puts every layer of at least so many bytes of a base image that was
 	// seen; it stops at the first that fails.
 	Copy(ctx context.Context, ref, platform string, least int64, put func(ctx context.Context, d digest.Digest, size int64, open func() (io.ReadCloser, error)) error) error
@@ -56,11 +56,11 @@ func (r *Request) bases(ctx context.Context, s *bkclient.SolveStatus, copies *co
 		default:
 			// Several are not copied ahead; a step says which one it is for.
 			if m := stepPlatform.FindStringSubmatch(v.Name); m != nil {
-				r.Bases.Seen(ref, m[1])
+				r.Bases.Observe(ref, m[1])
 			}
 			continue
 		}
-		r.Bases.Seen(ref, platform)
+		r.Bases.Observe(ref, platform)
 		if name, _, _ := strings.Cut(ref, "@"); copies.sink != nil && name == copies.base && !copies.begun {
 			copies.begun = true
 			copies.wg.Go(func() { _ = r.Bases.Copy(ctx, ref, platform, copies.least, copies.sink.Put) })

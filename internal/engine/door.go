@@ -120,7 +120,7 @@ func (d *Door) Open(r Push) *Slot {
 	sum := sha256.Sum256([]byte(img.Name()))
 	s := &Slot{door: d, path: img.Repository + "/" + hex.EncodeToString(sum[:4]), sink: r.Sink, bases: r.Bases, manifest: make(chan Manifest, 1), image: r.ID, inputs: r.Inputs, configs: map[digest.Digest][]byte{}}
 	if recipe, own := recipeOf(img.Build); own {
-		s.remake = newRemake(recipe, r.Record, d.packing)
+		s.remake = newRemake(recipe, r.State, d.packing)
 	}
 	s.Name = d.addr + "/" + s.path + ":run"
 	d.mu.Lock()

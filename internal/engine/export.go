@@ -22,7 +22,7 @@ func (e *Engine) buildBlobs(ctx context.Context, r Request, sink Sink) (*Built, 
 	again := map[digest.Digest]bool{} // layers that must come in any case
 	for try := 1; ; try++ {
 		copies := e.newCopies(r.Image, sink)
-		store := newBlobStore(Export{Build: r.Image.Build, Sink: sink, Bases: r.Bases, Inputs: r.Inputs, Record: r.Record, Packs: e.packs, Again: again})
+		store := newBlobStore(Export{Build: r.Image.Build, Sink: sink, Bases: r.Bases, Inputs: r.Inputs, State: r.State, Packs: e.packs, Again: again})
 		res, err := e.solve(ctx, &r, []bkclient.ExportEntry{{Type: bkclient.ExporterOCI, Attrs: exportAttrs(r.Image.Build), OutputStore: store}}, copies, try > 1)
 		copies.end()
 		if err == nil {

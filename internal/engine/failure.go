@@ -43,7 +43,6 @@ type Line struct {
 }
 
 func (e *BuildError) Error() string { return e.Image + ": " + e.Message() }
-
 func (e *BuildError) Unwrap() error { return e.Err }
 
 // Message is BuildKit's sentence without the prefixes that it gathers on the way.

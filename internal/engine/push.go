@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/ecsbuild/ecsbuild/internal/hoststate"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
@@ -42,7 +43,7 @@ type Push struct {
 	Sink   Sink
 	Bases  Bases   // nil for none
 	Inputs *Inputs // what the image says of itself; nil for nothing
-	Record Record
+	State  *hoststate.State
 	Begin  func(kind, name string) *progress.Span
 }
 
@@ -198,7 +199,7 @@ func (s *Slot) lend(d digest.Digest) (size int64, ok bool) {
 	if bases == nil || ctx == nil {
 		return 0, false
 	}
-	size, open, ok := bases.Layer(ctx, d)
+	size, open, ok := bases.LayerByDigest(ctx, d)
 	if ok {
 		s.copy(ctx, d, size, open)
 	}
@@ -213,7 +214,7 @@ func (s *Slot) lendUnpacked(diffID digest.Digest) (made, bool) {
 	if bases == nil || ctx == nil {
 		return made{}, false
 	}
-	d, size, open, ok := bases.Unpacked(ctx, diffID)
+	d, size, open, ok := bases.LayerByDiffID(ctx, diffID)
 	if ok {
 		s.copy(ctx, d, size, open)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/ecsbuild/ecsbuild/internal/hoststate"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
@@ -65,7 +66,7 @@ type layerForms struct {
 	recipe recipe
 	level  bool // the level counts, which nobody can tell by a layer's bytes
 	bases  Bases
-	record Record
+	state  *hoststate.State
 	packs  chan struct{}
 	again  map[digest.Digest]bool // layers that the engine must hand over
 
@@ -73,7 +74,7 @@ type layerForms struct {
 }
 
 func newLayerForms(x Export) *layerForms {
-	f := &layerForms{level: x.Build.CompressionLevel != nil, bases: x.Bases, record: x.Record, packs: x.Packs, again: x.Again, done: map[digest.Digest]made{}}
+	f := &layerForms{level: x.Build.CompressionLevel != nil, bases: x.Bases, state: x.State, packs: x.Packs, again: x.Again, done: map[digest.Digest]made{}}
 	f.recipe, _ = recipeOf(x.Build)
 	f.recipe.epoch = recipe{}.epoch // BuildKit has seen to the times
 	return f
@@ -84,7 +85,7 @@ func (f *layerForms) ofBase(ctx context.Context, d digest.Digest) bool {
 	if f.bases == nil {
 		return false
 	}
-	_, _, ok := f.bases.Layer(ctx, d)
+	_, _, ok := f.bases.LayerByDigest(ctx, d)
 	return ok
 }
 
@@ -98,7 +99,7 @@ func (f *layerForms) key(d digest.Digest) string { return f.recipe.key() + " " +
 // remembered gives what an earlier run made of a layer, while the sink has it.
 func (s *blobStore) remembered(ctx context.Context, d digest.Digest) bool {
 	var known made
-	if s.forms.record == nil || !s.forms.record.Get(recordRecompressed, s.forms.key(d), &known) || known.Desc.Digest == "" {
+	if s.forms.state == nil || !s.forms.state.Get(recordRecompressed, s.forms.key(d), &known) || known.Desc.Digest == "" {
 		return false
 	}
 	if _, ok, err := s.sink.Has(ctx, known.Desc.Digest); err != nil || !ok {
@@ -148,8 +149,8 @@ func (s *blobStore) recompress(ctx context.Context, d digest.Digest, layer io.Re
 		return s.failed(err)
 	}
 	s.recompressed(d, p.made)
-	if s.forms.record != nil {
-		s.forms.record.Put(recordRecompressed, s.forms.key(d), p.made)
+	if s.forms.state != nil {
+		s.forms.state.Put(recordRecompressed, s.forms.key(d), p.made)
 	}
 	return nil
 }

@@ -14,14 +14,9 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-)
 
-// A Record keeps what was learned for later runs; what it says is held against
-// the registry.
-type Record interface {
-	Get(kind, key string, into any) bool
-	Put(kind, key string, value any)
-}
+	"github.com/ecsbuild/ecsbuild/internal/hoststate"
+)
 
 // recordLayers is the kind of the record for layers that were made anew.
 const recordLayers = "layers"
@@ -31,7 +26,7 @@ const recordLayers = "layers"
 // of it, and goes on calling its layers by its own digests.
 type remake struct {
 	recipe recipe
-	record Record
+	state  *hoststate.State
 	busy   chan struct{} // bounds the layers that are packed at once
 
 	mu     sync.Mutex
@@ -45,8 +40,8 @@ type remade struct {
 	lent bool  // by a base's registry, from where it may still fail to come
 }
 
-func newRemake(r recipe, record Record, busy chan struct{}) *remake {
-	return &remake{recipe: r, record: record, busy: busy, layers: map[digest.Digest]remade{}}
+func newRemake(r recipe, state *hoststate.State, busy chan struct{}) *remake {
+	return &remake{recipe: r, state: state, busy: busy, layers: map[digest.Digest]remade{}}
 }
 
 func (m *remake) keep(engine digest.Digest, l remade) {
@@ -83,7 +78,7 @@ func (m *remake) has(ctx context.Context, s *Slot, d digest.Digest) (size int64,
 		return size, true, nil
 	}
 	var known remade
-	if !m.record.Get(recordLayers, m.recipe.key()+" "+d.String(), &known) {
+	if !m.state.Get(recordLayers, m.recipe.key()+" "+d.String(), &known) {
 		return 0, false, nil
 	}
 	if _, ok, err := s.sink.Has(ctx, known.Desc.Digest); err != nil || !ok {
@@ -165,7 +160,7 @@ func (u *remaking) finish(ctx context.Context, s *Slot, want digest.Digest) erro
 	}
 	l := remade{u.layer.made, u.bytes, false}
 	m.keep(want, l)
-	m.record.Put(recordLayers, m.recipe.key()+" "+want.String(), l)
+	m.state.Put(recordLayers, m.recipe.key()+" "+want.String(), l)
 	return nil
 }
 

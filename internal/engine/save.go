@@ -140,7 +140,7 @@ func (a *archive) lend(ctx context.Context, g *errgroup.Group, name string, diff
 	if a.bases == nil {
 		return false
 	}
-	d, size, open, ok := a.bases.Unpacked(ctx, diffID)
+	d, size, open, ok := a.bases.LayerByDiffID(ctx, diffID)
 	if !ok {
 		return false
 	}

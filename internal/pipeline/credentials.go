@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/ecsbuild/ecsbuild/internal/baseimage"
+	"github.com/ecsbuild/ecsbuild/internal/hoststate"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
@@ -64,8 +66,8 @@ func (s Source) FromAWS(ctx context.Context) (*Credentials, error) {
 		}
 		return other(ctx, host)
 	}
-	c.Record = registry.OpenRecord(s.Cache)
-	c.Bases = registry.NewBases(c.Login, s.Agent, c.Record)
+	c.State = hoststate.Open(s.Cache)
+	c.Bases = baseimage.New(c.Login, s.Agent, c.State)
 	c.CreateRepository = func(ctx context.Context, img plan.Image) error {
 		s.Note("creating the repository " + img.Repository)
 		return aws.CreateRepository(ctx, s.Plan.Account, img)
@@ -95,8 +97,8 @@ func (s Source) WithoutAWS(ctx context.Context, host registry.Host) (*Credential
 	}
 	c := s.credentials(asked, nil)
 	c.Registry = registry.NewClient(host, nil, s.Agent, s.watch)
-	c.Record = registry.OpenRecord(s.Cache)
-	c.Bases = registry.NewBases(c.Login, s.Agent, c.Record)
+	c.State = hoststate.Open(s.Cache)
+	c.Bases = baseimage.New(c.Login, s.Agent, c.State)
 	return c, nil
 }
 

@@ -66,6 +66,6 @@ func request(p *plan.Plan, d Deps, creds *Credentials, contexts *engine.Contexts
 		Status: func(s *bkclient.SolveStatus) { d.Progress.Status(name, s) },
 		Note:   func(text string) { d.Progress.Note(name, text) },
 		Begin:  func(kind, what string) *progress.Span { return d.Progress.Begin(name, kind, what, 0) },
-		Bases:  creds.Bases, Record: creds.Record,
+		Bases:  creds.Bases, State: creds.State,
 	}
 }

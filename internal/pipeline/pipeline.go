@@ -13,7 +13,9 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ecsbuild/ecsbuild/internal/baseimage"
 	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/hoststate"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
@@ -39,8 +41,8 @@ type Credentials struct {
 	Registry *registry.Client
 	Login    engine.Login
 	Secrets  func(plan.Image) map[string]plan.Secret
-	Bases    *registry.Bases
-	Record   *registry.Record
+	Bases    *baseimage.Images
+	State    *hoststate.State
 
 	CreateRepository func(context.Context, plan.Image) error // nil where repositories come by themselves
 	CheckTags        func(context.Context, plan.Image) error
@@ -95,7 +97,6 @@ type ImageError struct {
 }
 
 func (e *ImageError) Error() string { return e.Image.Name() + ": " + e.Err.Error() }
-
 func (e *ImageError) Unwrap() error { return e.Err }
 
 // Run does the whole job. The first failure stops what still runs and is the
@@ -109,7 +110,7 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error)
 	defer eng.Close()
 	states, stop := lookAtTags(ctx, creds, p.Images)
 	defer stop()
-	defer creds.Record.Save()
+	defer creds.State.Save()
 	if err := build(ctx, p, d, o, creds, eng, pushed); err != nil {
 		return nil, err
 	}
@@ -233,7 +234,7 @@ func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credenti
 	contexts := eng.NewContexts(p.Images)
 	defer contexts.Close()
 	defer creds.Bases.Close()
-	defer creds.Record.Save()
+	defer creds.State.Save()
 	ctx, stop := beside(ctx, d, creds)
 	defer stop()
 	old := &reuse{creds: creds, hasher: engine.NewHasher(eng, creds.Bases.Resolve), progress: d.Progress}

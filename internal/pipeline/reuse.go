@@ -53,7 +53,7 @@ func (r *reuse) find(ctx context.Context, img plan.Image) (*engine.Built, *engin
 		return nil, nil
 	}
 	var known kept
-	if !r.creds.Record.Get(recordImages, r.key(img, in), &known) || !young(img, known.Since) || !r.whole(ctx, img, known.Manifests) {
+	if !r.creds.State.Get(recordImages, r.key(img, in), &known) || !young(img, known.Since) || !r.whole(ctx, img, known.Manifests) {
 		known = r.look(ctx, img, in)
 	}
 	if known.Manifests == nil {
@@ -62,7 +62,7 @@ func (r *reuse) find(ctx context.Context, img plan.Image) (*engine.Built, *engin
 		}
 		return nil, in
 	}
-	r.creds.Record.Put(recordImages, r.key(img, in), known)
+	r.creds.State.Put(recordImages, r.key(img, in), known)
 	text := "not built: what it is made of has not changed"
 	if known.Built.Unix() > 0 { // a reproducible image does not say
 		text += " since " + known.Built.Format("2006-01-02 15:04 MST")
@@ -73,7 +73,7 @@ func (r *reuse) find(ctx context.Context, img plan.Image) (*engine.Built, *engin
 
 // keep remembers what an image was made of.
 func (r *reuse) keep(img plan.Image, in *engine.Inputs, b *engine.Built) {
-	r.creds.Record.Put(recordImages, r.key(img, in), kept{time.Now().UTC(), in.Since, b.Manifests})
+	r.creds.State.Put(recordImages, r.key(img, in), kept{time.Now().UTC(), in.Since, b.Manifests})
 }
 
 // young says whether an image may be used that was built without a cache at that

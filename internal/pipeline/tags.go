@@ -21,7 +21,6 @@ type TagsError struct {
 }
 
 func (e *TagsError) Error() string { return e.Err.Error() }
-
 func (e *TagsError) Unwrap() error { return e.Err }
 
 // A move is one tag that will point at an image of the run.
@@ -93,7 +92,7 @@ func tag(ctx context.Context, creds *Credentials, pushed []Pushed, states map[st
 	}
 	key := func(repository string) string { return c.Host.Name + "/" + repository }
 	known := func(repository string) (yes bool) {
-		return creds.Record.Get(recordImmutable, key(repository), &yes) && yes
+		return creds.State.Get(recordImmutable, key(repository), &yes) && yes
 	}
 	var mu sync.Mutex
 	var moved []string
@@ -113,7 +112,7 @@ func tag(ctx context.Context, creds *Credentials, pushed []Pushed, states map[st
 				}
 				var refused *registry.Error
 				if errors.As(err, &refused) && refused.IsImmutable() {
-					creds.Record.Put(recordImmutable, key(m.pushed.Image.Repository), true)
+					creds.State.Put(recordImmutable, key(m.pushed.Image.Repository), true)
 				}
 			})
 		}

@@ -22,15 +22,11 @@ func (s Secret) Reveal() string {
 
 const redacted = "[redacted]"
 
-func (s Secret) String() string { return redacted }
-
-func (s Secret) GoString() string { return redacted }
-
-func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
-
+func (s Secret) String() string               { return redacted }
+func (s Secret) GoString() string             { return redacted }
+func (s Secret) Format(f fmt.State, _ rune)   { _, _ = f.Write([]byte(redacted)) }
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-
-func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+func (s Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
 
 // A Source says where a value comes from.
 type Source struct {

@@ -165,5 +165,4 @@ func (j *jsonLines) step(v *bkclient.Vertex, emit func(Line)) {
 }
 
 func (j *jsonLines) tick(*Run, time.Time) {}
-
-func (j *jsonLines) close(*Run) {} // the caller knows how the run ended
+func (j *jsonLines) close(*Run)           {} // the caller knows how the run ended

@@ -214,8 +214,7 @@ func (q quiet) draw(r *Run, e event) {
 }
 
 func (quiet) tick(*Run, time.Time) {}
-
-func (quiet) close(*Run) {}
+func (quiet) close(*Run)           {}
 
 // warnings are those of an event: a note that says so, and BuildKit's of a Dockerfile.
 func warnings(r *Run, e event) (out []string) {

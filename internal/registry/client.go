@@ -63,7 +63,7 @@ func NewClient(host Host, auth Authorize, agent string, watch Watch) *Client {
 	}
 	return &Client{
 		Host: host, auth: auth, agent: agent, watch: watch,
-		http:  &http.Client{Transport: newTransport()},
+		http:  &http.Client{Transport: NewTransport()},
 		puts:  window{limit: putsPerSecond, length: time.Second + 50*time.Millisecond},
 		repos: map[string]*Repository{},
 		where: map[digest.Digest]placed{},

@@ -60,7 +60,7 @@ func (h Host) part(i int) string {
 
 // Presumed is the host that ECR would most likely name, for a dry run that
 // asks nobody. It is "" where account or region is unknown.
-func Presumed(account, region string) Host {
+func DefaultHost(account, region string) Host {
 	if account == "" || region == "" {
 		return Host{}
 	}

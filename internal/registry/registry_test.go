@@ -16,6 +16,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"go.uber.org/goleak"
+
+	"github.com/ecsbuild/ecsbuild/internal/localregistry"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -92,7 +94,7 @@ func TestWindow(t *testing.T) {
 // server is a Local behind a handler that may interfere.
 func server(t *testing.T, interfere func(w http.ResponseWriter, r *http.Request) bool) (*Client, *[]string) {
 	t.Helper()
-	local := NewLocal(t.TempDir())
+	local := localregistry.New(t.TempDir())
 	var mu sync.Mutex
 	var log []string
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -190,31 +192,5 @@ func TestTokenIsRenewedOnce(t *testing.T) {
 	}
 	if forced.Load() != 1 {
 		t.Errorf("renewed %d times", forced.Load())
-	}
-}
-
-// TestLocalKeepsImages opens the folder a second time.
-func TestLocalKeepsImages(t *testing.T) {
-	dir := t.TempDir()
-	host, stop, err := NewLocal(dir).Serve(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := NewClient(host, nil, "test", nil)
-	r := c.Repository("shop/web")
-	config := []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`)
-	if err := r.PutBytes(t.Context(), config); err != nil {
-		t.Fatal(err)
-	}
-	manifest := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"` + digest.FromBytes(config).String() + `","size":78},"layers":[]}`)
-	if err := r.PutManifest(t.Context(), "v1", "application/vnd.oci.image.manifest.v1+json", manifest); err != nil {
-		t.Fatal(err)
-	}
-	c.Close()
-	stop()
-	rec := httptest.NewRecorder()
-	NewLocal(dir).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/v2/shop/web/manifests/v1", nil))
-	if rec.Code != http.StatusOK || !bytes.Equal(rec.Body.Bytes(), manifest) {
-		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
 }

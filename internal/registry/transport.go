@@ -44,7 +44,7 @@ var (
 	blobStallTimeout = 2 * time.Minute
 )
 
-func newTransport() http.RoundTripper {
+func NewTransport() http.RoundTripper {
 	return &guarded{proxied: http.ProxyFromEnvironment, next: &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		OnProxyConnectResponse: proxyAnswer,

@@ -63,7 +63,7 @@ func TestStall(t *testing.T) {
 	}))
 	defer srv.Close()
 	defer close(release)
-	client := &http.Client{Transport: newTransport()}
+	client := &http.Client{Transport: NewTransport()}
 	defer client.CloseIdleConnections()
 	get := func(method, path string, body io.Reader) error {
 		req, err := http.NewRequest(method, srv.URL+path, body)
@@ -111,7 +111,7 @@ func TestProxyError(t *testing.T) {
 	defer proxy.Close()
 	for address, status := range map[string]int{proxy.URL: http.StatusProxyAuthRequired, "http://me:pass@127.0.0.1:1": 0} {
 		u, _ := http.NewRequest(http.MethodGet, address, nil)
-		g := newTransport().(*guarded)
+		g := NewTransport().(*guarded)
 		g.proxied = http.ProxyURL(u.URL)
 		g.next.Proxy = g.proxied
 		_, err := (&http.Client{Transport: g}).Get("https://registry.example/v2/")

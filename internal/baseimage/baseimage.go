@@ -1,4 +1,5 @@
-package registry
+// Package baseimage reads base images from their own registry: their layers, which a push copies, and Docker Hub's pull limit.
+package baseimage
 
 import (
 	"context"
@@ -16,17 +17,19 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ecsbuild/ecsbuild/internal/hoststate"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
-// Bases knows the base images of a run, and lends their layers: one that the
+// Images knows the base images of a run, and lends their layers: one that the
 // registry lacks goes there from the base's own registry, as it was compressed
 // upstream, and not through an engine that would compress it anew.
-type Bases struct {
+type Images struct {
 	login func(ctx context.Context, host string) (a plan.Account, ok bool)
 	http  http.RoundTripper
 	agent string
-	known *Record
+	known *hoststate.State
 
 	mu     sync.Mutex
 	images map[string]*baseImage // by reference and platform
@@ -48,15 +51,15 @@ type baseLayer struct {
 }
 
 // recordBases is the kind of the record that holds them.
-const recordBases = "bases"
+const hintKind = "bases"
 
-// NewBases makes the bases of a run.
-func NewBases(login func(context.Context, string) (plan.Account, bool), agent string, known *Record) *Bases {
-	return &Bases{login: login, http: newTransport(), agent: agent, known: known, images: map[string]*baseImage{}}
+// New makes the base images of a run.
+func New(login func(context.Context, string) (plan.Account, bool), agent string, known *hoststate.State) *Images {
+	return &Images{login: login, http: registry.NewTransport(), agent: agent, known: known, images: map[string]*baseImage{}}
 }
 
-// Seen hears of a base image, as ref@sha256:…, and the platform of its build.
-func (b *Bases) Seen(ref, platform string) {
+// Observe hears of a base image, as ref@sha256:…, and the platform of its build.
+func (b *Images) Observe(ref, platform string) {
 	d, err1 := name.NewDigest(ref)
 	p, err2 := v1.ParsePlatform(platform)
 	if err1 != nil || err2 != nil {
@@ -70,20 +73,20 @@ func (b *Bases) Seen(ref, platform string) {
 	}
 }
 
-// Layer finds a layer among the base images seen so far. The manifests are
+// LayerByDigest finds a layer among the base images seen so far. The manifests are
 // read when a layer is first asked for, so that a run whose registry has
 // everything asks nobody.
-func (b *Bases) Layer(ctx context.Context, d digest.Digest) (size int64, open func() (io.ReadCloser, error), ok bool) {
+func (b *Images) LayerByDigest(ctx context.Context, d digest.Digest) (size int64, open func() (io.ReadCloser, error), ok bool) {
 	_, size, open, ok = b.find(ctx, func(l baseLayer) bool { return l.Digest == d })
 	return size, open, ok
 }
 
-// Unpacked finds the layer that unpacks to a diffID.
-func (b *Bases) Unpacked(ctx context.Context, diffID digest.Digest) (d digest.Digest, size int64, open func() (io.ReadCloser, error), ok bool) {
+// LayerByDiffID finds the layer that unpacks to a diffID.
+func (b *Images) LayerByDiffID(ctx context.Context, diffID digest.Digest) (d digest.Digest, size int64, open func() (io.ReadCloser, error), ok bool) {
 	return b.find(ctx, func(l baseLayer) bool { return l.DiffID == diffID })
 }
 
-func (b *Bases) find(ctx context.Context, is func(baseLayer) bool) (d digest.Digest, size int64, open func() (io.ReadCloser, error), ok bool) {
+func (b *Images) find(ctx context.Context, is func(baseLayer) bool) (d digest.Digest, size int64, open func() (io.ReadCloser, error), ok bool) {
 	b.mu.Lock()
 	keys := slices.Sorted(maps.Keys(b.images))
 	b.mu.Unlock()
@@ -108,7 +111,7 @@ const copiesAtOnce = 3
 // many bytes. Reading its manifest
 // counts as a pull at Docker Hub: where the record does not have it, and the
 // pulls are an anonymous address's few, nothing is copied ahead.
-func (b *Bases) Copy(ctx context.Context, ref, platform string, least int64, put func(context.Context, digest.Digest, int64, func() (io.ReadCloser, error)) error) error {
+func (b *Images) Copy(ctx context.Context, ref, platform string, least int64, put func(context.Context, digest.Digest, int64, func() (io.ReadCloser, error)) error) error {
 	d, err := name.NewDigest(ref)
 	if err != nil {
 		return err
@@ -123,7 +126,7 @@ func (b *Bases) Copy(ctx context.Context, ref, platform string, least int64, put
 	host := plan.CanonicalHost(img.ref.RegistryStr())
 	_, account := b.login(ctx, host)
 	var known []baseLayer
-	if !b.known.Get(recordBases, key, &known) && !account && host == plan.DockerHub {
+	if !b.known.Get(hintKind, key, &known) && !account && host == plan.DockerHub {
 		return nil
 	}
 	img.once.Do(func() { img.layers = b.layers(ctx, key, img) })
@@ -142,9 +145,9 @@ func (b *Bases) Copy(ctx context.Context, ref, platform string, least int64, put
 
 // layers reads a base's manifest, or the record of it. What cannot be had is
 // no layer: the engine then sends its own.
-func (b *Bases) layers(ctx context.Context, key string, img *baseImage) []baseLayer {
+func (b *Images) layers(ctx context.Context, key string, img *baseImage) []baseLayer {
 	var known []baseLayer
-	if b.known.Get(recordBases, key, &known) {
+	if b.known.Get(hintKind, key, &known) {
 		return known
 	}
 	desc, err := remote.Get(img.ref, b.options(ctx, img.ref.Context(), remote.WithPlatform(img.platform))...)
@@ -170,11 +173,11 @@ func (b *Bases) layers(ctx context.Context, key string, img *baseImage) []baseLa
 			out = append(out, baseLayer{Digest: digest.Digest(l.Digest.String()), DiffID: digest.Digest(cfg.RootFS.DiffIDs[i].String()), Size: l.Size})
 		}
 	}
-	b.known.Put(recordBases, key, out)
+	b.known.Put(hintKind, key, out)
 	return out
 }
 
-func (b *Bases) open(ctx context.Context, img *baseImage, d digest.Digest) (io.ReadCloser, error) {
+func (b *Images) open(ctx context.Context, img *baseImage, d digest.Digest) (io.ReadCloser, error) {
 	l, err := remote.Layer(img.ref.Context().Digest(d.String()), b.options(ctx, img.ref.Context())...)
 	if err != nil {
 		return nil, err
@@ -184,7 +187,7 @@ func (b *Bases) open(ctx context.Context, img *baseImage, d digest.Digest) (io.R
 
 // Resolve gives the digest that an image's name has now. At Docker Hub that is
 // no pull.
-func (b *Bases) Resolve(ctx context.Context, ref string) (digest.Digest, error) {
+func (b *Images) Resolve(ctx context.Context, ref string) (digest.Digest, error) {
 	tag, err := name.ParseReference(ref)
 	if err != nil {
 		return "", err
@@ -196,7 +199,7 @@ func (b *Bases) Resolve(ctx context.Context, ref string) (digest.Digest, error) 
 	return digest.Digest(desc.Digest.String()), nil
 }
 
-func (b *Bases) options(ctx context.Context, from name.Repository, more ...remote.Option) []remote.Option {
+func (b *Images) options(ctx context.Context, from name.Repository, more ...remote.Option) []remote.Option {
 	auth := authn.Anonymous
 	if a, ok := b.login(ctx, plan.CanonicalHost(from.RegistryStr())); ok && a.Username == "" {
 		auth = authn.FromConfig(authn.AuthConfig{IdentityToken: a.Password.Reveal()})
@@ -207,6 +210,6 @@ func (b *Bases) options(ctx context.Context, from name.Repository, more ...remot
 }
 
 // Close drops idle connections.
-func (b *Bases) Close() {
+func (b *Images) Close() {
 	(&http.Client{Transport: b.http}).CloseIdleConnections()
 }

@@ -1,4 +1,5 @@
-package registry
+// Package localregistry is the registry of run --local and serve: on loopback, with its images in a folder.
+package localregistry
 
 import (
 	"bytes"
@@ -22,79 +23,78 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1"
 )
 
 // Local is a registry that keeps its images in a folder, one for each
 // repository. It is go-containerregistry's, with two things around it: an
 // upload goes to disk and not to memory, and manifests outlive the process.
-type Local struct {
+type Registry struct {
 	dir string
 
 	mu      sync.Mutex
-	repos   map[string]*localRepo
+	repos   map[string]*repository
 	uploads map[string]*os.File
 }
 
-type localRepo struct {
+type repository struct {
 	handler http.Handler
 	blobs   registry.BlobHandler
 	folder  string
 }
 
-// NewLocal opens the registry in dir, which is made when the first image comes.
-func NewLocal(dir string) *Local {
-	return &Local{dir: dir, repos: map[string]*localRepo{}, uploads: map[string]*os.File{}}
+// New opens the registry in dir, which is made when the first image comes.
+func New(dir string) *Registry {
+	return &Registry{dir: dir, repos: map[string]*repository{}, uploads: map[string]*os.File{}}
 }
 
 // localPort is tried first, so that definitions of earlier runs stay good.
-const localPort = "5000"
+const defaultPort = "5000"
 
-// Serve listens on loopback until ctx ends, and says where.
-func (l *Local) Serve(ctx context.Context) (Host, func(), error) {
+// Serve listens on loopback until ctx ends, and gives its address, HOST:PORT.
+func (l *Registry) Serve(ctx context.Context) (addr string, stop func(), err error) {
 	portFile := filepath.Join(l.dir, "port")
-	ports := []string{localPort, "0"}
+	ports := []string{defaultPort, "0"}
 	if data, err := os.ReadFile(portFile); err == nil {
 		ports = append([]string{strings.TrimSpace(string(data))}, ports...)
 	}
 	var listener net.Listener
-	var err error
 	for _, p := range ports {
 		if listener, err = net.Listen("tcp4", net.JoinHostPort("127.0.0.1", p)); err == nil {
 			break
 		}
 	}
 	if err != nil {
-		return Host{}, nil, err
+		return "", nil, err
 	}
 	if err := l.prepare(); err != nil {
 		_ = listener.Close()
-		return Host{}, nil, err
+		return "", nil, err
 	}
-	addr := listener.Addr().String()
+	addr = listener.Addr().String()
 	_, port, _ := net.SplitHostPort(addr)
 	_ = os.WriteFile(portFile, []byte(port+"\n"), 0o644)
 	server := &http.Server{Handler: l, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	go func() { _ = server.Serve(listener) }()
-	return Host{Name: addr, Plain: true}, func() { _ = server.Close() }, nil
+	return addr, func() { _ = server.Close() }, nil
 }
 
 // prepare makes the folder, and keeps it out of git.
-func (l *Local) prepare() error {
+func (l *Registry) prepare() error {
 	if err := os.MkdirAll(l.dir, 0o755); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(l.dir, ".gitignore"), []byte("*\n"), 0o644)
 }
 
-var localPath = regexp.MustCompile(`^/v2/(.+)/(manifests|blobs/uploads|blobs|tags)/([^/]*)$`)
+var requestPath = regexp.MustCompile(`^/v2/(.+)/(manifests|blobs/uploads|blobs|tags)/([^/]*)$`)
 
-func (l *Local) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (l *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/v2/" {
 		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 		return
 	}
-	m := localPath.FindStringSubmatch(r.URL.Path)
+	m := requestPath.FindStringSubmatch(r.URL.Path)
 	if m == nil || strings.Contains(m[1], "..") {
 		http.NotFound(w, r)
 		return
@@ -115,13 +115,13 @@ func (l *Local) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // open opens a repository and reads back the manifests that it holds.
-func (l *Local) open(name string) (*localRepo, error) {
+func (l *Registry) open(name string) (*repository, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if r := l.repos[name]; r != nil {
 		return r, nil
 	}
-	r := &localRepo{folder: filepath.Join(l.dir, url.PathEscape(name))}
+	r := &repository{folder: filepath.Join(l.dir, url.PathEscape(name))}
 	blobs := filepath.Join(r.folder, "blobs")
 	for _, dir := range []string{filepath.Join(blobs, "sha256"), filepath.Join(r.folder, "manifests")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -151,7 +151,7 @@ type savedManifest struct {
 	Manifest  []byte `json:"manifest"` // to the byte, so as base64
 }
 
-func (r *localRepo) restore(name, file string) {
+func (r *repository) restore(name, file string) {
 	data, err := os.ReadFile(filepath.Join(r.folder, "manifests", file))
 	if err != nil {
 		return
@@ -166,24 +166,26 @@ func (r *localRepo) restore(name, file string) {
 		return
 	}
 	req.Header.Set("Content-Type", s.MediaType)
-	r.handler.ServeHTTP(discard{http.Header{}}, req)
+	r.handler.ServeHTTP(discardResponse{http.Header{}}, req)
 }
 
 // discard is an answer that nobody reads.
-type discard struct{ header http.Header }
+type discardResponse struct{ header http.Header }
 
-func (d discard) Header() http.Header       { return d.header }
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
-func (discard) WriteHeader(int)             {}
+func (d discardResponse) Header() http.Header { return d.header }
 
-func (r *localRepo) putManifest(w http.ResponseWriter, req *http.Request, ref string) {
+func (discardResponse) Write(p []byte) (int, error) { return len(p), nil }
+
+func (discardResponse) WriteHeader(int) {}
+
+func (r *repository) putManifest(w http.ResponseWriter, req *http.Request, ref string) {
 	body, err := io.ReadAll(io.LimitReader(req.Body, 4<<20))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	req.Body = io.NopCloser(bytes.NewReader(body))
-	answer := &status{ResponseWriter: w}
+	answer := &statusRecorder{ResponseWriter: w}
 	r.handler.ServeHTTP(answer, req)
 	if answer.code != http.StatusCreated {
 		return
@@ -193,15 +195,15 @@ func (r *localRepo) putManifest(w http.ResponseWriter, req *http.Request, ref st
 }
 
 // status remembers what was answered.
-type status struct {
+type statusRecorder struct {
 	http.ResponseWriter
 	code int
 }
 
-func (s *status) WriteHeader(code int) { s.code = code; s.ResponseWriter.WriteHeader(code) }
+func (s *statusRecorder) WriteHeader(code int) { s.code = code; s.ResponseWriter.WriteHeader(code) }
 
 // upload takes POST, PATCH and PUT of one blob by way of a file.
-func (l *Local) upload(w http.ResponseWriter, r *http.Request, repo *localRepo, name, id string) {
+func (l *Registry) upload(w http.ResponseWriter, r *http.Request, repo *repository, name, id string) {
 	fail := func(err error) { http.Error(w, err.Error(), http.StatusInternalServerError) }
 	if r.Method == http.MethodPost {
 		f, err := os.CreateTemp(repo.folder, "upload-*")
@@ -263,7 +265,7 @@ func (l *Local) upload(w http.ResponseWriter, r *http.Request, repo *localRepo, 
 
 // located answers where an upload goes on, and how many bytes of it are here:
 // an engine takes the range for what has arrived.
-func (l *Local) located(w http.ResponseWriter, name, id string, got int64) {
+func (l *Registry) located(w http.ResponseWriter, name, id string, got int64) {
 	w.Header().Set("Location", fmt.Sprintf("/v2/%s/blobs/uploads/%s", name, id))
 	w.Header().Set("Docker-Upload-UUID", id)
 	w.Header().Set("Range", fmt.Sprintf("0-%d", max(0, got-1)))

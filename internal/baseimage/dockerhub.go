@@ -1,4 +1,4 @@
-package registry
+package baseimage
 
 import (
 	"context"
@@ -12,32 +12,33 @@ import (
 	"time"
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
-// HubLimit is what Docker Hub says of the pulls that are left.
-type HubLimit struct {
+// A Limit is what Docker Hub says of the pulls that are left.
+type Limit struct {
 	Remaining int // -1 where Docker Hub names no limit
 	Limit     int
 }
 
-// HubRefusedError says that Docker Hub does not take an account's password.
-type HubRefusedError struct{ Account plan.Account }
+// A RefusedError says that Docker Hub does not take an account's password.
+type RefusedError struct{ Account plan.Account }
 
-func (e *HubRefusedError) Error() string {
+func (e *RefusedError) Error() string {
 	return "Docker Hub does not accept " + e.Account.String()
 }
 
 // hubTimeout bounds the two requests together.
-const hubTimeout = 20 * time.Second
+const timeout = 20 * time.Second
 
-// AskHub logs in, or not, and reads the limit from the answer to a HEAD, which
+// DockerHubLimit logs in, or not, and reads the limit from the answer to a HEAD, which
 // counts as no pull.
 // https://docs.docker.com/docker-hub/usage/pulls/
-func AskHub(ctx context.Context, account plan.Account, agent string) (HubLimit, error) {
-	ctx, cancel := context.WithTimeout(ctx, hubTimeout)
+func DockerHubLimit(ctx context.Context, account plan.Account, agent string) (Limit, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	const image = "ratelimitpreview/test"
-	client := &http.Client{Transport: newTransport()}
+	client := &http.Client{Transport: registry.NewTransport()}
 	defer client.CloseIdleConnections()
 	get := func(method, target string, auth func(*http.Request)) (*http.Response, []byte, error) {
 		req, err := http.NewRequestWithContext(ctx, method, target, nil)
@@ -60,20 +61,20 @@ func AskHub(ctx context.Context, account plan.Account, agent string) (HubLimit, 
 		}
 	})
 	if err != nil {
-		return HubLimit{}, err
+		return Limit{}, err
 	}
 	if resp.StatusCode == http.StatusUnauthorized && account.Username != "" {
-		return HubLimit{}, &HubRefusedError{Account: account}
+		return Limit{}, &RefusedError{Account: account}
 	}
 	var token struct{ Token string }
 	if err := json.Unmarshal(body, &token); err != nil || resp.StatusCode != http.StatusOK {
-		return HubLimit{}, fmt.Errorf("the token service of Docker Hub answers with status %d", resp.StatusCode)
+		return Limit{}, fmt.Errorf("the token service of Docker Hub answers with status %d", resp.StatusCode)
 	}
 	resp, _, err = get(http.MethodHead, "https://registry-1.docker.io/v2/"+image+"/manifests/latest", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token.Token) })
 	if err != nil {
-		return HubLimit{}, err
+		return Limit{}, err
 	}
-	return HubLimit{Remaining: limit(resp.Header.Get("Ratelimit-Remaining")), Limit: limit(resp.Header.Get("Ratelimit-Limit"))}, nil
+	return Limit{Remaining: limit(resp.Header.Get("Ratelimit-Remaining")), Limit: limit(resp.Header.Get("Ratelimit-Limit"))}, nil
 }
 
 // limit reads "100;w=21600"; -1 for none.
