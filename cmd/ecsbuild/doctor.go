@@ -7,8 +7,8 @@ import (
 	"io"
 	"strings"
 
+	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
-	"github.com/ecsbuild/ecsbuild/internal/engine"
 )
 
 type doctorCmd struct {
@@ -36,12 +36,12 @@ func (c *doctorCmd) Run(a *app) error {
 	patient := diagnose.Patient{
 		Plan:   p,
 		Source: a.credentialSource(p, docker, nil),
-		Engine: func(ctx context.Context) (*engine.Engine, error) {
-			ep, err := engine.FindEndpoint(a.getenv)
+		Engine: func(ctx context.Context) (*builder.Engine, error) {
+			ep, err := builder.FindEndpoint(a.getenv)
 			if err != nil {
 				return nil, err
 			}
-			e, err := engine.Connect(ctx, ep)
+			e, err := builder.Connect(ctx, ep)
 			if err == nil {
 				e.UseProxies(docker.Proxies(ep.Docker), a.secrets)
 			}

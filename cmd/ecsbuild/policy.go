@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
-	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
@@ -26,7 +26,7 @@ func (c *policyCmd) Run(a *app) error {
 		if plan.Remote(img.Build.Context) {
 			continue
 		}
-		if _, err := engine.ReadDockerfile(img); err != nil {
+		if _, err := dockerfile.Read(img); err != nil {
 			_ = a.lines(a.stderr, "ecsbuild: warning: "+img.Name()+": the policy lacks base images in ECR, since its Dockerfile cannot be parsed")
 		}
 	}

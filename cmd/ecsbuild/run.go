@@ -13,9 +13,9 @@ import (
 	"syscall"
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
+	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
-	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/localregistry"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
@@ -232,11 +232,11 @@ type execution struct {
 }
 
 func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
-	ep, err := engine.FindEndpoint(r.app.getenv)
+	ep, err := builder.FindEndpoint(r.app.getenv)
 	if err != nil {
 		return nil, err
 	}
-	e, err := engine.Connect(ctx, ep)
+	e, err := builder.Connect(ctx, ep)
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +246,7 @@ func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
 	}
 	e.UseProxies(r.docker.Proxies(ep.Docker), r.app.secrets)
 	r.display.Note("", "building with "+e.String())
-	if free, ok := e.FreeDisk(); ok && free < engine.LowDisk {
+	if free, ok := e.FreeDisk(); ok && free < builder.LowDisk {
 		r.display.Note("", "warning: the engine has only "+progress.Bytes(free)+" of disk left")
 	}
 	return e, nil

@@ -8,14 +8,14 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
 // build explains a failed build. BuildKit gives a type for a RUN that exits
 // and for the place in the Dockerfile; pulls are known by their words alone.
-func (f Facts) build(e *engine.BuildError) Finding {
+func (f Facts) build(e *builder.BuildError) Finding {
 	msg := e.Message()
 	found := Finding{What: e.Image + ": the build failed", Why: msg, Exit: ExitBuild, File: e.Dockerfile}
 	for _, l := range e.Lines {
@@ -87,7 +87,7 @@ func (f Facts) build(e *engine.BuildError) Finding {
 var ecrImage = regexp.MustCompile(`\b([0-9]{12}\.dkr[.-][a-z0-9.-]+)(?:/v2)?/([a-z0-9._/-]+?)(?::|@|/manifests/|/blobs/|[\s"]|$)`)
 
 // ecrBase is the base image in ECR that a failed build is about, "" for none.
-func ecrBase(e *engine.BuildError) (host, repository string) {
+func ecrBase(e *builder.BuildError) (host, repository string) {
 	for _, text := range []string{e.Message(), e.Step} {
 		if m := ecrImage.FindStringSubmatch(text); m != nil && (registry.Host{Name: m[1]}).Account() != "" {
 			return m[1], m[2]
@@ -98,7 +98,7 @@ func ecrBase(e *engine.BuildError) (host, repository string) {
 
 // ecrBaseRefused says which action IAM refused for a base image in ECR. The engine
 // hears no reason, but for the request: a manifest, or a layer.
-func (f Facts) ecrBaseRefused(found *Finding, e *engine.BuildError, host, repository string) {
+func (f Facts) ecrBaseRefused(found *Finding, e *builder.BuildError, host, repository string) {
 	action := "ecr:BatchGetImage"
 	if strings.Contains(e.Message(), "/blobs/") {
 		action = "ecr:GetDownloadUrlForLayer"
@@ -120,7 +120,7 @@ func (f Facts) ecrBaseRefused(found *Finding, e *engine.BuildError, host, reposi
 var imageHost = regexp.MustCompile(`(?:^|[\s"/])((?:[a-z0-9-]+\.)+[a-z0-9-]+(?::[0-9]+)?|localhost(?::[0-9]+)?)/[a-z0-9]`)
 
 // pulledHost is the registry that a failed pull was for, "" where nobody says it.
-func pulledHost(e *engine.BuildError) string {
+func pulledHost(e *builder.BuildError) string {
 	for _, text := range []string{e.Message(), e.Step} {
 		for _, m := range imageHost.FindAllStringSubmatch(text, -1) {
 			if host := plan.CanonicalHost(m[1]); host != "auth.docker.io" {
@@ -176,7 +176,7 @@ var notInContext = regexp.MustCompile(`failed to c(?:ompute cache key|alculate c
 // baseNotFound is what is said of a base image that its registry does not have.
 var baseNotFound = regexp.MustCompile(`([^\s"]+/[^\s"]+): not found$`)
 
-func (f Facts) base(e *engine.BuildError) string { return filepath.Base(e.Dockerfile) }
+func (f Facts) base(e *builder.BuildError) string { return filepath.Base(e.Dockerfile) }
 
 // hubLimit says that a refusal for too many pulls is Docker Hub's.
 func hubLimit(msg string) bool {
@@ -189,7 +189,7 @@ func pullLimit(msg string) bool {
 }
 
 // excerpt shows the Dockerfile around the step, and the end of its output.
-func excerpt(e *engine.BuildError) (out []string) {
+func excerpt(e *builder.BuildError) (out []string) {
 	for _, l := range e.Output {
 		out = append(out, "| "+l)
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
-	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
@@ -44,7 +44,7 @@ type Check struct {
 type Patient struct {
 	Plan   *plan.Plan
 	Source pipeline.Source
-	Engine func(context.Context) (*engine.Engine, error)
+	Engine func(context.Context) (*builder.Engine, error)
 	Facts  Facts
 
 	Warnings []string // found before: what docker's configuration has of mistakes
@@ -220,7 +220,7 @@ func (p Patient) engine(ctx context.Context) []Check {
 	switch free, ok := e.FreeDisk(); {
 	case !ok:
 		out = append(out, Check{Name: "disk", Verdict: NotChecked, Text: "the engine's disk is not on this machine"})
-	case free < engine.LowDisk:
+	case free < builder.LowDisk:
 		out = append(out, Check{Name: "disk", Verdict: Warning, Text: fmt.Sprintf("%.1f GB are free where the engine keeps its images", float64(free)/1e9), Found: []Finding{{Do: []string{"make room:", "  docker system prune"}}}})
 	default:
 		out = append(out, Check{Name: "disk", Verdict: OK, Text: fmt.Sprintf("%.0f GB are free", float64(free)/1e9)})
@@ -229,7 +229,7 @@ func (p Patient) engine(ctx context.Context) []Check {
 }
 
 // proxies says which ones the steps of a build get.
-func proxies(e *engine.Engine) Check {
+func proxies(e *builder.Engine) Check {
 	c := Check{Name: "proxy", Verdict: OK, Text: "docker's config.json has none for the steps of a build"}
 	var args []string
 	for _, name := range slices.Sorted(maps.Keys(e.Proxies())) {

@@ -14,8 +14,10 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/baseimage"
-	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/layer"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
@@ -117,15 +119,15 @@ func (f Facts) one(err error) Finding {
 		aws         *registry.AWSError
 		missing     *registry.MissingError
 		reg         *registry.Error
-		unreachable *engine.UnreachableError
-		unsupported *engine.UnsupportedError
-		build       *engine.BuildError
-		parse       *engine.ParseError
+		unreachable *builder.UnreachableError
+		unsupported *builder.UnsupportedError
+		build       *builder.BuildError
+		parse       *dockerfile.ParseError
 		file        *artifact.Error
 		foreign     *artifact.ForeignError
 		tags        *pipeline.TagsError
 		hub         *baseimage.RefusedError
-		spool       *engine.SpoolError
+		spool       *layer.SpoolError
 		taken       *registry.TakenError
 	)
 	switch {
@@ -160,7 +162,7 @@ func (f Facts) one(err error) Finding {
 	case errors.As(err, &build):
 		return f.build(build)
 	case errors.As(err, &parse):
-		return f.build(&engine.BuildError{Image: parse.Image, Dockerfile: parse.File, Lines: parse.Lines, Err: parse.Err})
+		return f.build(&builder.BuildError{Image: parse.Image, Dockerfile: parse.File, Lines: parse.Lines, Err: parse.Err})
 	case errors.As(err, &unreachable):
 		return f.unreachable(unreachable)
 	case errors.As(err, &foreign) && (file == nil && !errors.As(err, &file) || !file.Late):

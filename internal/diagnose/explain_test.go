@@ -12,7 +12,7 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
-	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -33,7 +33,7 @@ func refusedPlainly(action string, status int) error {
 }
 
 func build(message string) error {
-	return &engine.BuildError{Image: "web", Dockerfile: "/src/Dockerfile", Err: errors.New(message)}
+	return &builder.BuildError{Image: "web", Dockerfile: "/src/Dockerfile", Err: errors.New(message)}
 }
 
 func awsError(action, code, message string, names ...string) error {
@@ -77,8 +77,8 @@ func TestTexts(t *testing.T) {
 		"no such host":            {build("failed to solve: ghcr.oi/x/y: dial tcp: lookup ghcr.oi: no such host"), ExitUnreachable, []string{"could not reach a base image's registry"}},
 		"an ECR base's manifest":  {build("failed to solve: failed to resolve source metadata for 210987654321.dkr.ecr.eu-west-1.amazonaws.com/team/base:1: unexpected status from HEAD request to https://210987654321.dkr.ecr.eu-west-1.amazonaws.com/v2/team/base/manifests/1: 403 Forbidden"), ExitPermission, []string{"may not call ecr:BatchGetImage for team/base", "arn:aws:ecr:eu-west-1:210987654321:repository/team/base"}},
 		"an ECR base's layer":     {build("failed to copy: httpReadSeeker: failed open: unexpected status from GET request to https://210987654321.dkr-ecr.eu-west-1.on.aws/v2/base/blobs/sha256:1: 403 Forbidden"), ExitPermission, []string{"may not call ecr:GetDownloadUrlForLayer for base"}},
-		"an ECR base, 20.10":      {&engine.BuildError{Image: "web", Step: "[internal] load metadata for 210987654321.dkr.ecr.eu-west-1.amazonaws.com/base:1", Err: errors.New("pulling from host 210987654321.dkr.ecr.eu-west-1.amazonaws.com failed with status code [manifests 1]: 403 Forbidden")}, ExitPermission, []string{"may not call ecr:BatchGetImage for base"}},
-		"another platform": {&engine.BuildError{Image: "web", ExitCode: 1, Output: []string{"exec /bin/sh: exec format error"},
+		"an ECR base, 20.10":      {&builder.BuildError{Image: "web", Step: "[internal] load metadata for 210987654321.dkr.ecr.eu-west-1.amazonaws.com/base:1", Err: errors.New("pulling from host 210987654321.dkr.ecr.eu-west-1.amazonaws.com failed with status code [manifests 1]: 403 Forbidden")}, ExitPermission, []string{"may not call ecr:BatchGetImage for base"}},
+		"another platform": {&builder.BuildError{Image: "web", ExitCode: 1, Output: []string{"exec /bin/sh: exec format error"},
 			Err: errors.New("exit code: 1")}, ExitBuild, []string{"programs of another platform", "tonistiigi/binfmt"}},
 		"a base that is not there": {build("failed to solve: docker.io/library/nothing:1: not found"), ExitBuild, []string{"there is no base image docker.io/library/nothing:1"}},
 		"a file, 20.10":            {build(`failed to compute cache key: "/x.txt" not found: not found`), ExitBuild, []string{"/x.txt is not in the build context"}},
@@ -93,8 +93,8 @@ func TestTexts(t *testing.T) {
 		"AWS says something else": {awsError("ecr:GetAuthorizationToken", "ServerException", "oops"), ExitOther, []string{"ServerException: oops"}},
 		"a secret's key":          {&registry.MissingError{Service: "Secrets Manager", Region: "ap-northeast-1", Names: []string{"a#b"}, Why: "its keys are c"}, ExitPermission, []string{"its keys are c"}},
 
-		"no engine in CodeBuild":   {&engine.UnreachableError{Endpoint: engine.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("no such file")}, ExitUnreachable, []string{"tick Privileged", "--name shop-build"}},
-		"docker not for this user": {&engine.UnreachableError{Endpoint: engine.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("permission denied")}, ExitUnreachable, []string{"usermod"}},
+		"no engine in CodeBuild":   {&builder.UnreachableError{Endpoint: builder.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("no such file")}, ExitUnreachable, []string{"tick Privileged", "--name shop-build"}},
+		"docker not for this user": {&builder.UnreachableError{Endpoint: builder.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("permission denied")}, ExitUnreachable, []string{"usermod"}},
 		"tags that had moved":      {&pipeline.TagsError{Moved: []string{"a:v1"}, Err: refused("ecr:PutImage", 400, "TAG_INVALID", "immutable")}, ExitOther, []string{"these tags had moved before: a:v1"}},
 		"nobody knows":             {fmt.Errorf("something: %w", errors.New("unheard of")), ExitOther, []string{"something: unheard of"}},
 	} {

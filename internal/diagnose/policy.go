@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
@@ -63,7 +63,7 @@ func Needs(p *plan.Plan, caller string) []Need {
 		for _, s := range img.Build.Secrets {
 			source(s)
 		}
-		for _, ref := range engine.References(img) {
+		for _, ref := range dockerfile.References(img) {
 			if arn := f.ecrARN(ref); arn != "" {
 				add(&pulls, arn)
 			}

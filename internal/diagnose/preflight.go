@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/baseimage"
-	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
@@ -20,7 +20,7 @@ func CheckDockerfiles(p *plan.Plan, note func(image, text string)) error {
 		if plan.Remote(img.Build.Context) {
 			continue
 		}
-		d, err := engine.ReadDockerfile(img)
+		d, err := dockerfile.Read(img)
 		if err == nil {
 			var warnings []string
 			warnings, err = d.Check(img)
@@ -37,7 +37,7 @@ func CheckDockerfiles(p *plan.Plan, note func(image, text string)) error {
 func hubBases(p *plan.Plan) int {
 	seen := map[string]bool{}
 	for _, img := range p.Images {
-		for _, b := range engine.References(img) {
+		for _, b := range dockerfile.References(img) {
 			host, _, ok := strings.Cut(b, "/")
 			if !ok || !strings.ContainsAny(host, ".:") && host != "localhost" || plan.CanonicalHost(host) == plan.DockerHub {
 				seen[b] = true

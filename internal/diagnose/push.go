@@ -7,7 +7,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
@@ -95,7 +95,7 @@ func createRepository(name, region string) []string {
 	return []string{"create it, or correct the name:", fmt.Sprintf("  aws ecr create-repository --region %s --repository-name %s", region, name)}
 }
 
-func (f Facts) unreachable(e *engine.UnreachableError) Finding {
+func (f Facts) unreachable(e *builder.UnreachableError) Finding {
 	found := Finding{What: "there is no Docker engine at " + e.Endpoint.String(), Why: e.Err.Error(), Exit: ExitUnreachable}
 	switch {
 	case e.Lost:

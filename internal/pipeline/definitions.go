@@ -4,8 +4,8 @@ import (
 	"errors"
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
-	"github.com/ecsbuild/ecsbuild/internal/engine"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/imagedef"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
@@ -64,7 +64,7 @@ func checkSize(p *plan.Plan, pushed []Pushed, pin bool) error {
 	const digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 	trial := make([]Pushed, len(pushed))
 	for i, img := range pushed {
-		img.Built = &engine.Built{Manifests: []engine.Manifest{{Digest: digest}}}
+		img.Built = &image.Artifact{Manifests: []image.Manifest{{Digest: digest}}}
 		trial[i] = img
 	}
 	var e *artifact.Error

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
-	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
@@ -22,7 +22,7 @@ func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, err
 		return nil, err
 	}
 	defer eng.Close()
-	contexts := eng.NewContexts(p.Images)
+	contexts := eng.ShareSessions(p.Images)
 	defer contexts.Close()
 	g, gctx := errgroup.WithContext(ctx)
 	if o.Jobs > 0 {
@@ -51,7 +51,7 @@ func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, err
 }
 
 // request is what the engine needs to build one image.
-func request(p *plan.Plan, d Deps, creds *Credentials, contexts *engine.Contexts, img plan.Image) engine.Request {
+func request(p *plan.Plan, d Deps, creds *Credentials, contexts *builder.SharedSessions, img plan.Image) builder.Request {
 	name := img.Name()
 	var outputs []string
 	for _, def := range p.Definitions {
@@ -59,9 +59,9 @@ func request(p *plan.Plan, d Deps, creds *Credentials, contexts *engine.Contexts
 			outputs = append(outputs, target)
 		}
 	}
-	return engine.Request{
+	return builder.Request{
 		Outputs: outputs,
-		Image:   img, Login: creds.Login, Masked: creds.Masked, Secrets: creds.Secrets(img), Contexts: contexts,
+		Image:   img, Login: creds.Login, Masked: creds.Masked, Secrets: creds.Secrets(img), Sessions: contexts,
 		Names:  imageNames(creds.Registry.Host.Name, img),
 		Status: func(s *bkclient.SolveStatus) { d.Progress.Status(name, s) },
 		Note:   func(text string) { d.Progress.Note(name, text) },

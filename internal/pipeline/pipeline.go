@@ -14,8 +14,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ecsbuild/ecsbuild/internal/baseimage"
-	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
 	"github.com/ecsbuild/ecsbuild/internal/hoststate"
+	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
@@ -39,7 +41,7 @@ type Deps struct {
 type Credentials struct {
 	Masked   *redact.Set
 	Registry *registry.Client
-	Login    engine.Login
+	Login    builder.Login
 	Secrets  func(plan.Image) map[string]plan.Secret
 	Bases    *baseimage.Images
 	State    *hoststate.State
@@ -52,10 +54,10 @@ type Credentials struct {
 // Engine builds images; *engine.Engine is one.
 type Engine interface {
 	Check(img plan.Image, note func(string)) error
-	Build(ctx context.Context, r engine.Request, sink engine.Sink) (*engine.Built, error)
-	BuildLocal(ctx context.Context, r engine.Request) error
-	NewContexts(images []plan.Image) *engine.Contexts
-	engine.Builder
+	Build(ctx context.Context, r builder.Request, sink image.Store) (*image.Artifact, error)
+	BuildLocal(ctx context.Context, r builder.Request) error
+	ShareSessions(images []plan.Image) *builder.SharedSessions
+	fingerprint.Builder
 	Close()
 }
 
@@ -79,7 +81,7 @@ type Options struct {
 type Pushed struct {
 	Image plan.Image
 	Host  string
-	Built *engine.Built
+	Built *image.Artifact
 }
 
 // URI is what a task definition writes: by tag, or by digest.
@@ -175,7 +177,7 @@ func checkImages(p *plan.Plan, d Deps, o Options, eng Engine) error {
 	var errs []error
 	for _, img := range p.Images {
 		if o.dry {
-			img = engine.WithoutExports(img)
+			img = builder.WithoutExports(img)
 		}
 		errs = append(errs, eng.Check(img, func(text string) { d.Progress.Note(img.Name(), text) }))
 	}
@@ -231,13 +233,13 @@ func beside(ctx context.Context, d Deps, creds *Credentials) (context.Context, f
 // build runs all builds at once. Their layers are in the registry when it
 // returns, and no manifest.
 func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credentials, eng Engine, pushed []Pushed) error {
-	contexts := eng.NewContexts(p.Images)
+	contexts := eng.ShareSessions(p.Images)
 	defer contexts.Close()
 	defer creds.Bases.Close()
 	defer creds.State.Save()
 	ctx, stop := beside(ctx, d, creds)
 	defer stop()
-	old := &reuse{creds: creds, hasher: engine.NewHasher(eng, creds.Bases.Resolve), progress: d.Progress}
+	old := &reuse{creds: creds, hasher: fingerprint.NewHasher(eng, creds.Bases.Resolve), progress: d.Progress}
 	g, ctx := errgroup.WithContext(ctx)
 	if o.Jobs > 0 {
 		g.SetLimit(o.Jobs)
@@ -261,7 +263,7 @@ func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credenti
 				return &ImageError{Image: img, Err: err}
 			}
 			pushed[i].Built = built
-			if r.Inputs != nil && r.Inputs.Held() {
+			if r.Inputs != nil && r.Inputs.Verify() {
 				old.keep(img, r.Inputs, built)
 			}
 			d.Progress.Image(img.Name(), progress.Done, "built, and its layers are in "+img.Repository)
@@ -278,7 +280,7 @@ func failed(ctx context.Context, p Progress, img plan.Image, err error) {
 		return
 	}
 	text, _, _ := strings.Cut(err.Error(), "\n")
-	var b *engine.BuildError
+	var b *builder.BuildError
 	if errors.As(err, &b) && b.Step != "" {
 		text = b.Step
 	}

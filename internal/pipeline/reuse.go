@@ -11,7 +11,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
+	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
@@ -21,28 +22,28 @@ import (
 // the same inputs is in their repository. Every doubt builds.
 type reuse struct {
 	creds    *Credentials
-	hasher   *engine.Hasher
+	hasher   *fingerprint.Hasher
 	progress Progress
 	refused  sync.Once // one line a run says that the registry may not be read
 }
 
 // kept is an image in the record, by its repository and what it was made of.
 type kept struct {
-	Built     time.Time         `json:"built"`
-	Since     time.Time         `json:"since"` // as its engine.Stamp has it
-	Manifests []engine.Manifest `json:"manifests"`
+	Built     time.Time        `json:"built"`
+	Since     time.Time        `json:"since"` // as its engine.Stamp has it
+	Manifests []image.Manifest `json:"manifests"`
 }
 
 // recordImages is their kind.
 const recordImages = "images"
 
-func (r *reuse) key(img plan.Image, in *engine.Inputs) string {
+func (r *reuse) key(img plan.Image, in *fingerprint.Inputs) string {
 	return r.creds.Registry.Host.Name + "/" + img.Repository + " " + in.Hash
 }
 
 // find gives the image that is there and was made of the same, or nil, and what
 // a new one is made of, which is nil where that cannot be known.
-func (r *reuse) find(ctx context.Context, img plan.Image) (*engine.Built, *engine.Inputs) {
+func (r *reuse) find(ctx context.Context, img plan.Image) (*image.Artifact, *fingerprint.Inputs) {
 	span := r.progress.Begin(img.Name(), progress.Look, "looks whether it has changed", 0)
 	defer span.End(nil)
 	in, err := r.hasher.Of(ctx, img)
@@ -68,11 +69,11 @@ func (r *reuse) find(ctx context.Context, img plan.Image) (*engine.Built, *engin
 		text += " since " + known.Built.Format("2006-01-02 15:04 MST")
 	}
 	r.progress.Image(img.Name(), progress.Reused, text)
-	return &engine.Built{Manifests: known.Manifests}, in
+	return &image.Artifact{Manifests: known.Manifests}, in
 }
 
 // keep remembers what an image was made of.
-func (r *reuse) keep(img plan.Image, in *engine.Inputs, b *engine.Built) {
+func (r *reuse) keep(img plan.Image, in *fingerprint.Inputs, b *image.Artifact) {
 	r.creds.State.Put(recordImages, r.key(img, in), kept{time.Now().UTC(), in.Since, b.Manifests})
 }
 
@@ -84,7 +85,7 @@ func young(img plan.Image, since time.Time) bool {
 }
 
 // whole asks whether every blob of an image is still in the repository.
-func (r *reuse) whole(ctx context.Context, img plan.Image, manifests []engine.Manifest) bool {
+func (r *reuse) whole(ctx context.Context, img plan.Image, manifests []image.Manifest) bool {
 	repo := r.creds.Registry.Repository(img.Repository)
 	for _, m := range manifests {
 		if !m.Whole(ctx, repo) {
@@ -96,7 +97,7 @@ func (r *reuse) whole(ctx context.Context, img plan.Image, manifests []engine.Ma
 
 // look asks the image that a tag points at what it was made of, where the role
 // may: on a host that has no record.
-func (r *reuse) look(ctx context.Context, img plan.Image, in *engine.Inputs) kept {
+func (r *reuse) look(ctx context.Context, img plan.Image, in *fingerprint.Inputs) kept {
 	repo := r.creds.Registry.Repository(img.Repository)
 	for _, tag := range img.Tags {
 		manifests, configs, err := fetch(ctx, repo, tag)
@@ -118,9 +119,9 @@ func (r *reuse) look(ctx context.Context, img plan.Image, in *engine.Inputs) kep
 }
 
 // stamped reads the stamp that all images of an index have: one an image.
-func stamped(configs [][]byte) (s engine.Stamp, created time.Time, ok bool) {
+func stamped(configs [][]byte) (s fingerprint.Label, created time.Time, ok bool) {
 	for i, config := range configs {
-		one, ok := engine.ReadStamp(config)
+		one, ok := fingerprint.ReadLabel(config)
 		if !ok || i > 0 && one != s {
 			return s, created, false
 		}
@@ -135,12 +136,12 @@ func stamped(configs [][]byte) (s engine.Stamp, created time.Time, ok bool) {
 
 // fetch reads an image's manifests, those that an index names first, and their
 // configs; none where the tag is not there.
-func fetch(ctx context.Context, repo *registry.Repository, reference string) (manifests []engine.Manifest, configs [][]byte, err error) {
+func fetch(ctx context.Context, repo *registry.Repository, reference string) (manifests []image.Manifest, configs [][]byte, err error) {
 	mediaType, data, ok, err := repo.Manifest(ctx, reference)
 	if err != nil || !ok {
 		return nil, nil, err
 	}
-	var c engine.Contents
+	var c image.Contents
 	if err := json.Unmarshal(data, &c); err != nil {
 		return nil, nil, err
 	}
@@ -158,5 +159,5 @@ func fetch(ctx context.Context, repo *registry.Repository, reference string) (ma
 		}
 		configs = append(configs, config)
 	}
-	return append(manifests, engine.Manifest{MediaType: mediaType, Digest: digest.FromBytes(data), Data: data}), configs, nil
+	return append(manifests, image.Manifest{MediaType: mediaType, Digest: digest.FromBytes(data), Data: data}), configs, nil
 }

@@ -5,13 +5,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ecsbuild/ecsbuild/internal/engine"
+	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
 func pushedImage(repository string, tags ...string) Pushed {
-	return Pushed{Image: plan.Image{Containers: []string{repository}, Repository: repository, Tags: tags}, Built: &engine.Built{Manifests: []engine.Manifest{{Digest: "sha256:new"}}}}
+	return Pushed{Image: plan.Image{Containers: []string{repository}, Repository: repository, Tags: tags}, Built: &image.Artifact{Manifests: []image.Manifest{{Digest: "sha256:new"}}}}
 }
 
 func TestPhases(t *testing.T) {

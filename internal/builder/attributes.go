@@ -1,0 +1,271 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/tonistiigi/fsutil"
+
+	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
+	"github.com/ecsbuild/ecsbuild/internal/layer"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
+	b := r.Image.Build
+	attrs := map[string]string{}
+	mounts := map[string]fsutil.FS{}
+	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(folders(r.Image)...), SourcePolicy: e.policy}
+	var err error
+	if opt.Session, err = r.attachables(); err != nil {
+		return opt, err
+	}
+	if plan.Remote(b.Context) {
+		attrs["context"], attrs["filename"] = b.Context, b.Dockerfile
+	} else if err := e.localContext(r, &opt); err != nil {
+		return opt, err
+	}
+	set := func(key, value string) {
+		if value != "" {
+			attrs[key] = value
+		}
+	}
+	set("target", b.Target)
+	set("platform", strings.Join(b.Platforms, ","))
+	hosts, err := e.extraHosts(r)
+	if err != nil {
+		return opt, err
+	}
+	set("add-hosts", strings.Join(hosts, ","))
+	if b.Network != "default" {
+		set("force-network-mode", b.Network)
+	}
+	if b.Network == "host" {
+		opt.AllowedEntitlements = []string{"network.host"}
+	}
+	if b.ShmSize > 0 {
+		attrs["shm-size"] = strconv.FormatInt(b.ShmSize, 10)
+	}
+	if b.NoCache {
+		attrs["no-cache"] = ""
+	}
+	if b.Pull {
+		attrs["image-resolve-mode"] = "pull"
+	}
+	for k, v := range e.proxies {
+		if !hasArg(b.Args, k) {
+			attrs["build-arg:"+k] = v
+		}
+	}
+	for k, v := range b.Args {
+		attrs["build-arg:"+k] = v
+	}
+	for k, v := range b.Labels {
+		attrs["label:"+k] = v
+	}
+	for name, where := range b.AdditionalContexts {
+		if plan.Remote(where) {
+			attrs["context:"+name] = r.Inputs.Pin(where)
+			continue
+		}
+		mount := name
+		if name == fingerprint.ContextName || name == fingerprint.DockerfileName {
+			mount = "_" + name
+		}
+		if mounts[mount], err = fingerprint.ContextFS(where, r.Outputs, r.Inputs.ContentTimes()); err != nil {
+			return opt, err
+		}
+		attrs["context:"+name] = "local:" + mount
+	}
+	from, to := r.caches()
+	for _, c := range from {
+		opt.CacheImports = append(opt.CacheImports, cacheEntry(c))
+	}
+	for _, c := range to {
+		opt.CacheExports = append(opt.CacheExports, cacheEntry(c))
+	}
+	return opt, nil
+}
+
+// hasArg looks for a build argument; BuildKit takes proxies in either case.
+func hasArg(args map[string]string, name string) bool {
+	for k := range args {
+		if strings.EqualFold(k, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// caches are those that are named, and the one in ECR that cache asks for: in
+// the image itself, or in a tag of its repository. ECR takes a cache that is an
+// image manifest, and no other. A cache that cannot be written costs no build.
+func (r *Request) caches() (from, to []string) {
+	b := r.Image.Build
+	from, to = b.CacheFrom, b.CacheTo
+	host, _, known := strings.Cut(r.Names[0], "/"+r.Image.Repository+":")
+	switch {
+	case !known: // no registry here
+	case b.Cache == plan.CacheInline:
+		return append(slices.Clone(from), r.Names[0]), append(slices.Clone(to), "type=inline")
+	case b.Cache == plan.CacheRegistry:
+		ref := host + "/" + r.Image.Repository + ":" + r.Image.CacheTag()
+		return append(slices.Clone(from), ref), append(slices.Clone(to), "type=registry,mode=max,image-manifest=true,oci-mediatypes=true,ignore-error=true,ref="+ref)
+	}
+	return from, to
+}
+
+// WithoutExports leaves out the caches that a build would send away, as a dry run
+// does.
+func WithoutExports(img plan.Image) plan.Image {
+	b := &img.Build
+	b.CacheTo = slices.DeleteFunc(slices.Clone(b.CacheTo), func(c string) bool { return cacheEntry(c).Type == "registry" })
+	if b.Cache == plan.CacheRegistry {
+		b.Cache = ""
+	}
+	return img
+}
+
+// exportAttrs say how BuildKit packs layers. Those of base images, and others
+// that it has packed before, it leaves as they are.
+// https://github.com/moby/buildkit#imageregistry
+func exportAttrs(b plan.Build) map[string]string {
+	attrs := map[string]string{"tar": "false"}
+	if b.Compression != "" {
+		attrs["compression"] = b.Compression
+	}
+	if b.Compression == plan.Zstd {
+		attrs["oci-mediatypes"] = "true"
+	}
+	if b.CompressionLevel != nil {
+		attrs["compression"] = "uncompressed" // they are compressed here, in parallel
+	}
+	if b.Reproducible {
+		attrs["rewrite-timestamp"], attrs["source-date-epoch"] = "true", strconv.FormatInt(b.Epoch().Unix(), 10)
+	}
+	return attrs
+}
+
+// extraHosts puts the address of the engine's host where host-gateway stands.
+func (e *Engine) extraHosts(r *Request) ([]string, error) {
+	hosts := slices.Clone(r.Image.Build.ExtraHosts)
+	for i, h := range hosts {
+		name, ip, _ := strings.Cut(h, "=")
+		if ip != plan.HostGateway {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+		defer cancel()
+		workers, err := e.bk.ListWorkers(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range workers {
+			if ip := w.Labels["org.mobyproject.buildkit.worker.moby.host-gateway-ip"]; ip != "" {
+				hosts[i] = name + "=" + ip
+			}
+		}
+		if strings.HasSuffix(hosts[i], plan.HostGateway) {
+			return nil, &UnsupportedError{Image: r.Image.Name(), Key: "extra_hosts with host-gateway", Engine: e.String(), Fix: "it needs a Docker engine of 23.0 or later; or write the address itself"}
+		}
+	}
+	return hosts, nil
+}
+
+// localContext mounts the context and the folder of the Dockerfile, which may
+// lie outside it. A context that siblings share comes through their session.
+func (e *Engine) localContext(r *Request, opt *bkclient.SolveOpt) error {
+	b := r.Image.Build
+	fs, err := fingerprint.ContextFS(b.Context, r.Outputs, r.Inputs.ContentTimes())
+	if err != nil {
+		return err
+	}
+	shared, err := r.Sessions.session(r.Image, r.Inputs != nil, fs)
+	if err != nil {
+		return err
+	}
+	opt.LocalMounts[fingerprint.ContextName] = fs
+	if shared != "" {
+		opt.FrontendAttrs["local-sessionid:"+fingerprint.ContextName] = shared
+	}
+	if opt.LocalMounts[fingerprint.DockerfileName], err = fingerprint.ContextFS(filepath.Dir(b.Dockerfile), nil, r.Inputs.ContentTimes()); err != nil {
+		return err
+	}
+	opt.FrontendAttrs["filename"] = filepath.Base(b.Dockerfile)
+	return nil
+}
+
+// cacheEntry reads "type=registry,ref=…" or a plain image name, as Compose does.
+func cacheEntry(text string) bkclient.CacheOptionsEntry {
+	if !strings.Contains(text, "=") {
+		return bkclient.CacheOptionsEntry{Type: "registry", Attrs: map[string]string{"ref": text}}
+	}
+	c := bkclient.CacheOptionsEntry{Attrs: map[string]string{}}
+	for _, kv := range strings.Split(text, ",") {
+		k, v, _ := strings.Cut(kv, "=")
+		if k == "type" {
+			c.Type = v
+			continue
+		}
+		c.Attrs[k] = v
+	}
+	return c
+}
+
+// Check refuses what the engine cannot do for an image, before anything is built,
+// and tells of what it would silently leave out. Its error is an *UnsupportedError,
+// or a *plan.Error of what the build needs on this machine.
+func (e *Engine) Check(img plan.Image, note func(string)) error {
+	b := img.Build
+	fail := func(key, fix string) error {
+		return &UnsupportedError{Image: img.Name(), Key: key, Engine: e.String(), Fix: fix}
+	}
+	if _, err := sshProvider(img); err != nil {
+		return err
+	}
+	if e.Store == Classic {
+		if len(b.Platforms) > 1 {
+			return fail("platforms with more than one entry", "turn on the containerd image store (\"features\": {\"containerd-snapshotter\": true} in /etc/docker/daemon.json), or set BUILDKIT_HOST to a buildkitd")
+		}
+		for _, c := range b.CacheTo {
+			if t := cacheEntry(c).Type; t != "inline" {
+				return fail("cache_to of type "+t, "use type=inline, turn on the containerd image store, or set BUILDKIT_HOST to a buildkitd")
+			}
+		}
+		if b.Cache == plan.CacheRegistry {
+			return fail("cache: registry", "use cache: inline, turn on the containerd image store, or set BUILDKIT_HOST to a buildkitd")
+		}
+		if _, own := layer.EncodingOf(b); own && (b.Cache == plan.CacheInline || len(b.CacheTo) > 0) {
+			return fail("an inline cache with compression, compression_level or reproducible", "leave one of them out, turn on the containerd image store, or set BUILDKIT_HOST to a buildkitd")
+		}
+	} else if b.Reproducible && e.olderThan(26, 0) {
+		return fail("reproducible", "with the containerd image store it needs Docker engine 26.0 or later")
+	}
+	if e.policy != nil && e.olderThan(23, 0) {
+		return fail("a source policy (EXPERIMENTAL_BUILDKIT_SOURCE_POLICY)", "it needs Docker engine 23.0 or later")
+	}
+	if e.Store == Classic && e.olderThan(23, 0) {
+		if len(b.AdditionalContexts) > 0 {
+			return fail("additional_contexts", "it needs Docker engine 23.0 or later")
+		}
+		if b.ShmSize > 0 {
+			note(fmt.Sprintf("warning: %s ignores shm_size, which needs Docker engine 23.0 or later", e))
+		}
+		if len(b.CacheTo) > 1 {
+			return fail("cache_to with more than one entry", "it needs Docker engine 23.0 or later")
+		}
+	}
+	return nil
+}
+
+// UnsupportedError names a key that the engine cannot do.
+type UnsupportedError struct{ Image, Key, Engine, Fix string }
+
+func (e *UnsupportedError) Error() string {
+	return fmt.Sprintf("%s: %s cannot do %s; %s", e.Image, e.Engine, e.Key, e.Fix)
+}

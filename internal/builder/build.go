@@ -1,0 +1,169 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/grpchijack"
+	"github.com/moby/buildkit/util/grpcerrors"
+	"google.golang.org/grpc/codes"
+
+	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
+	"github.com/ecsbuild/ecsbuild/internal/hoststate"
+	"github.com/ecsbuild/ecsbuild/internal/image"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/redact"
+)
+
+// A Request is one image to build.
+type Request struct {
+	Image    plan.Image
+	Login    Login
+	Secrets  map[string]plan.Secret // by the id that RUN --mount names
+	Names    []string               // what docker images shall call it, where the engine keeps images
+	Outputs  []string               // files of the run that no context has, absolute
+	Sessions *SharedSessions
+	Masked   *redact.Set // secrets that Status does not tell
+	Status   func(*bkclient.SolveStatus)
+	Note     func(string) // a line for the user
+	Begin    func(kind, name string) *progress.Span
+	Bases    image.Bases // nil for none
+	State    *hoststate.State
+	Inputs   *fingerprint.Inputs // what the image says of itself; nil for nothing
+}
+
+// Build builds an image and sends its blobs to sink.
+func (e *Engine) Build(ctx context.Context, r Request, sink image.Store) (*image.Artifact, error) {
+	if e.Store != Classic {
+		return e.buildBlobs(ctx, r, sink)
+	}
+	return e.buildClassic(ctx, r, sink)
+}
+
+// BuildLocal builds an image and leaves it in the engine under its names. A
+// buildkitd has nowhere to leave it.
+func (e *Engine) BuildLocal(ctx context.Context, r Request) error {
+	export := moby(r.Names)
+	if e.Store == BuildKitd {
+		r.Note("built and dropped: " + e.String() + " keeps no images")
+		export = nil
+	}
+	r.Image = WithoutExports(r.Image)
+	copies := e.newBaseCopy(r.Image, nil)
+	defer copies.end()
+	_, err := e.solve(ctx, &r, export, copies, false)
+	return err
+}
+
+// lostCaches says of each cache that could not be read or written what it would
+// take; the build goes on without it.
+func (r *Request) lostCaches(s *bkclient.SolveStatus) {
+	for _, v := range s.Vertexes {
+		if v.Error == "" || v.Completed == nil {
+			continue
+		}
+		ref, ok := strings.CutPrefix(v.Name, "importing cache manifest from ")
+		switch {
+		case strings.HasPrefix(v.Name, "exporting cache"):
+			r.Note("warning: the cache was not written, which in ECR needs what a push needs, and ecr:BatchGetImage: " + v.Error)
+		case !ok:
+		case strings.HasSuffix(v.Error, "not found"):
+			r.Note("there is no cache at " + ref + " yet")
+		default:
+			r.Note(fmt.Sprintf("warning: the cache %s was not read, which in ECR needs ecr:BatchGetImage and ecr:GetDownloadUrlForLayer, and the image: %s", ref, v.Error))
+		}
+	}
+}
+
+// maxSolves bounds the builds that one connection carries at once. Each takes two
+// streams of the engine's 250; a build whose request waits for one is given up by
+// BuildKit after six seconds.
+const maxSolves = 100
+
+// maxStarts is how often a build is begun that BuildKit has given up in that way,
+// on a machine with too much to do.
+const maxStarts = 5
+
+// solve runs BuildKit's Dockerfile frontend. again leaves out what would
+// build anew what has just been built.
+func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.ExportEntry, copies *baseCopy, again bool) (*bkclient.SolveResponse, error) {
+	select {
+	case e.solves <- struct{}{}:
+		defer func() { <-e.solves }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	for start := 1; ; start++ {
+		res, err := e.solveOnce(ctx, r, exports, copies, again)
+		if err == nil || start == maxStarts || ctx.Err() != nil || !notBegun(err) {
+			return res, err
+		}
+	}
+}
+
+// notBegun says that BuildKit has given a build up before it began.
+func notBegun(err error) bool {
+	return strings.Contains(err.Error(), "failed to receive status") && strings.Contains(err.Error(), "no such job")
+}
+
+func (e *Engine) solveOnce(ctx context.Context, r *Request, exports []bkclient.ExportEntry, copies *baseCopy, again bool) (*bkclient.SolveResponse, error) {
+	opt, err := e.solveOpt(r)
+	if err != nil {
+		return nil, err
+	}
+	if again {
+		delete(opt.FrontendAttrs, "no-cache")
+	}
+	opt.Exports = exports
+	log, masking := newStepLog(), newMasking(r.Masked)
+	copying, stop := context.WithCancel(ctx)
+	status := make(chan *bkclient.SolveStatus)
+	drained := make(chan struct{})
+	go func() { // until it is closed, whatever became of ctx
+		defer close(drained)
+		for s := range status {
+			r.lostCaches(s)
+			r.bases(copying, s, copies)
+			for _, v := range s.Vertexes {
+				r.Inputs.ObserveStep(v.Name)
+			}
+			masking.mask(s)
+			log.add(s)
+			r.Status(s)
+		}
+	}()
+	res, err := e.bk.Solve(ctx, nil, opt, status)
+	<-drained
+	if before := copies.stop; before != nil { // of a build that was begun anew
+		copies.stop = func() { before(); stop() }
+	} else {
+		copies.stop = stop
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if grpcerrors.Code(err) == codes.Unavailable {
+			return nil, &UnreachableError{Endpoint: e.Endpoint, Lost: true, Err: err}
+		}
+		if nerr := unreadableName(r.Image, err); nerr != nil {
+			return nil, nerr
+		}
+		return nil, newBuildError(r.Image, err, log)
+	}
+	return res, nil
+}
+
+func (e *Engine) sessionDialer() session.Dialer {
+	if e.docker == nil {
+		return grpchijack.Dialer(e.bk.ControlClient())
+	}
+	return func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error) {
+		return e.docker.DialHijack(ctx, "/session", proto, meta)
+	}
+}

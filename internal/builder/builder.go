@@ -1,0 +1,265 @@
+// Package engine builds images through BuildKit, in a Docker engine or alone,
+// and hands what was built to a Sink while it appears. It knows nothing of AWS.
+package builder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/platforms"
+	bkclient "github.com/moby/buildkit/client"
+	sourcepolicy "github.com/moby/buildkit/sourcepolicy/pb"
+	"github.com/moby/moby/client"
+
+	"github.com/ecsbuild/ecsbuild/internal/dockerpush"
+	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/redact"
+)
+
+// An Engine is a connected Docker engine or buildkitd.
+type Engine struct {
+	Endpoint Endpoint
+	Version  string // "28.5.2", "buildkitd v0.34.2"
+	Store    StoreKind
+
+	proxies map[string]string // build arguments that every build gets
+	policy  *sourcepolicy.Policy
+
+	root   string         // folder of the engine's images, as the engine knows it
+	docker *client.Client // nil for a buildkitd
+	bk     *bkclient.Client
+
+	solves chan struct{}      // those that run
+	packs  chan struct{}      // layers that are compressed at the moment
+	pusher *dockerpush.Pusher // nil where blobs leave the engine by BuildKit
+}
+
+// Store is where an engine keeps images, and so which way they leave it.
+type StoreKind string
+
+const (
+	Classic    StoreKind = "classic"    // graph drivers: BuildKit exports into the engine alone
+	Containerd StoreKind = "containerd" // BuildKit hands out blobs
+	BuildKitd  StoreKind = "buildkitd"  // the same, without a Docker engine around it
+)
+
+// UnreachableError says that no engine answered.
+type UnreachableError struct {
+	Endpoint Endpoint
+	Lost     bool // it had answered before
+	Err      error
+}
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("cannot reach %s: %v", e.Endpoint, e.Err)
+}
+
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// connectTimeout is for an engine whose socket is there and which says nothing.
+const connectTimeout = 30 * time.Second
+
+// Connect asks the engine who it is. Its error is an *UnreachableError.
+func Connect(ctx context.Context, ep Endpoint) (*Engine, error) {
+	e := &Engine{Endpoint: ep, solves: make(chan struct{}, maxSolves), packs: make(chan struct{}, dockerpush.MaxConcurrentCompressions)}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if err := e.connect(ctx); err != nil {
+		e.Close()
+		var u *UnreachableError
+		if errors.As(err, &u) {
+			return nil, err
+		}
+		return nil, &UnreachableError{Endpoint: ep, Err: err}
+	}
+	return e, nil
+}
+
+func (e *Engine) connect(ctx context.Context) (err error) {
+	if e.Endpoint.BuildKit != "" {
+		e.Store = BuildKitd
+		if e.bk, err = bkclient.New(ctx, e.Endpoint.BuildKit); err != nil {
+			return err
+		}
+		info, err := e.bk.Info(ctx)
+		if err != nil {
+			return err
+		}
+		e.Version = "buildkitd " + info.BuildkitVersion.Version
+		return nil
+	}
+	opts, err := e.Endpoint.options()
+	if err != nil {
+		return err
+	}
+	if e.docker, err = client.New(opts...); err != nil {
+		return err
+	}
+	if _, err = e.docker.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
+		return err
+	}
+	if e.bk, err = buildkitInside(ctx, e.docker); err != nil {
+		return err
+	}
+	if err := e.detect(ctx); err != nil {
+		return err
+	}
+	if e.Store == Classic {
+		e.pusher = dockerpush.New(e.docker, e.String())
+	}
+	return nil
+}
+
+// buildkitInside connects to the BuildKit of a Docker engine. API 1.53
+// deprecates these two endpoints for gRPC on the socket itself: this is the
+// one place to change then.
+func buildkitInside(ctx context.Context, docker *client.Client) (*bkclient.Client, error) {
+	return bkclient.New(ctx, "",
+		bkclient.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return docker.DialHijack(ctx, "/grpc", "h2c", nil)
+		}),
+		bkclient.WithSessionDialer(func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error) {
+			return docker.DialHijack(ctx, "/session", proto, meta)
+		}))
+}
+
+// detect finds the image store. /info of an old engine may not decode; its
+// BuildKit worker then tells by the snapshotter that it names.
+func (e *Engine) detect(ctx context.Context) error {
+	e.Store = Classic
+	info, err := e.docker.Info(ctx, client.InfoOptions{})
+	if err == nil {
+		e.Version, e.root = info.Info.ServerVersion, info.Info.DockerRootDir
+		for _, kv := range info.Info.DriverStatus {
+			if kv[0] == "driver-type" && kv[1] == "io.containerd.snapshotter.v1" {
+				e.Store = Containerd
+			}
+		}
+		return nil
+	}
+	v, err := e.docker.ServerVersion(ctx, client.ServerVersionOptions{})
+	if err != nil {
+		return err
+	}
+	e.Version = v.Version
+	workers, err := e.bk.ListWorkers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, w := range workers {
+		if w.Labels["org.mobyproject.buildkit.worker.snapshotter"] != "" {
+			e.Store = Containerd
+		}
+	}
+	return nil
+}
+
+// UseProxies has every build get these arguments, unless its image has them. What
+// they hold of passwords is added to secrets.
+func (e *Engine) UseProxies(args map[string]string, secrets *redact.Set) {
+	e.proxies = args
+	for _, v := range args {
+		if u, err := url.Parse(v); err == nil && u.User != nil {
+			password, _ := u.User.Password()
+			secrets.Add(password)
+		}
+	}
+}
+
+// UseSourcePolicy has every build follow the rules of a file, which say where
+// sources may come from: EXPERIMENTAL_BUILDKIT_SOURCE_POLICY of docker buildx.
+// https://github.com/moby/buildkit/blob/master/docs/build-repro.md
+func (e *Engine) UseSourcePolicy(file string) error {
+	if file == "" {
+		return nil
+	}
+	data, err := os.ReadFile(file)
+	if err == nil {
+		e.policy = &sourcepolicy.Policy{}
+		err = json.Unmarshal(data, e.policy)
+	}
+	if err != nil {
+		return &fault.Error{Place: "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", What: "cannot read the source policy " + file,
+			Why: err.Error(), Fix: "correct the file, or unset the variable"}
+	}
+	return nil
+}
+
+// Proxies are the build arguments that UseProxies was given.
+func (e *Engine) Proxies() map[string]string { return e.proxies }
+
+// Close ends the connections and the door.
+func (e *Engine) Close() {
+	if e.pusher != nil {
+		e.pusher.Close()
+	}
+	if e.bk != nil {
+		_ = e.bk.Close()
+	}
+	if e.docker != nil {
+		_ = e.docker.Close()
+	}
+}
+
+// String names the engine for messages: "Docker engine 20.10.24 (classic store)".
+func (e *Engine) String() string {
+	if e.Store == BuildKitd {
+		return e.Version
+	}
+	return fmt.Sprintf("Docker engine %s (%s store)", e.Version, e.Store)
+}
+
+// Platform is what the engine builds for unless told otherwise.
+func (e *Engine) Platform(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	workers, err := e.bk.ListWorkers(ctx)
+	if err != nil {
+		return "", err
+	}
+	if len(workers) == 0 || len(workers[0].Platforms) == 0 {
+		return "", errors.New("the engine names no platform")
+	}
+	return platforms.Format(workers[0].Platforms[0]), nil
+}
+
+// LocalDigests are those that a Docker engine knows of the image that it has of
+// a name: it takes that one where a build does not pull, and names no digest.
+func (e *Engine) LocalDigests(ctx context.Context, ref string) (out []string) {
+	if e.docker == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	found, err := e.docker.ImageInspect(ctx, ref)
+	if err != nil {
+		return nil
+	}
+	for _, name := range found.RepoDigests {
+		_, d, _ := strings.Cut(name, "@")
+		out = append(out, d)
+	}
+	return out
+}
+
+// before says whether the engine is older than a version such as 23.0.
+func (e *Engine) olderThan(major, minor int) bool {
+	parts := strings.SplitN(strings.TrimPrefix(e.Version, "v"), ".", 3)
+	if e.Store == BuildKitd || len(parts) < 2 {
+		return false
+	}
+	a, err1 := strconv.Atoi(parts[0])
+	b, err2 := strconv.Atoi(parts[1])
+	if err1 != nil || err2 != nil {
+		return false // a development build is taken for a new one
+	}
+	return a < major || a == major && b < minor
+}

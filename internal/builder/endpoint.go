@@ -1,0 +1,118 @@
+package builder
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/moby/client"
+
+	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
+)
+
+// An Endpoint is where an engine listens.
+type Endpoint struct {
+	BuildKit string // address of a standalone buildkitd; then the rest is empty
+	Docker   string // address of a Docker engine, such as unix:///var/run/docker.sock
+	Context  string // the docker context that it comes from, "" for none
+	version  string // of the API, "" to negotiate it
+	tls      string // folder with ca.pem, cert.pem and key.pem, "" for none
+}
+
+func (e Endpoint) String() string {
+	switch {
+	case e.BuildKit != "":
+		return e.BuildKit
+	case e.Docker == "":
+		return "docker context " + e.Context
+	}
+	return e.Docker
+}
+
+// FindEndpoint follows the docker client: BUILDKIT_HOST, DOCKER_HOST,
+// DOCKER_CONTEXT, the current context of docker's configuration, and last the
+// usual socket. People with Docker Desktop or colima have the third.
+func FindEndpoint(getenv func(string) string) (Endpoint, error) {
+	e, err := findEndpoint(getenv)
+	e.version = getenv("DOCKER_API_VERSION")
+	return e, err
+}
+
+func findEndpoint(getenv func(string) string) (Endpoint, error) {
+	if h := getenv("BUILDKIT_HOST"); h != "" {
+		return Endpoint{BuildKit: h}, nil
+	}
+	if h := getenv("DOCKER_HOST"); h != "" {
+		e := Endpoint{Docker: h}
+		if getenv("DOCKER_TLS_VERIFY") != "" || getenv("DOCKER_CERT_PATH") != "" {
+			if e.tls = getenv("DOCKER_CERT_PATH"); e.tls == "" {
+				e.tls = dockerconfig.Folder(getenv)
+			}
+		}
+		return e, nil
+	}
+	name := getenv("DOCKER_CONTEXT")
+	if name == "" {
+		name = currentContext(dockerconfig.Folder(getenv))
+	}
+	if name == "" || name == "default" {
+		return Endpoint{Docker: client.DefaultDockerHost}, nil
+	}
+	return readContext(dockerconfig.Folder(getenv), name)
+}
+
+func currentContext(folder string) string {
+	var cfg struct {
+		CurrentContext string `json:"currentContext"`
+	}
+	if folder == "" {
+		return ""
+	}
+	if data, err := os.ReadFile(filepath.Join(folder, "config.json")); err == nil {
+		_ = json.Unmarshal(data, &cfg) // a broken file means the default, as it does to docker
+	}
+	return cfg.CurrentContext
+}
+
+// readContext reads a context from docker's store, whose folders are named by
+// the hash of the context's name.
+func readContext(folder, name string) (Endpoint, error) {
+	sum := sha256.Sum256([]byte(name))
+	id := hex.EncodeToString(sum[:])
+	data, err := os.ReadFile(filepath.Join(folder, "contexts", "meta", id, "meta.json"))
+	if err != nil {
+		return Endpoint{}, &UnreachableError{Endpoint: Endpoint{Context: name}, Err: fmt.Errorf("there is no docker context %q", name)}
+	}
+	var meta struct {
+		Endpoints map[string]struct{ Host string }
+	}
+	if err := json.Unmarshal(data, &meta); err != nil || meta.Endpoints["docker"].Host == "" {
+		return Endpoint{}, &UnreachableError{Endpoint: Endpoint{Context: name}, Err: fmt.Errorf("the docker context %q names no engine", name)}
+	}
+	e := Endpoint{Docker: meta.Endpoints["docker"].Host, Context: name}
+	if certs := filepath.Join(folder, "contexts", "tls", id, "docker"); exists(certs) {
+		e.tls = certs
+	}
+	return e, nil
+}
+
+func exists(path string) bool { _, err := os.Stat(path); return err == nil }
+
+// options are what the docker client needs for the endpoint.
+func (e Endpoint) options() ([]client.Opt, error) {
+	if strings.HasPrefix(e.Docker, "ssh://") {
+		return nil, &UnreachableError{Endpoint: e, Err: fmt.Errorf("an engine behind ssh is not supported: forward its socket (ssh -L /tmp/docker.sock:/var/run/docker.sock HOST) and set DOCKER_HOST=unix:///tmp/docker.sock")}
+	}
+	opts := []client.Opt{client.WithHost(e.Docker)}
+	if e.version != "" {
+		opts = append(opts, client.WithAPIVersion(e.version))
+	}
+	if e.tls != "" {
+		opts = append(opts, client.WithTLSClientConfig(filepath.Join(e.tls, "ca.pem"), filepath.Join(e.tls, "cert.pem"), filepath.Join(e.tls, "key.pem")))
+	}
+	return opts, nil
+}

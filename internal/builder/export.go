@@ -1,0 +1,53 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ecsbuild/ecsbuild/internal/image"
+	"github.com/ecsbuild/ecsbuild/internal/ociexport"
+)
+
+// maxExports is how often an export is begun when uploads break: what was
+// built is in BuildKit's cache, and what was sent is not sent again.
+const maxExports = 4
+
+// buildBlobs exports through BuildKit's content store protocol.
+func (e *Engine) buildBlobs(ctx context.Context, r Request, sink image.Store) (*image.Artifact, error) {
+	again := map[digest.Digest]bool{} // layers that must come in any case
+	for try := 1; ; try++ {
+		copies := e.newBaseCopy(r.Image, sink)
+		store := ociexport.New(ociexport.Options{Build: r.Image.Build, Store: sink, Bases: r.Bases, Inputs: r.Inputs, State: r.State, Compressions: e.packs, Required: again})
+		res, err := e.solve(ctx, &r, []bkclient.ExportEntry{{Type: bkclient.ExporterOCI, Attrs: exportAttrs(r.Image.Build), OutputStore: store}}, copies, try > 1)
+		copies.end()
+		if err == nil {
+			b, err := store.Artifact(ctx, res.ExporterResponse)
+			var other *ociexport.RecompressError
+			if errors.As(err, &other) && len(again) == 0 {
+				for _, d := range other.Layers {
+					again[d] = true
+				}
+				continue
+			}
+			return b, err
+		}
+		failed := store.Err()
+		if failed == nil {
+			return nil, err
+		}
+		var temporary interface{ Temporary() bool }
+		if ctx.Err() != nil || try == maxExports || !errors.As(failed, &temporary) || !temporary.Temporary() {
+			return nil, failed
+		}
+		r.Note(fmt.Sprintf("a layer's upload broke off (%v): sending the rest again", failed))
+		select {
+		case <-time.After(time.Duration(try) * time.Second):
+		case <-ctx.Done():
+		}
+	}
+}

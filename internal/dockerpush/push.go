@@ -1,0 +1,260 @@
+// Package dockerpush has a classic Docker engine push what it has built: to a registry on loopback that passes the blobs on.
+package dockerpush
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/client"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
+	"github.com/ecsbuild/ecsbuild/internal/hoststate"
+	"github.com/ecsbuild/ecsbuild/internal/image"
+	"github.com/ecsbuild/ecsbuild/internal/layer"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
+)
+
+// A Pusher has a classic engine push what it has built, which is the one way that
+// its layers leave it.
+type Pusher struct {
+	docker *client.Client
+	engine string // for messages
+
+	untags    sync.WaitGroup // names that are being taken away
+	proxyOnce sync.Once
+	proxy     *Proxy
+	proxyErr  error
+}
+
+// NewPusher makes one for a run; engine is what messages call it.
+func New(docker *client.Client, engine string) *Pusher {
+	return &Pusher{docker: docker, engine: engine}
+}
+
+// A Push is one image that an engine has built and shall push.
+type Push struct {
+	Image  plan.Image
+	ID     digest.Digest // what the engine calls it
+	Store  image.Store
+	Bases  image.Bases         // nil for none
+	Inputs *fingerprint.Inputs // what the image says of itself; nil for nothing
+	State  *hoststate.State
+	Begin  func(kind, name string) *progress.Span
+}
+
+// Far says whether the engine has a loopback of its own, so that images must be
+// saved and compressed here.
+func (p *Pusher) Unreachable(ctx context.Context) (bool, error) {
+	door, err := p.startProxy(ctx)
+	return door == nil, err
+}
+
+// Push pushes an image through the door, or as a saved image.
+func (p *Pusher) Push(ctx context.Context, r Push) (*image.Artifact, error) {
+	door, err := p.startProxy(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case door == nil:
+		return p.saveAndPush(ctx, r)
+	}
+	return p.pushThrough(ctx, r, door)
+}
+
+// Close ends the door, when every name has been taken away.
+func (p *Pusher) Close() {
+	p.untags.Wait()
+	if p.proxy != nil {
+		p.proxy.close()
+	}
+}
+
+// pushThrough has a classic engine push an image through the door, under a name
+// of its own that is taken away again, whatever becomes of the push.
+func (p *Pusher) pushThrough(ctx context.Context, r Push, door *Proxy) (*image.Artifact, error) {
+	slot := door.open(r)
+	defer slot.Close()
+	if err := p.tag(ctx, r.ID, slot.Name); err != nil {
+		return nil, err
+	}
+	defer p.untag(ctx, slot.Name)
+	span := r.Begin(progress.Push, "the engine compresses and pushes")
+	b, err := p.push(ctx, slot)
+	span.End(err)
+	return b, err
+}
+
+// A NoAnswerError is a request that an engine does not answer, which it does at
+// once as long as it lives.
+type NoAnswerError struct {
+	Request string
+	After   time.Duration
+}
+
+func (e *NoAnswerError) Error() string {
+	return fmt.Sprintf("no answer to a %s for %v", e.Request, e.After)
+}
+
+// tagTimeout is for a request that an engine answers at once.
+const tagTimeout = time.Minute
+
+func (p *Pusher) tag(ctx context.Context, id digest.Digest, name string) error {
+	limited, cancel := context.WithTimeout(ctx, tagTimeout)
+	defer cancel()
+	_, err := p.docker.ImageTag(limited, client.ImageTagOptions{Source: id.String(), Target: name})
+	switch {
+	case err != nil && ctx.Err() == nil && limited.Err() != nil:
+		return &NoAnswerError{Request: "tag", After: tagTimeout}
+	case err != nil:
+		return fmt.Errorf("%s tags what it has built: %w", p.engine, err)
+	}
+	return nil
+}
+
+// untag takes a name away; nobody but Close waits for it.
+func (p *Pusher) untag(ctx context.Context, name string) {
+	p.untags.Go(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		_, _ = p.docker.ImageRemove(ctx, name, client.ImageRemoveOptions{})
+	})
+}
+
+// push has the engine push through the slot and gives the manifest that it
+// put there.
+func (p *Pusher) push(ctx context.Context, s *session) (*image.Artifact, error) {
+	m, err := p.pushOnce(ctx, s)
+	if ctx.Err() == nil && s.disableBaseCopy() {
+		m, err = p.pushOnce(ctx, s)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &image.Artifact{Manifests: []image.Manifest{m}}, nil
+}
+
+func (p *Pusher) pushOnce(ctx context.Context, s *session) (image.Manifest, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.mu.Lock()
+	s.ctx, s.cancel = ctx, cancel
+	s.mu.Unlock()
+	auth, _ := json.Marshal(map[string]string{"username": proxyUser, "password": s.proxy.password, "serveraddress": s.proxy.addr})
+	resp, err := p.docker.ImagePush(ctx, s.Name, client.ImagePushOptions{RegistryAuth: base64.URLEncoding.EncodeToString(auth)})
+	if err == nil {
+		err = resp.Wait(ctx)
+		_ = resp.Close()
+	}
+	cause := context.Cause(ctx)
+	if err != nil && len(s.manifest) == 0 {
+		cancel(nil) // nobody needs what is still copied
+	}
+	s.copies.Wait()
+	select {
+	case m := <-s.manifest:
+		return m, nil
+	default:
+	}
+	if cause != nil {
+		return image.Manifest{}, cause
+	}
+	s.mu.Lock()
+	failed := s.failed
+	s.mu.Unlock()
+	if failed != nil {
+		return image.Manifest{}, failed
+	}
+	if err == nil {
+		err = errors.New("the engine ended its push without a manifest")
+	}
+	return image.Manifest{}, fmt.Errorf("%s pushes: %w", p.engine, err)
+}
+
+// lendNoMore says whether a layer could not be copied. The engine has these
+// layers as well, and sends them itself the next time.
+func (s *session) disableBaseCopy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	failed := s.copied != nil
+	if failed {
+		s.bases, s.copied, s.failed, s.failures = nil, nil, nil, 0
+		if s.rewriter != nil {
+			s.rewriter.disableBaseCopy()
+		}
+	}
+	return failed
+}
+
+// lend answers for a layer that the registry lacks and a base image has: it is
+// copied from the base's registry while the engine goes on.
+func (s *session) copyFromBase(d digest.Digest) (size int64, ok bool) {
+	s.mu.Lock()
+	ctx, bases := s.ctx, s.bases
+	s.mu.Unlock()
+	if bases == nil || ctx == nil {
+		return 0, false
+	}
+	size, open, ok := bases.LayerByDigest(ctx, d)
+	if ok {
+		s.copy(ctx, d, size, open)
+	}
+	return size, ok
+}
+
+// lendUnpacked is lend for a layer that is known by its diffID.
+func (s *session) copyFromBaseByDiffID(diffID digest.Digest) (layer.Info, bool) {
+	s.mu.Lock()
+	ctx, bases := s.ctx, s.bases
+	s.mu.Unlock()
+	if bases == nil || ctx == nil {
+		return layer.Info{}, false
+	}
+	d, size, open, ok := bases.LayerByDiffID(ctx, diffID)
+	if ok {
+		s.copy(ctx, d, size, open)
+	}
+	return layer.Info{Desc: ocispec.Descriptor{MediaType: image.DockerLayer, Digest: d, Size: size}, SourceDiffID: diffID, DiffID: diffID}, ok
+}
+
+func (s *session) copy(ctx context.Context, d digest.Digest, size int64, open func() (io.ReadCloser, error)) {
+	s.copies.Go(func() {
+		if err := s.sink.Put(ctx, d, size, open); err != nil && ctx.Err() == nil {
+			s.mu.Lock()
+			if s.copied == nil {
+				s.copied = err
+			}
+			s.mu.Unlock()
+		}
+	})
+}
+
+// maxFailures is how many passing failures of the sink end a push. Some the sink has
+// tried several times; a stream it cannot, and the engine does.
+const maxFailures = 4
+
+// fail keeps the sink's own words, and ends the push with them when trying
+// again is of no use.
+func (s *session) fail(err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	var temporary interface{ Temporary() bool }
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = err
+	if s.failures++; s.failures < maxFailures && errors.As(err, &temporary) && temporary.Temporary() {
+		return
+	}
+	if s.cancel != nil {
+		s.cancel(err)
+	}
+}

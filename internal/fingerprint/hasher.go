@@ -1,0 +1,263 @@
+package fingerprint
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/moby/patternmatcher/ignorefile"
+	"github.com/opencontainers/go-digest"
+	"github.com/tonistiigi/fsutil"
+	fstypes "github.com/tonistiigi/fsutil/types"
+
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// Resolve gives the digest that an image's name has now.
+type Resolve func(ctx context.Context, ref string) (digest.Digest, error)
+
+// A DoubtError says why what an image is made of cannot be known from here: it
+// is built, then.
+type UncacheableError struct{ Why string }
+
+func (e *UncacheableError) Error() string { return e.Why }
+
+func uncacheable(format string, args ...any) error {
+	return &UncacheableError{fmt.Sprintf(format, args...)}
+}
+
+// Hasher finds the inputs of images; a folder that several share is read once.
+type Hasher struct {
+	platform func() (string, error) // that the engine builds for unless told otherwise
+	resolve  Resolve
+	local    func(ref string) []string
+	times    ContentTimes
+
+	mu      sync.Mutex
+	folders map[string]func() (string, error)
+	bases   map[string]func() (digest.Digest, error)
+}
+
+// Builder is what is asked of the engine that builds.
+type Builder interface {
+	// Platform is the one that it builds for unless told otherwise.
+	Platform(ctx context.Context) (string, error)
+	// LocalDigests are those that it knows of the image that it has of a name.
+	LocalDigests(ctx context.Context, ref string) []string
+}
+
+// NewHasher makes one for a run on an engine.
+func NewHasher(e Builder, resolve Resolve) *Hasher {
+	platform := sync.OnceValues(func() (string, error) {
+		p, err := e.Platform(context.Background())
+		if err != nil {
+			return "", uncacheable("the engine does not say what platform it builds for")
+		}
+		return p, nil
+	})
+	local := func(ref string) []string { return e.LocalDigests(context.Background(), ref) }
+	return &Hasher{platform: platform, resolve: resolve, local: local, folders: map[string]func() (string, error){}, bases: map[string]func() (digest.Digest, error){}}
+}
+
+// once gives the one call that all who ask for a key share.
+func once[T any](h *Hasher, calls map[string]func() (T, error), key string, f func() (T, error)) (T, error) {
+	h.mu.Lock()
+	call := calls[key]
+	if call == nil {
+		call = sync.OnceValues(f)
+		calls[key] = call
+	}
+	h.mu.Unlock()
+	return call()
+}
+
+// Of hashes what goes into an image: the files of its contexts that the build
+// sees, with path, mode and link target, the Dockerfile, the digests of its
+// base images, and every key that changes what is built; of secrets their
+// names. Its error is a *DoubtError where something cannot be known.
+func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
+	b := img.Build
+	data, err := readPlain(b.Dockerfile)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(data)
+	h.times.set(b.Dockerfile, sum[:])
+	refs, pinned, err := dockerfile.External(data, b)
+	if err != nil {
+		return nil, &UncacheableError{err.Error()}
+	}
+	in := &Inputs{bases: map[string]string{}, pinned: pinned, local: h.local, times: &h.times, timeless: b.Reproducible}
+	in.rehash = sync.OnceValue(func() bool {
+		now := &Hasher{platform: h.platform, resolve: in.resolve, folders: map[string]func() (string, error){}, bases: map[string]func() (digest.Digest, error){}}
+		found, err := now.Of(ctx, img)
+		return err == nil && found.Hash == in.Hash
+	})
+	for _, ref := range refs {
+		d, err := once(h, h.bases, ref, func() (digest.Digest, error) { return h.resolve(ctx, ref) })
+		if err != nil {
+			return nil, uncacheable("the digest of its base image %s cannot be had: %v", ref, err)
+		}
+		in.bases[ref] = d.String()
+	}
+	ignored, err := h.ignorePatterns(b)
+	if err != nil {
+		return nil, err
+	}
+	folders := map[string]string{}
+	if folders[ContextName], err = h.folder(ctx, b.Context, ignored); err != nil {
+		return nil, err
+	}
+	contexts, agents := map[string]string{}, []string{} // as they are named: where they lie differs from host to host
+	for name, dir := range b.AdditionalContexts {
+		if plan.Remote(dir) {
+			contexts[name] = dir // an image, which is among the bases
+		} else if folders["+"+name], err = h.folder(ctx, dir, nil); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range b.SSH {
+		id, _, _ := strings.Cut(s, "=")
+		agents = append(agents, id)
+	}
+	targets := b.Platforms
+	if len(targets) == 0 {
+		p, err := h.platform()
+		if err != nil {
+			return nil, err
+		}
+		targets = []string{p}
+	}
+	secrets := map[string]string{}
+	for id, s := range b.Secrets {
+		secrets[id] = s.String()
+	}
+	epoch := int64(-1)
+	if b.Reproducible {
+		epoch = b.Epoch().Unix()
+	}
+	// encoding/json writes maps in the order of their keys.
+	all, err := json.Marshal([]any{"ecsbuild inputs 1", folders, data, in.bases, targets, b.Target, b.Args, b.Labels, secrets,
+		agents, b.Network, b.ExtraHosts, b.ShmSize, contexts, b.Compression, b.CompressionLevel, epoch})
+	if err != nil {
+		return nil, err
+	}
+	sum = sha256.Sum256(all)
+	in.Hash = hex.EncodeToString(sum[:])
+	return in, nil
+}
+
+// readPlain reads a file that is no link: BuildKit follows one within the folder
+// alone, and may end elsewhere. Its error wraps fs.ErrNotExist where there is none.
+func readPlain(file string) ([]byte, error) {
+	st, err := os.Lstat(file)
+	if err == nil && !st.Mode().IsRegular() {
+		return nil, uncacheable("%s is not a regular file", filepath.Base(file))
+	}
+	data, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case err != nil:
+		return nil, uncacheable("%s cannot be read", filepath.Base(file))
+	}
+	return data, nil
+}
+
+// ignorePatterns reads what BuildKit reads: the file beside the Dockerfile that
+// has its name, else that of the context.
+// https://docs.docker.com/build/concepts/context/#dockerignore-files
+func (h *Hasher) ignorePatterns(b plan.Build) ([]string, error) {
+	file := b.Dockerfile + ".dockerignore"
+	data, err := readPlain(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		file = filepath.Join(b.Context, ".dockerignore")
+		data, err = readPlain(file)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(data)
+	h.times.set(file, sum[:])
+	patterns, err := ignorefile.ReadAll(bytes.NewReader(data))
+	if err != nil {
+		return nil, uncacheable("its .dockerignore cannot be read")
+	}
+	return patterns, nil
+}
+
+// folder hashes the files of a folder, without what is ignored.
+func (h *Hasher) folder(ctx context.Context, dir string, ignored []string) (string, error) {
+	key, err := json.Marshal([]any{dir, ignored})
+	if err != nil {
+		return "", err
+	}
+	return once(h, h.folders, string(key), func() (string, error) {
+		local, err := ContextFS(dir, nil, nil)
+		if err == nil {
+			local, err = fsutil.NewFilterFS(local, &fsutil.FilterOpt{ExcludePatterns: ignored})
+		}
+		if err != nil {
+			return "", uncacheable("%s cannot be read: %v", dir, err)
+		}
+		sum := sha256.New()
+		err = local.Walk(ctx, "", func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			content, err := hashFile(sum, local, path, d)
+			if content != nil {
+				h.times.set(filepath.Join(dir, path), content)
+			}
+			return err
+		})
+		if err != nil {
+			return "", uncacheable("%s cannot be read: %v", dir, err)
+		}
+		return hex.EncodeToString(sum.Sum(nil)), nil
+	})
+}
+
+// hashFile writes one file as a build has it, neither times nor owners, and gives
+// the SHA-256 of its content, nil where it has none.
+func hashFile(w io.Writer, local fsutil.FS, path string, d fs.DirEntry) (content []byte, err error) {
+	info, err := d.Info()
+	if err != nil {
+		return nil, err
+	}
+	st, ok := info.Sys().(*fstypes.Stat)
+	if !ok {
+		return nil, fmt.Errorf("%s: no facts about the file", path)
+	}
+	head := []any{[]byte(path), st.Mode, st.Xattrs, st.Devmajor, st.Devminor}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		head = append(head, []byte(st.Linkname))
+	}
+	if info.Mode().IsRegular() {
+		f, err := local.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		sum := sha256.New()
+		if _, err := io.Copy(sum, f); err != nil {
+			return nil, err
+		}
+		content = sum.Sum(nil)
+	}
+	return content, json.NewEncoder(w).Encode(append(head, content))
+}
