@@ -196,7 +196,7 @@ func (a *app) credentialSource(p *plan.Plan, docker *dockerconfig.File, note fun
 // facts is what a diagnosis should know of this process.
 func (a *app) facts(p *plan.Plan) diagnose.Facts {
 	project, _, _ := strings.Cut(a.getenv("CODEBUILD_BUILD_ID"), ":")
-	return diagnose.Facts{Region: p.Region, Account: p.Account, Caller: callerAccount(a.getenv), Project: project}
+	return diagnose.Facts{Scope: diagnose.Scope{Region: p.Region, Account: p.Account, Caller: callerAccount(a.getenv)}, Project: project}
 }
 
 // callerAccount is the account that this runs in, where CodeBuild says it.

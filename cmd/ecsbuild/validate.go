@@ -46,9 +46,9 @@ func (c *validateCmd) Run(a *app) error {
 	}
 	if c.Service != "" || c.TaskDefinition != "" {
 		load := func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, "") }
-		if err := diagnose.CheckLive(a.ctx, load, diagnose.Live{Cluster: c.Cluster, Service: c.Service, TaskDefinition: c.TaskDefinition}, names); err != nil {
+		if err := diagnose.CheckLive(a.ctx, load, registry.Live{Cluster: c.Cluster, Service: c.Service, TaskDefinition: c.TaskDefinition}, names); err != nil {
 			region := cmp.Or(a.getenv("AWS_REGION"), a.getenv("AWS_DEFAULT_REGION"))
-			return &failure{err: err, facts: diagnose.Facts{Region: region, Caller: callerAccount(a.getenv)}}
+			return &failure{err: err, facts: diagnose.Facts{Scope: diagnose.Scope{Region: region, Caller: callerAccount(a.getenv)}}}
 		}
 	}
 	containers := "1 container"

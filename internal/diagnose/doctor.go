@@ -9,12 +9,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ecr"
-	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
-	"github.com/aws/smithy-go"
-
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -98,11 +92,11 @@ func (p Patient) account(ctx context.Context) []Check {
 		return []Check{p.failed("aws", err)}
 	}
 	var out []Check
-	who, err := sts.NewFromConfig(a.Config).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	who, err := a.CallerIdentity(ctx)
 	if err != nil {
-		return []Check{p.failed("aws", &registry.AWSError{Action: "sts:GetCallerIdentity", Err: err})}
+		return []Check{p.failed("aws", err)}
 	}
-	out = append(out, Check{Name: "aws", Verdict: OK, Text: aws.ToString(who.Arn) + " in " + a.Config.Region})
+	out = append(out, Check{Name: "aws", Verdict: OK, Text: who + " in " + a.Region()})
 	src := p.Source
 	var said []string
 	warned := false
@@ -145,9 +139,9 @@ func (p Patient) account(ctx context.Context) []Check {
 
 // tags says whether the tags of a repository may move, and, where they may
 // not, whether the ones of this run are taken.
-func (p Patient) tags(ctx context.Context, a *registry.AWS, img plan.Image, title string, m types.ImageTagMutability) Check {
-	c := Check{Name: title, Verdict: OK, Text: "it exists; its tags are " + strings.ToLower(string(m))}
-	if m != types.ImageTagMutabilityImmutable {
+func (p Patient) tags(ctx context.Context, a *registry.AWS, img plan.Image, title string, m registry.Mutability) Check {
+	c := Check{Name: title, Verdict: OK, Text: "it exists; its tags are " + strings.ToLower(m.String())}
+	if !m.Immutable() {
 		return c
 	}
 	var taken *registry.TakenError
@@ -167,7 +161,6 @@ func (p Patient) tags(ctx context.Context, a *registry.AWS, img plan.Image, titl
 // repositories looks at each with what a push needs anyway, and, where
 // ecr:DescribeRepositories is granted, whether it exists and lets tags move.
 func (p Patient) repositories(ctx context.Context, a *registry.AWS, creds *pipeline.Credentials) (out []Check) {
-	client := ecr.NewFromConfig(a.Config)
 	seen := map[string]bool{}
 	for _, img := range p.Plan.Images {
 		name := img.Repository
@@ -180,17 +173,13 @@ func (p Patient) repositories(ctx context.Context, a *registry.AWS, creds *pipel
 			out = append(out, p.failed(title, err))
 			continue
 		}
-		in := &ecr.DescribeRepositoriesInput{RepositoryNames: []string{name}}
-		if acct := creds.Registry.Host.Account(); acct != "" {
-			in.RegistryId = &acct
-		}
-		described, err := client.DescribeRepositories(ctx, in)
-		var api smithy.APIError
+		described, err := a.Mutability(ctx, creds.Registry.Host.Account(), name)
+		var missing *registry.MissingError
 		switch {
-		case err == nil && len(described.Repositories) == 1:
-			out = append(out, p.tags(ctx, a, img, title, described.Repositories[0].ImageTagMutability))
-		case errors.As(err, &api) && api.ErrorCode() == "RepositoryNotFoundException":
-			found := Finding{What: fmt.Sprintf("the repository %s does not exist in %s", name, creds.Registry.Host.Name), Do: createRepository(name, a.Config.Region), Exit: ExitOther}
+		case err == nil:
+			out = append(out, p.tags(ctx, a, img, title, described))
+		case errors.As(err, &missing):
+			found := Finding{What: fmt.Sprintf("the repository %s does not exist in %s", name, creds.Registry.Host.Name), Do: createRepository(name, a.Region()), Exit: ExitOther}
 			out = append(out, Check{Name: title, Verdict: Failure, Text: found.What, Found: []Finding{found}})
 		default:
 			out = append(out, Check{Name: title, Verdict: NotChecked, Text: "ecr:DescribeRepositories is not granted, and need not be; a run learns whether it exists in its first second"})

@@ -3,7 +3,6 @@ package diagnose
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -45,9 +44,7 @@ type Finding struct {
 
 // Facts is what a diagnosis knows of the run beside the error.
 type Facts struct {
-	Region    string
-	Account   string                                 // of the registry, "" for unknown
-	Caller    string                                 // the account of the role that runs this, "" for unknown
+	Scope
 	Project   string                                 // the CodeBuild project that the run is in, "" elsewhere
 	Anonymous string                                 // why Docker Hub was asked without an account, "" where it was not
 	Used      func(host string) (plan.Account, bool) // the account that a registry was asked with; nil for unknown
@@ -227,50 +224,4 @@ func configuration(e *fault.Error) Finding {
 		found.Do = []string{e.Fix}
 	}
 	return found
-}
-
-// Statement is an IAM policy statement to paste.
-func Statement(actions []string, resources ...string) []string {
-	data, _ := json.MarshalIndent(struct {
-		Effect   string
-		Action   []string
-		Resource []string
-	}{"Allow", actions, resources}, "  ", "  ")
-	return strings.Split("  "+string(data), "\n")
-}
-
-func (f Facts) account() string {
-	if f.Account != "" {
-		return f.Account
-	}
-	return "ACCOUNT"
-}
-
-func (f Facts) region() string {
-	if f.Region != "" {
-		return f.Region
-	}
-	return "REGION"
-}
-
-// partition is the second part of every ARN.
-func (f Facts) partition() string {
-	for prefix, p := range map[string]string{"cn-": "aws-cn", "us-gov-": "aws-us-gov", "us-iso-": "aws-iso", "us-isob-": "aws-iso-b", "eu-isoe-": "aws-iso-e", "us-isof-": "aws-iso-f", "eusc-": "aws-eusc"} {
-		if strings.HasPrefix(f.Region, prefix) {
-			return p
-		}
-	}
-	return "aws"
-}
-
-// callerARN is that of what lies in the account of whoever runs this.
-func (f Facts) callerARN(service, resource string) string {
-	if f.Caller != "" {
-		f.Account = f.Caller
-	}
-	return f.arn(service, resource)
-}
-
-func (f Facts) arn(service, resource string) string {
-	return fmt.Sprintf("arn:%s:%s:%s:%s:%s", f.partition(), service, f.region(), f.account(), resource)
 }

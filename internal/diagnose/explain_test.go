@@ -99,7 +99,7 @@ func TestTexts(t *testing.T) {
 		"nobody knows":             {fmt.Errorf("something: %w", errors.New("unheard of")), ExitOther, []string{"something: unheard of"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			facts := Facts{Region: "ap-northeast-1", Account: "123456789012", Anonymous: "no parameters"}
+			facts := Facts{Scope: Scope{Region: "ap-northeast-1", Account: "123456789012"}, Anonymous: "no parameters"}
 			if strings.Contains(name, "CodeBuild") {
 				facts.Project = "shop-build"
 			}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
-	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
 // A Need is a permission of a plan: actions on resources, and what for.
@@ -27,7 +26,7 @@ type Need struct {
 // account may be another one than the caller's, in which everything else lies: "" for
 // unknown.
 func Needs(p *plan.Plan, caller string) []Need {
-	f := Facts{Region: cmp.Or(p.Region, "*"), Account: cmp.Or(p.Account, "*"), Caller: cmp.Or(caller, "*")}
+	f := Scope{Region: cmp.Or(p.Region, "*"), Account: cmp.Or(p.Account, "*"), Caller: cmp.Or(caller, "*")}
 	needs := []Need{{"LogIn", []string{"ecr:GetAuthorizationToken"}, []string{"*"}, "the token for ECR; IAM knows this action for every resource only"}}
 	var repos, params, secrets, services, pulls, caches, creates, looks []string
 	lifecycle := false
@@ -119,32 +118,6 @@ func Needs(p *plan.Plan, caller string) []Need {
 	return needs
 }
 
-// parameterARN is a parameter's, without the version or label that its name may
-// end with: IAM knows neither.
-// https://docs.aws.amazon.com/systems-manager/latest/userguide/sysman-paramstore-versions.html
-func (f Facts) parameterARN(name string) string {
-	arn, path := "", name
-	if i := strings.Index(name, ":parameter/"); strings.HasPrefix(name, "arn:") && i > 0 {
-		arn, path = name[:i+len(":parameter/")], name[i+len(":parameter/"):]
-	}
-	path, _, _ = strings.Cut(path, ":")
-	if arn != "" {
-		return arn + path
-	}
-	return f.callerARN("ssm", "parameter/"+strings.TrimPrefix(path, "/"))
-}
-
-// serviceARN is that of an ECS service, whose name or cluster may be an ARN.
-func (f Facts) serviceARN(s plan.Service) string {
-	if strings.HasPrefix(s.Name, "arn:") {
-		return s.Name
-	}
-	if arn, cluster, ok := strings.Cut(s.Cluster, ":cluster/"); ok && strings.HasPrefix(arn, "arn:") {
-		return arn + ":service/" + cluster + "/" + s.Name
-	}
-	return f.callerARN("ecs", "service/"+s.Cluster+"/"+s.Name)
-}
-
 func cacheRef(c string) string {
 	for _, kv := range strings.Split(c, ",") {
 		if ref, ok := strings.CutPrefix(kv, "ref="); ok {
@@ -155,19 +128,6 @@ func cacheRef(c string) string {
 		return ""
 	}
 	return c
-}
-
-// ecrARN is the repository of an image reference in ECR, "" for one elsewhere.
-func (f Facts) ecrARN(ref string) string {
-	host, path, ok := strings.Cut(ref, "/")
-	h := registry.Host{Name: host}
-	if !ok || h.Account() == "" {
-		return ""
-	}
-	path, _, _ = strings.Cut(path, "@")
-	path, _, _ = strings.Cut(path, ":")
-	f.Account, f.Region = h.Account(), h.Region()
-	return f.arn("ecr", "repository/"+path)
 }
 
 // The formats of a policy.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/ecsbuild/ecsbuild/internal/baseimage"
 	"github.com/ecsbuild/ecsbuild/internal/hoststate"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -58,7 +60,7 @@ func (s Source) FromAWS(ctx context.Context) (*Credentials, error) {
 	c.Registry = registry.NewClient(token.Host.ForAccount(s.Plan.Account), authorize, s.Agent, s.watch)
 	other := c.Login
 	c.Login = func(ctx context.Context, host string) (plan.Account, bool) {
-		if host == token.Host.Name || host == c.Registry.Host.Name || registry.IsECR(host, aws.Config.Region) {
+		if host == token.Host.Name || host == c.Registry.Host.Name || registry.IsECR(host, aws.Region()) {
 			t, err := aws.Token(ctx, false)
 			account := plan.Account{Username: t.Username, Password: t.Password, From: "ECR's token for the caller"}
 			s.Accounts.use(host, account)
@@ -74,7 +76,10 @@ func (s Source) FromAWS(ctx context.Context) (*Credentials, error) {
 	}
 	c.CheckTags = func(ctx context.Context, img plan.Image) error { return aws.CheckTags(ctx, s.Plan.Account, img) }
 	c.TagStates = func(ctx context.Context, images []plan.Image) map[string]registry.TagState {
-		return aws.TagStates(ctx, c.Registry, s.Plan.Account, images)
+		look := func(ctx context.Context, repository, tag string) (digest.Digest, error) {
+			return c.Registry.Repository(repository).TagDigest(ctx, tag)
+		}
+		return aws.TagStates(ctx, look, s.Plan.Account, images)
 	}
 	return c, nil
 }

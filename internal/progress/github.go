@@ -37,7 +37,7 @@ func Inert(s string) string {
 }
 
 // inline is Inert for what does not begin the line.
-func inline(s string) string { return strings.ReplaceAll(clean(s), "##[", "## [") }
+func inline(s string) string { return strings.ReplaceAll(Clean(s), "##[", "## [") }
 
 func (g *github) draw(r *Run, e event) {
 	if e.state != "" {
@@ -88,7 +88,7 @@ func (g *github) group(r *Run, image string) {
 	}
 	g.shown[image] = true
 	i := r.image(image)
-	_, _ = fmt.Fprintf(g.w, "::group::%s: %s\n", escapeData(clean(image)), i.state)
+	_, _ = fmt.Fprintf(g.w, "::group::%s: %s\n", escapeData(Clean(image)), i.state)
 	for _, text := range log.all() {
 		g.line(image, text)
 	}
@@ -126,7 +126,7 @@ func Annotation(kind string, p Place, title, text string) string {
 	}
 	var lines []string
 	for l := range strings.Lines(text) {
-		lines = append(lines, clean(l))
+		lines = append(lines, Clean(l))
 	}
 	return "::" + head + "::" + escapeData(strings.Join(lines, "\n"))
 }

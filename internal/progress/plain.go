@@ -32,7 +32,7 @@ type step struct{ started, done bool }
 const silence = 30 * time.Second
 
 func newPlain(w io.Writer, images []string) *plain {
-	p := &plain{w: w, width: len("ecsbuild"), text: clean, steps: map[piece]*step{}, output: pieces{}, logs: map[string]*imageLog{}, wrote: time.Now()}
+	p := &plain{w: w, width: len("ecsbuild"), text: Clean, steps: map[piece]*step{}, output: pieces{}, logs: map[string]*imageLog{}, wrote: time.Now()}
 	for _, n := range images {
 		p.width = max(p.width, len(n))
 	}
@@ -193,13 +193,10 @@ func outcome(v *bkclient.Vertex) string {
 	return ""
 }
 
-// Clean makes a line fit for a log: see clean.
-func Clean(s string) string { return clean(s) }
-
-// clean takes out what would move a terminal's cursor: a carriage return
+// Clean takes out what would move a terminal's cursor: a carriage return
 // keeps what follows it, escape sequences and control characters go. User
 // information of URLs is masked.
-func clean(s string) string {
+func Clean(s string) string {
 	s = redact.URL(strings.TrimRight(s, "\r\n"))
 	if i := strings.LastIndexByte(s, '\r'); i >= 0 {
 		s = s[i+1:]

@@ -65,7 +65,7 @@ func (o Output) text() func(string) string {
 	if o.GitHub {
 		return inline
 	}
-	return clean
+	return Clean
 }
 
 // Display shows one run. Its methods may be called from any goroutine.

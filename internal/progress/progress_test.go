@@ -25,7 +25,7 @@ func TestClean(t *testing.T) {
 		"half an escape \x1b":      "half an escape ",
 		"half an escape \x1b[12;":  "half an escape ",
 	} {
-		if got := clean(in); got != want {
+		if got := Clean(in); got != want {
 			t.Errorf("%q becomes %q, want %q", in, got, want)
 		}
 	}

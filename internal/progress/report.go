@@ -74,14 +74,14 @@ func (p *Display) Report(results map[string]Result, failure string) Report {
 	r := p.run
 	out := Report{Version: 1, Generator: "ecsbuild", Began: r.began.UTC(), Seconds: r.since(r.ended), Status: "done", Sent: r.sent(), Phases: []ReportPhase{}, Images: []ReportImage{}, Spans: []ReportSpan{}}
 	if failure != "" {
-		out.Status, out.Error = "failed", clean(strings.ReplaceAll(failure, "\n", " "))
+		out.Status, out.Error = "failed", Clean(strings.ReplaceAll(failure, "\n", " "))
 	}
 	for _, ph := range r.phases() {
 		out.Phases = append(out.Phases, ReportPhase{ph.name, ph.time.Seconds()})
 	}
 	for _, i := range r.images {
 		res := results[i.name]
-		img := ReportImage{Name: i.name, Status: i.state, Text: clean(i.text), Image: res.Image, Digest: res.Digest, Size: res.Size, Sent: i.sent, Steps: 0}
+		img := ReportImage{Name: i.name, Status: i.state, Text: Clean(i.text), Image: res.Image, Digest: res.Digest, Size: res.Size, Sent: i.sent, Steps: 0}
 		if failure != "" && (i.state == Waiting || i.state == Building) {
 			img.Status, img.Text = Stopped, map[string]string{Waiting: "was not begun"}[i.state]
 		}
@@ -108,8 +108,8 @@ func (p *Display) Report(results map[string]Result, failure string) Report {
 		if end.IsZero() {
 			end = r.ended
 		}
-		out.Spans = append(out.Spans, ReportSpan{Image: s.Image, Kind: s.Kind, Name: clean(s.Name), Start: max(0, r.since(s.start)), Seconds: max(0, end.Sub(s.start).Seconds()),
-			Bytes: s.sent.Load(), Cached: s.cached, Critical: critical[s], Error: clean(strings.ReplaceAll(s.failed, "\n", " "))})
+		out.Spans = append(out.Spans, ReportSpan{Image: s.Image, Kind: s.Kind, Name: Clean(s.Name), Start: max(0, r.since(s.start)), Seconds: max(0, end.Sub(s.start).Seconds()),
+			Bytes: s.sent.Load(), Cached: s.cached, Critical: critical[s], Error: Clean(strings.ReplaceAll(s.failed, "\n", " "))})
 	}
 	slices.SortStableFunc(out.Spans, func(a, b ReportSpan) int { return cmp.Compare(a.Start, b.Start) })
 	return out
@@ -247,7 +247,7 @@ func duration(s float64) time.Duration { return time.Duration(s * float64(time.S
 // Markdown: punctuation is written as entities, which mean themselves.
 func cell(s string) string {
 	var b strings.Builder
-	for _, r := range strings.Join(strings.Fields(clean(strings.ReplaceAll(s, "\n", " "))), " ") {
+	for _, r := range strings.Join(strings.Fields(Clean(strings.ReplaceAll(s, "\n", " "))), " ") {
 		if r < 0x80 && (unicode.IsPunct(r) || unicode.IsSymbol(r)) && !strings.ContainsRune(".,()-/", r) {
 			fmt.Fprintf(&b, "&#%d;", r)
 		} else {

@@ -183,7 +183,7 @@ func (r *Run) status(img *image, e event) {
 	for _, l := range e.status.Logs {
 		lines := r.output.lines(e.image, l)
 		for _, text := range append(lines, string(r.output[piece{e.image, l.Vertex}])) {
-			if text = clean(text); strings.TrimSpace(text) != "" {
+			if text = Clean(text); strings.TrimSpace(text) != "" {
 				img.output = text
 			}
 		}

@@ -44,14 +44,14 @@ func newTTY(out Output) (*tty, error) {
 func (t *tty) draw(r *Run, e event) {
 	var above strings.Builder
 	for _, text := range warnings(r, e) {
-		above.WriteString(t.color(yellow, clean(text)) + "\n")
+		above.WriteString(t.color(yellow, Clean(text)) + "\n")
 	}
 	if e.note != "" && e.state == "" && above.Len() == 0 {
 		text := e.note
 		if e.image != "" {
 			text = e.image + ": " + text
 		}
-		above.WriteString(clean(text) + "\n")
+		above.WriteString(Clean(text) + "\n")
 	}
 	if above.Len() > 0 {
 		t.show(r, above.String(), time.Now())
@@ -243,7 +243,7 @@ func (t *tty) block(r *Run, i *image, names int, now time.Time) line {
 	case Stopped:
 		text = "stopped"
 	}
-	l.left = mark + " " + name + "  " + clean(text)
+	l.left = mark + " " + name + "  " + Clean(text)
 	return l
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
 	"golang.org/x/sync/errgroup"
@@ -59,6 +60,19 @@ func LoadAWS(ctx context.Context, region string) (*AWS, error) {
 			Fix: "set AWS_REGION or AWS_DEFAULT_REGION, or region in ecsbuild.yml, to the region of your registry, as in us-east-1"}
 	}
 	return &AWS{Config: cfg}, nil
+}
+
+// Region is the one that calls go to.
+func (a *AWS) Region() string { return a.Config.Region }
+
+// CallerIdentity gives the ARN of whoever calls: sts:GetCallerIdentity, which
+// nobody can be refused.
+func (a *AWS) CallerIdentity(ctx context.Context) (arn string, err error) {
+	who, err := sts.NewFromConfig(a.Config).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	if err != nil {
+		return "", &AWSError{Action: "sts:GetCallerIdentity", Err: err}
+	}
+	return aws.ToString(who.Arn), nil
 }
 
 // callTimeout bounds a call to AWS with all its tries, attemptTimeout each of them.

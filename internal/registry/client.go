@@ -97,9 +97,9 @@ func (c *Client) do(ctx context.Context, repo string, r request) (*http.Response
 		if attempt == 0 && r.stream == nil && c.auth != nil && e.expired() {
 			continue
 		}
-		var aws *AWSError
-		if errors.As(err, &aws) {
-			return nil, err
+		var auth *authError
+		if errors.As(err, &auth) {
+			return nil, auth.error // it says more than that a request failed
 		}
 		return nil, e
 	}
@@ -137,7 +137,7 @@ func (c *Client) once(ctx context.Context, r request, renew bool) (*http.Respons
 	if c.auth != nil && req.URL.Host == c.Host.Name { // an upload may be sent elsewhere, without our token
 		user, pass, err := c.auth(ctx, renew)
 		if err != nil {
-			return nil, err
+			return nil, &authError{err}
 		}
 		req.SetBasicAuth(user, pass)
 	}
@@ -162,6 +162,9 @@ func (c *Client) once(ctx context.Context, r request, renew bool) (*http.Respons
 	}
 	return resp, nil
 }
+
+// authError is user and password that could not be had.
+type authError struct{ error }
 
 // closing tells when a body is closed.
 type closing struct {

@@ -64,13 +64,7 @@ func DefaultHost(account, region string) Host {
 	if account == "" || region == "" {
 		return Host{}
 	}
-	domain := "amazonaws.com"
-	for prefix, d := range map[string]string{"cn-": "amazonaws.com.cn", "us-iso-": "c2s.ic.gov", "us-isob-": "sc2s.sgov.gov", "eu-isoe-": "cloud.adc-e.uk", "us-isof-": "csp.hci.ic.gov", "eusc-": "amazonaws.eu"} {
-		if strings.HasPrefix(region, prefix) {
-			domain = d
-		}
-	}
-	return Host{Name: account + ".dkr.ecr." + region + "." + domain}
+	return Host{Name: account + ".dkr.ecr." + region + "." + PartitionOf(region).Domain}
 }
 
 func loopback(hostport string) bool {
@@ -85,3 +79,32 @@ func loopback(hostport string) bool {
 // IsECR says whether a host is a private ECR registry in a region: the token
 // of that region opens it, where the caller's policy lets it.
 func IsECR(host, region string) bool { return Host{Name: host}.Region() == region && region != "" }
+
+// A Partition is a set of regions with accounts and names of its own.
+// https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html
+type Partition struct {
+	ID     string // the second part of an ARN
+	Domain string // what the names of its services end with
+
+	prefix string // of its regions
+}
+
+var partitions = []Partition{
+	{"aws-cn", "amazonaws.com.cn", "cn-"},
+	{"aws-us-gov", "amazonaws.com", "us-gov-"},
+	{"aws-iso", "c2s.ic.gov", "us-iso-"},
+	{"aws-iso-b", "sc2s.sgov.gov", "us-isob-"},
+	{"aws-iso-e", "cloud.adc-e.uk", "eu-isoe-"},
+	{"aws-iso-f", "csp.hci.ic.gov", "us-isof-"},
+	{"aws-eusc", "amazonaws.eu", "eusc-"},
+}
+
+// PartitionOf finds the partition of a region.
+func PartitionOf(region string) Partition {
+	for _, p := range partitions {
+		if strings.HasPrefix(region, p.prefix) {
+			return p
+		}
+	}
+	return Partition{ID: "aws", Domain: "amazonaws.com"}
+}

@@ -23,16 +23,16 @@ type TagState struct {
 	Immutable bool          // known to be so
 }
 
+// TagDigest asks a registry what a tag points at, "" for nothing.
+type TagDigest func(ctx context.Context, repository, tag string) (digest.Digest, error)
+
 // TagStates looks at the tags of images, by "repository:tag". It needs
 // ecr:BatchGetImage or ecr:DescribeImages, and ecr:DescribeRepositories to know
 // which tags are immutable; nil where the first two are refused, which costs a run
 // nothing but the knowledge.
-func (a *AWS) TagStates(ctx context.Context, c *Client, account string, images []plan.Image) map[string]TagState {
+func (a *AWS) TagStates(ctx context.Context, look TagDigest, account string, images []plan.Image) map[string]TagState {
 	if len(images) == 0 {
 		return nil
-	}
-	look := func(ctx context.Context, repository, tag string) (digest.Digest, error) {
-		return c.Repository(repository).TagDigest(ctx, tag)
 	}
 	if _, err := look(ctx, images[0].Repository, images[0].Tags[0]); err != nil {
 		look = func(ctx context.Context, repository, tag string) (digest.Digest, error) {
@@ -93,15 +93,42 @@ func (a *AWS) tagDigest(ctx context.Context, account, repository, tag string) (d
 	return digest.Digest(aws.ToString(out.ImageDetails[0].ImageDigest)), nil
 }
 
-// mutability is how a repository lets tags move.
-type mutability struct {
+// Mutability is how a repository lets tags move.
+type Mutability struct {
 	mode    types.ImageTagMutability
 	filters []types.ImageTagMutabilityExclusionFilter
 }
 
+// String is ECR's word for it, such as MUTABLE.
+func (m Mutability) String() string { return string(m.mode) }
+
+// Immutable says that no tag may move.
+func (m Mutability) Immutable() bool { return m.mode == types.ImageTagMutabilityImmutable }
+
+// Mutability asks for the rules of one repository, which needs
+// ecr:DescribeRepositories. One that does not exist is a *MissingError.
+func (a *AWS) Mutability(ctx context.Context, account, repository string) (Mutability, error) {
+	in := &ecr.DescribeRepositoriesInput{RepositoryNames: []string{repository}}
+	if account != "" {
+		in.RegistryId = &account
+	}
+	out, err := ecr.NewFromConfig(a.Config).DescribeRepositories(ctx, in)
+	var api smithy.APIError
+	switch {
+	case errors.As(err, &api) && api.ErrorCode() == "RepositoryNotFoundException":
+		return Mutability{}, &MissingError{Service: "ECR", Region: a.Region(), Names: []string{repository}}
+	case err != nil:
+		return Mutability{}, &AWSError{Action: "ecr:DescribeRepositories", Resources: []string{repository}, Err: err}
+	case len(out.Repositories) != 1:
+		return Mutability{}, &AWSError{Action: "ecr:DescribeRepositories", Resources: []string{repository}, Err: errors.New("the answer describes no repository")}
+	}
+	r := out.Repositories[0]
+	return Mutability{r.ImageTagMutability, r.ImageTagMutabilityExclusionFilters}, nil
+}
+
 // immutable says whether a tag that is there may not move.
 // https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-tag-mutability.html
-func (m mutability) immutable(tag string) bool {
+func (m Mutability) immutable(tag string) bool {
 	excluded := false
 	for _, f := range m.filters {
 		ok, _ := path.Match(aws.ToString(f.Filter), tag) // a tag has no slash
@@ -120,7 +147,7 @@ func (m mutability) immutable(tag string) bool {
 
 // immutability asks for the rules of the images' repositories; none where that is
 // refused.
-func (a *AWS) immutability(ctx context.Context, account string, images []plan.Image) map[string]mutability {
+func (a *AWS) immutability(ctx context.Context, account string, images []plan.Image) map[string]Mutability {
 	in := &ecr.DescribeRepositoriesInput{}
 	if account != "" {
 		in.RegistryId = &account
@@ -136,9 +163,9 @@ func (a *AWS) immutability(ctx context.Context, account string, images []plan.Im
 	if err != nil {
 		return nil
 	}
-	rules := map[string]mutability{}
+	rules := map[string]Mutability{}
 	for _, r := range out.Repositories {
-		rules[aws.ToString(r.RepositoryName)] = mutability{r.ImageTagMutability, r.ImageTagMutabilityExclusionFilters}
+		rules[aws.ToString(r.RepositoryName)] = Mutability{r.ImageTagMutability, r.ImageTagMutabilityExclusionFilters}
 	}
 	return rules
 }

@@ -18,7 +18,7 @@ func TestImmutable(t *testing.T) {
 		{"IMMUTABLE_WITH_EXCLUSION", "latest", false}, {"IMMUTABLE_WITH_EXCLUSION", "dev-1", false}, {"IMMUTABLE_WITH_EXCLUSION", "v1", true},
 		{"MUTABLE_WITH_EXCLUSION", "latest", true}, {"MUTABLE_WITH_EXCLUSION", "v1", false}, {"", "v1", false},
 	} {
-		if got := (mutability{test.mode, filters}).immutable(test.tag); got != test.want {
+		if got := (Mutability{test.mode, filters}).immutable(test.tag); got != test.want {
 			t.Errorf("%s %s: %v", test.mode, test.tag, got)
 		}
 	}

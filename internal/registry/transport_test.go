@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -123,7 +124,7 @@ func TestProxyError(t *testing.T) {
 			t.Errorf("%s: taken for a dropped connection", address)
 		}
 	}
-	if !Dropped(&Error{Err: io.EOF}) || Dropped(&Error{Err: &net.DNSError{}}) {
+	if !Dropped(fmt.Errorf("a request: %w", io.EOF)) || Dropped(&net.DNSError{}) {
 		t.Error("a dropped connection is not told from a name that does not resolve")
 	}
 }
