@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"crypto/rand"
 	"io"
 	"net/http"
@@ -192,5 +193,15 @@ func TestTokenIsRenewedOnce(t *testing.T) {
 	}
 	if forced.Load() != 1 {
 		t.Errorf("renewed %d times", forced.Load())
+	}
+}
+
+// TestSecondStallIsTheLast: each takes long, and a second one is no accident.
+func TestSecondStallIsTheLast(t *testing.T) {
+	tries := 0
+	err := retry(t.Context(), func() error { tries++; return &Error{Err: &StalledError{}} })
+	var stalled *StalledError
+	if tries != 2 || !errors.As(err, &stalled) {
+		t.Errorf("%d tries, %v", tries, err)
 	}
 }

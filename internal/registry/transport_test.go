@@ -96,14 +96,6 @@ func TestStall(t *testing.T) {
 			t.Errorf("%s %s: %v", test.method, test.path, err)
 		}
 	}
-	// A second stall of one request is the last.
-	c := NewClient(Host{Name: srv.Listener.Addr().String(), Plain: true}, nil, "test", nil)
-	defer c.Close()
-	start := time.Now()
-	_, _, err := c.call(context.Background(), "shop", request{action: actionHead, method: http.MethodGet, url: srv.URL + "/silent", accept: []int{200}})
-	if !errors.As(err, &stalled) || time.Since(start) > 3*time.Second {
-		t.Errorf("%v after %v", err, time.Since(start))
-	}
 }
 
 // TestProxyError tells a proxy's refusal from the registry's.
