@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/ecsbuild/ecsbuild/internal/awsrig"
+	"github.com/ecsbuild/ecsbuild/internal/awstest"
 )
 
 var allCases = []string{"new", "same-same", "same-reuse", "same-changed", "changed", "changed-reproducible", "eight", "hundred"}
@@ -30,7 +30,7 @@ var asks = map[string]struct{ keys, beside string }{
 // another change.
 type chain struct {
 	*bench
-	rig   *awsrig.Rig
+	rig   *awstest.Rig
 	tools tools
 	kind  string
 	run   int
@@ -147,10 +147,10 @@ func (c *chain) world(w *workload) error {
 		return err
 	}
 	for _, img := range w.images {
-		c.rig.AddRepository(awsrig.Account, img.name, false)
+		c.rig.AddRepository(awstest.Account, img.name, false)
 	}
 	if c.way.open {
-		c.rig.SetPolicy([]awsrig.Grant{{Action: "*", Resource: "*"}})
+		c.rig.SetPolicy([]awstest.Grant{{Action: "*", Resource: "*"}})
 	}
 	return c.hub.fill(c.rig)
 }

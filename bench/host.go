@@ -14,13 +14,13 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/ecsbuild/ecsbuild/internal/awsrig"
+	"github.com/ecsbuild/ecsbuild/internal/awstest"
 )
 
 // A host is what CodeBuild hands out for a build: an engine that has seen
 // nothing yet, a new checkout of the sources, and a HOME that is logged in.
 type host struct {
-	rig      *awsrig.Rig
+	rig      *awstest.Rig
 	tools    tools
 	workload *workload
 	dir      string
@@ -34,7 +34,7 @@ type tools struct{ ecsbuild, docker, buildx, engine string }
 func (h *host) home() string { return filepath.Join(h.dir, "home") }
 
 // newHost starts one; the rig is as the caller has set it.
-func newHost(ctx context.Context, rig *awsrig.Rig, t tools, kind, dir string, w *workload) (*host, error) {
+func newHost(ctx context.Context, rig *awstest.Rig, t tools, kind, dir string, w *workload) (*host, error) {
 	h := &host{rig: rig, tools: t, workload: w, dir: dir}
 	if err := w.checkout(filepath.Join(dir, "src")); err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (h *host) login() error {
 	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || len(answer.AuthorizationData) == 0 {
 		return fmt.Errorf("the rig gives no token: %v", err)
 	}
-	auth := map[string]any{"auths": map[string]any{h.rig.Host(awsrig.Account): map[string]string{"auth": answer.AuthorizationData[0].AuthorizationToken}}}
+	auth := map[string]any{"auths": map[string]any{h.rig.Host(awstest.Account): map[string]string{"auth": answer.AuthorizationData[0].AuthorizationToken}}}
 	data, err := json.Marshal(auth)
 	if err != nil {
 		return err
@@ -135,7 +135,7 @@ func (h *host) measure(ctx context.Context, w way, tag string) (sample, error) {
 		}
 	}
 	for _, img := range h.workload.images {
-		if _, ok := h.rig.Tags(awsrig.Account, img.name)[tag]; !ok && w.pushes && err == nil {
+		if _, ok := h.rig.Tags(awstest.Account, img.name)[tag]; !ok && w.pushes && err == nil {
 			err = fmt.Errorf("%s ended well, and %s:%s is not in the registry", w.name, img.name, tag)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ecsbuild/ecsbuild/internal/awsrig"
+	"github.com/ecsbuild/ecsbuild/internal/awstest"
 )
 
 // hubImages are what the Dockerfiles begin FROM, by their name on Docker Hub.
@@ -112,7 +112,7 @@ func writeLayer(file string, seed uint64, shell bool, files int) error {
 }
 
 // fill puts the images into the rig's hub, which a reset has emptied.
-func (h hubImages) fill(rig *awsrig.Rig) error {
+func (h hubImages) fill(rig *awstest.Rig) error {
 	server := httptest.NewServer(rig.Hub())
 	defer server.Close()
 	for repo, img := range h {

@@ -19,7 +19,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/ecsbuild/ecsbuild/internal/awsrig"
+	"github.com/ecsbuild/ecsbuild/internal/awstest"
 )
 
 // bench is one run of the program.
@@ -125,7 +125,7 @@ func (b *bench) prepare(ctx context.Context, rev string, engines []string) (err 
 // the other, each run beginning with another one, so that what else the
 // machine does falls on all of them alike.
 func (b *bench) engine(ctx context.Context, kind string, runs int) error {
-	rig, err := awsrig.Start(filepath.Join(b.dir, "rig-"+kind))
+	rig, err := awstest.Start(filepath.Join(b.dir, "rig-"+kind))
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/ecsbuild/ecsbuild/internal/awsrig"
+	"github.com/ecsbuild/ecsbuild/internal/awstest"
 )
 
 // A way brings a workload's images into the registry under a tag.
@@ -88,7 +88,7 @@ func bare(ctx context.Context, h *host, tag string) error {
 }
 
 func (h *host) reference(img image, tag string) string {
-	return h.rig.Host(awsrig.Account) + "/" + img.name + ":" + tag
+	return h.rig.Host(awstest.Account) + "/" + img.name + ":" + tag
 }
 
 // command runs one in the checkout, sees that nothing of the caller's
@@ -97,7 +97,7 @@ func (h *host) command(ctx context.Context, env []string, name string, args ...s
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = filepath.Join(h.dir, "src")
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + h.home(), "DOCKER_BUILDKIT=1",
-		"ECSBUILD_CACHE=" + filepath.Join(h.home(), "cache"), "AWS_ACCOUNT_ID=" + awsrig.Account, h.address}, h.rig.Environ()...)
+		"ECSBUILD_CACHE=" + filepath.Join(h.home(), "cache"), "AWS_ACCOUNT_ID=" + awstest.Account, h.address}, h.rig.Environ()...)
 	cmd.Env = append(cmd.Env, env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -8,16 +8,16 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
-	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 // reportFormat chooses by the file's name, before anything is built.
-func reportFormat(file string) (write func(progress.Report, io.Writer) error, err error) {
+func reportFormat(file string) (write func(report.Report, io.Writer) error, err error) {
 	switch strings.ToLower(filepath.Ext(file)) {
 	case ".html":
-		return progress.Report.WriteHTML, nil
+		return report.Report.WriteHTML, nil
 	case ".json":
-		return progress.Report.WriteJSON, nil
+		return report.Report.WriteJSON, nil
 	}
 	if file == "" {
 		return nil, nil
@@ -26,7 +26,7 @@ func reportFormat(file string) (write func(progress.Report, io.Writer) error, er
 }
 
 // writeReport writes the account of a run, also of one that failed.
-func writeReport(file string, account progress.Report, format func(progress.Report, io.Writer) error) error {
+func writeReport(file string, account report.Report, format func(report.Report, io.Writer) error) error {
 	if format == nil {
 		return nil
 	}
@@ -39,7 +39,7 @@ func writeReport(file string, account progress.Report, format func(progress.Repo
 
 // summarize adds the account to the summary of a job of GitHub Actions. What
 // cannot be written there costs no run.
-func (a *app) summarize(account progress.Report) (warning string) {
+func (a *app) summarize(account report.Report) (warning string) {
 	file := a.githubFile("GITHUB_STEP_SUMMARY")
 	if file == "" {
 		return ""

@@ -22,7 +22,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
-	"github.com/ecsbuild/ecsbuild/internal/awsrig"
+	"github.com/ecsbuild/ecsbuild/internal/awstest"
 )
 
 // busyboxTar is a layer with Debian's static busybox as /bin/sh and a few
@@ -114,7 +114,7 @@ func (s *stage) withHub(repo string, f func(name.Reference) error) error {
 // hasLayers checks that an image begins with a base image's layers of at least
 // so many bytes, to the digest.
 func (s *stage) hasLayers(repo, tag, base string, least int64) error {
-	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awsrig.Account, repo, tag)))
+	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awstest.Account, repo, tag)))
 	if err != nil {
 		return err
 	}

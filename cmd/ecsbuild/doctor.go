@@ -9,6 +9,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
+	"github.com/ecsbuild/ecsbuild/internal/doctor"
 )
 
 type doctorCmd struct {
@@ -29,11 +30,11 @@ func (c *doctorCmd) Run(a *app) error {
 	}
 	if err != nil {
 		found := diagnose.Explain(err, diagnose.Facts{})
-		return c.print(a, []diagnose.Check{{Name: "configuration", Verdict: diagnose.Failure, Text: found[0].What, Found: found}})
+		return c.print(a, []doctor.Check{{Name: "configuration", Verdict: doctor.Failure, Text: found[0].What, Found: found}})
 	}
 	var warnings []string
 	docker := a.dockerConfig(func(text string) { warnings = append(warnings, text) })
-	patient := diagnose.Patient{
+	patient := doctor.Options{
 		Plan:   p,
 		Source: a.credentialSource(p, docker, nil),
 		Engine: func(ctx context.Context) (*builder.Engine, error) {
@@ -51,11 +52,11 @@ func (c *doctorCmd) Run(a *app) error {
 		Files:    (&execution{app: a, cmd: &runCmd{}, plan: p}).checkFiles(),
 		Facts:    a.facts(p),
 	}
-	return c.print(a, patient.Doctor(a.ctx))
+	return c.print(a, patient.Run(a.ctx))
 }
 
 // print writes the checks, and ends as a run would that met the first failure.
-func (c *doctorCmd) print(a *app, checks []diagnose.Check) error {
+func (c *doctorCmd) print(a *app, checks []doctor.Check) error {
 	for i, check := range checks {
 		checks[i].Text = a.secrets.String(check.Text)
 		for j, f := range check.Found {
@@ -75,16 +76,16 @@ func (c *doctorCmd) print(a *app, checks []diagnose.Check) error {
 		return err
 	}
 	for _, check := range checks {
-		if check.Verdict == diagnose.Failure {
+		if check.Verdict == doctor.Failure {
 			return exitError(check.Found[0].Exit)
 		}
 	}
 	return nil
 }
 
-var colours = map[diagnose.Verdict]string{diagnose.OK: "32", diagnose.Warning: "33", diagnose.Failure: "31", diagnose.NotChecked: "2"}
+var colours = map[doctor.Verdict]string{doctor.OK: "32", doctor.Warning: "33", doctor.Failure: "31", doctor.NotChecked: "2"}
 
-func printChecks(w io.Writer, checks []diagnose.Check, fit func(string) string, colour bool) error {
+func printChecks(w io.Writer, checks []doctor.Check, fit func(string) string, colour bool) error {
 	var b strings.Builder
 	width := 0
 	for _, c := range checks {

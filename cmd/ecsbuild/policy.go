@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
+	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
@@ -30,9 +30,9 @@ func (c *policyCmd) Run(a *app) error {
 			_ = a.lines(a.stderr, "ecsbuild: warning: "+img.Name()+": the policy lacks base images in ECR, since its Dockerfile cannot be parsed")
 		}
 	}
-	needs := diagnose.Needs(p, callerAccount(a.getenv))
+	needs := iampolicy.Needs(p, callerAccount(a.getenv))
 	if !c.Explain {
-		return diagnose.WritePolicy(a.stdout, needs, c.Format)
+		return iampolicy.Write(a.stdout, needs, c.Format)
 	}
 	for _, n := range needs {
 		fmt.Fprintf(a.stdout, "%s\n  for %s\n", strings.Join(n.Actions, ", "), n.Feature)

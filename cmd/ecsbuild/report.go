@@ -12,6 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
+	"github.com/ecsbuild/ecsbuild/internal/format"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
@@ -62,9 +63,9 @@ func (a *app) lines(w io.Writer, text string) error {
 
 // fit makes a line fit for where it goes, and masks the run's secrets.
 func (a *app) fit() func(string) string {
-	fit := progress.Clean
+	fit := format.Clean
 	if a.getenv("GITHUB_ACTIONS") == "true" {
-		fit = progress.Inert
+		fit = format.Inert
 	}
 	return func(s string) string { return fit(a.secrets.String(s)) }
 }

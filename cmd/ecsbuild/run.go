@@ -13,15 +13,20 @@ import (
 	"syscall"
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
+	"github.com/ecsbuild/ecsbuild/internal/aws"
 	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/credentials"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/format"
+	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
 	"github.com/ecsbuild/ecsbuild/internal/localregistry"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 type runCmd struct {
@@ -152,12 +157,12 @@ func (r *execution) show() (err error) {
 
 // registered is what the registry has of the images under their tags, by name,
 // also where the run failed when that was done.
-func (r *execution) registered(err error) map[string]progress.Result {
-	out := map[string]progress.Result{}
+func (r *execution) registered(err error) map[string]report.Result {
+	out := map[string]report.Result{}
 	var late *artifact.Error
 	if err == nil || errors.As(err, &late) && late.Late {
 		for _, p := range r.pushed {
-			out[p.Image.Name()] = progress.Result{Image: p.URI(false), Digest: p.Built.Root().Digest.String(), Size: p.Built.Size()}
+			out[p.Image.Name()] = report.Result{Image: p.URI(false), Digest: p.Built.Root().Digest.String(), Size: p.Built.Size()}
 		}
 	}
 	var tags *pipeline.TagsError
@@ -165,7 +170,7 @@ func (r *execution) registered(err error) map[string]progress.Result {
 		for _, img := range r.plan.Images {
 			for _, t := range img.Tags {
 				if name := img.Repository + ":" + t; slices.Contains(tags.Moved, name) {
-					out[img.Name()] = progress.Result{Image: name}
+					out[img.Name()] = report.Result{Image: name}
 				}
 			}
 		}
@@ -185,18 +190,18 @@ func (a *app) dockerConfig(note func(string)) *dockerconfig.File {
 
 // credentialSource is where a command has its credentials from; docker is nil for
 // no look at docker's own.
-func (a *app) credentialSource(p *plan.Plan, docker *dockerconfig.File, note func(string)) pipeline.Source {
-	return pipeline.Source{
+func (a *app) credentialSource(p *plan.Plan, docker *dockerconfig.File, note func(string)) credentials.Source {
+	return credentials.Source{
 		Plan: p, Agent: "ecsbuild/" + versionText(), Masked: a.secrets, Note: note,
-		Accounts: &pipeline.Accounts{Docker: docker, Note: note, Masked: a.secrets},
-		AWS:      func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, p.Region) },
+		Accounts: &credentials.Accounts{Docker: docker, Note: note, Masked: a.secrets},
+		AWS:      func(ctx context.Context) (*aws.Client, error) { return aws.Load(ctx, p.Region) },
 	}
 }
 
 // facts is what a diagnosis should know of this process.
 func (a *app) facts(p *plan.Plan) diagnose.Facts {
 	project, _, _ := strings.Cut(a.getenv("CODEBUILD_BUILD_ID"), ":")
-	return diagnose.Facts{Scope: diagnose.Scope{Region: p.Region, Account: p.Account, Caller: callerAccount(a.getenv)}, Project: project}
+	return diagnose.Facts{Scope: iampolicy.Scope{Region: p.Region, Account: p.Account, Caller: callerAccount(a.getenv)}, Project: project}
 }
 
 // callerAccount is the account that this runs in, where CodeBuild says it.
@@ -208,7 +213,7 @@ func callerAccount(getenv func(string) string) string {
 }
 
 // withAccounts adds what is known of the accounts that base images were asked for with.
-func withAccounts(f diagnose.Facts, accounts *pipeline.Accounts) diagnose.Facts {
+func withAccounts(f diagnose.Facts, accounts *credentials.Accounts) diagnose.Facts {
 	f.Anonymous, f.Refused = accounts.Anonymous()
 	f.Used = accounts.Used
 	return f
@@ -220,7 +225,7 @@ type execution struct {
 	cmd     *runCmd
 	plan    *plan.Plan
 	display *progress.Display
-	from    pipeline.Source
+	from    credentials.Source
 	docker  *dockerconfig.File // nil where it cannot be read
 	out     bytes.Buffer       // for standard output, when the display has ended
 
@@ -247,14 +252,14 @@ func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
 	e.UseProxies(r.docker.Proxies(ep.Docker), r.app.secrets)
 	r.display.Note("", "building with "+e.String())
 	if free, ok := e.FreeDisk(); ok && free < builder.LowDisk {
-		r.display.Note("", "warning: the engine has only "+progress.Bytes(free)+" of disk left")
+		r.display.Note("", "warning: the engine has only "+format.Bytes(free)+" of disk left")
 	}
 	return e, nil
 }
 
-func (r *execution) deps(creds func(context.Context) (*pipeline.Credentials, error)) pipeline.Deps {
-	dockerfiles := func(context.Context) error { return diagnose.CheckDockerfiles(r.plan, r.display.Note) }
-	return pipeline.Deps{Credentials: creds, Engine: r.connect, Progress: r.display, Checks: []func(context.Context) error{dockerfiles}}
+func (r *execution) deps(creds func(context.Context) (*pipeline.Backends, error)) pipeline.Deps {
+	dockerfiles := func(context.Context) error { return pipeline.CheckDockerfiles(r.plan, r.display.Note) }
+	return pipeline.Deps{Backends: creds, Engine: r.connect, Progress: r.display, Checks: []func(context.Context) error{dockerfiles}}
 }
 
 func (r *execution) options() pipeline.Options {
@@ -264,9 +269,9 @@ func (r *execution) options() pipeline.Options {
 // aws is the real thing.
 func (r *execution) aws() error {
 	deps := r.deps(r.from.FromAWS)
-	deps.Checks = append(deps.Checks, func(ctx context.Context) error { return diagnose.CheckServices(ctx, r.from.AWS, r.plan) })
-	deps.Beside = func(ctx context.Context, creds *pipeline.Credentials) error {
-		hub, err := diagnose.CheckHub(ctx, r.plan, creds, r.from.Agent)
+	deps.Checks = append(deps.Checks, func(ctx context.Context) error { return pipeline.CheckServices(ctx, r.from.AWS, r.plan) })
+	deps.Background = func(ctx context.Context, creds *pipeline.Backends) error {
+		hub, err := pipeline.CheckHub(ctx, r.plan, creds, r.from.Agent)
 		if hub.Warning && ctx.Err() == nil {
 			r.display.Note("", "warning: "+hub.Text)
 		}
@@ -282,7 +287,7 @@ func (r *execution) local() error {
 		return fmt.Errorf("the local registry cannot start: %w", err)
 	}
 	defer stop()
-	creds := func(ctx context.Context) (*pipeline.Credentials, error) {
+	creds := func(ctx context.Context) (*pipeline.Backends, error) {
 		return r.from.WithoutAWS(ctx, registry.Host{Name: addr, Plain: true})
 	}
 	pushed, err := pipeline.Run(r.app.ctx, r.plan, r.deps(creds), r.options())
@@ -320,7 +325,7 @@ func (r *execution) dry() error {
 	if r.cmd.Pin == "digest" {
 		return &fault.Error{What: "--pin digest cannot go with --dry-run", Why: "an image has no digest before it is in a registry", Fix: "leave one of them out, or use --local"}
 	}
-	deps := r.deps(func(ctx context.Context) (*pipeline.Credentials, error) { return r.from.WithoutAWS(ctx, host) })
+	deps := r.deps(func(ctx context.Context) (*pipeline.Backends, error) { return r.from.WithoutAWS(ctx, host) })
 	contents, err := pipeline.DryRun(r.app.ctx, r.plan, deps, r.options())
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/ecsbuild/ecsbuild/internal/awsrig"
+	"github.com/ecsbuild/ecsbuild/internal/awstest"
 )
 
 func TestMain(m *testing.M) {
@@ -85,7 +85,7 @@ func TestFarEngine(t *testing.T) {
 
 // lendRig has the rig heard on another network namespace's loopback, by way of
 // a socket that both can reach.
-func lendRig(t *testing.T, rig *awsrig.Rig, netns string) {
+func lendRig(t *testing.T, rig *awstest.Rig, netns string) {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "rig")
 	l, err := net.Listen("unix", socket)
@@ -143,9 +143,9 @@ func TestCommands(t *testing.T) {
 	runScripts(t, "testdata/script", startRig(t), "none", "DOCKER_HOST=unix:///nonexistent/docker.sock")
 }
 
-func startRig(t *testing.T) *awsrig.Rig {
+func startRig(t *testing.T) *awstest.Rig {
 	t.Helper()
-	rig, err := awsrig.Start(t.TempDir())
+	rig, err := awstest.Start(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func (s serial) Run(name string, f func(testscript.T)) {
 	s.T.Run(name, func(t *testing.T) { f(serial{t}) })
 }
 
-func runScripts(t *testing.T, dir string, rig *awsrig.Rig, kind, engine string) {
+func runScripts(t *testing.T, dir string, rig *awstest.Rig, kind, engine string) {
 	s := &stage{rig: rig, kind: kind}
 	testscript.RunT(serial{t}, testscript.Params{
 		Dir:           dir,

@@ -18,12 +18,12 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/ssh"
 
-	"github.com/ecsbuild/ecsbuild/internal/awsrig"
+	"github.com/ecsbuild/ecsbuild/internal/awstest"
 )
 
 // stage is what scripts say to the world around ecsbuild.
 type stage struct {
-	rig  *awsrig.Rig
+	rig  *awstest.Rig
 	kind string
 }
 
@@ -42,14 +42,14 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 	switch verb {
 	case "repository":
 		for _, n := range args {
-			s.rig.AddRepository(awsrig.Account, n, false)
+			s.rig.AddRepository(awstest.Account, n, false)
 		}
 	case "repository-of":
 		s.rig.AddRepository(arg(0), arg(1), false)
 	case "empty":
-		s.rig.Empty(awsrig.Account)
+		s.rig.Empty(awstest.Account)
 	case "immutable":
-		s.rig.AddRepository(awsrig.Account, arg(0), true)
+		s.rig.AddRepository(awstest.Account, arg(0), true)
 	case "mounting":
 		s.rig.AllowMounting()
 	case "parameter":
@@ -74,14 +74,14 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 	case "hub-account":
 		s.rig.HubAccount(arg(0), arg(1))
 	case "differ", "same": // rig differ REPOSITORY TAG REPOSITORY TAG
-		one, two := s.rig.Manifest(awsrig.Account, arg(0), arg(1)), s.rig.Manifest(awsrig.Account, arg(2), arg(3))
+		one, two := s.rig.Manifest(awstest.Account, arg(0), arg(1)), s.rig.Manifest(awstest.Account, arg(2), arg(3))
 		if one == nil || two == nil || bytes.Equal(one, two) != (verb == "same") {
 			ts.Fatalf("rig %s: %s:%s is\n%s\nand %s:%s\n%s", verb, arg(0), arg(1), one, arg(2), arg(3), two)
 		}
 	case "hub-refuse-all":
-		s.rig.RefuseAllPulls(awsrig.HubLimitOld)
+		s.rig.RefuseAllPulls(awstest.HubLimitOld)
 	case "hub-refuse-anonymous":
-		s.rig.RefuseAnonymousPulls(map[string]string{"old": awsrig.HubLimitOld, "new": awsrig.HubLimitNew}[arg(0)])
+		s.rig.RefuseAnonymousPulls(map[string]string{"old": awstest.HubLimitOld, "new": awstest.HubLimitNew}[arg(0)])
 	case "hub-image": // rig hub-image NAME [BYTES of a second layer]
 		size := 0
 		if len(args) > 1 {
@@ -98,7 +98,7 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 		s.eachAction(ts, ts.ReadFile(arg(0)), arg(1))
 	case "layers": // rig layers REPOSITORY TAG: the list of a manifest, as it was put
 		var m struct{ Layers json.RawMessage }
-		ts.Check(json.Unmarshal(s.rig.Manifest(awsrig.Account, arg(0), arg(1)), &m))
+		ts.Check(json.Unmarshal(s.rig.Manifest(awstest.Account, arg(0), arg(1)), &m))
 		fmt.Fprintf(ts.Stdout(), "%s\n", m.Layers)
 	case "hub-refuse-blobs":
 		s.rig.RefuseHubBlobs()
@@ -114,7 +114,7 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(os.WriteFile(ts.MkAbs(arg(0)), []byte(s.rig.Summary()), 0o644))
 	case "tags":
 		var b strings.Builder
-		for t := range s.rig.Tags(awsrig.Account, arg(0)) {
+		for t := range s.rig.Tags(awstest.Account, arg(0)) {
 			fmt.Fprintln(&b, t)
 		}
 		ts.Check(os.WriteFile(ts.MkAbs(arg(1)), []byte(b.String()), 0o644))
@@ -146,10 +146,10 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func parseFault(ts *testscript.TestScript, action, times string, rest []string) awsrig.Fault {
+func parseFault(ts *testscript.TestScript, action, times string, rest []string) awstest.Fault {
 	n, err := strconv.Atoi(times)
 	ts.Check(err)
-	f := awsrig.Fault{Action: action, Times: n}
+	f := awstest.Fault{Action: action, Times: n}
 	for _, kv := range rest {
 		k, v, _ := strings.Cut(kv, "=")
 		switch k {
@@ -234,8 +234,8 @@ func (s *stage) eachAction(ts *testscript.TestScript, policy, repo string) {
 	for _, a := range actions {
 		ts.Check(s.policy(policy))
 		s.rig.Deny(a[1])
-		s.rig.AddRepository(awsrig.Account, repo, false)
-		s.rig.Empty(awsrig.Account)
+		s.rig.AddRepository(awstest.Account, repo, false)
+		s.rig.Empty(awstest.Account)
 		if ts.Exec("ecsbuild", "run", "--progress", "quiet") == nil {
 			ts.Fatalf("a run succeeds without %s", a[1])
 		}
@@ -257,11 +257,11 @@ func (s *stage) policy(text string) error {
 	if err := json.Unmarshal([]byte(text), &doc); err != nil {
 		return err
 	}
-	var grants []awsrig.Grant
+	var grants []awstest.Grant
 	for _, st := range doc.Statement {
 		for _, a := range st.Action {
 			for _, r := range st.Resource {
-				grants = append(grants, awsrig.Grant{Action: a, Resource: r})
+				grants = append(grants, awstest.Grant{Action: a, Resource: r})
 			}
 		}
 	}

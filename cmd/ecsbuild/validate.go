@@ -9,11 +9,13 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/ecsbuild/ecsbuild/internal/aws"
 	"github.com/ecsbuild/ecsbuild/internal/config"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
 	"github.com/ecsbuild/ecsbuild/internal/imagedef"
-	"github.com/ecsbuild/ecsbuild/internal/registry"
+	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 )
 
 type validateCmd struct {
@@ -45,10 +47,10 @@ func (c *validateCmd) Run(a *app) error {
 		names = append(names, d.Name)
 	}
 	if c.Service != "" || c.TaskDefinition != "" {
-		load := func(ctx context.Context) (*registry.AWS, error) { return registry.LoadAWS(ctx, "") }
-		if err := diagnose.CheckLive(a.ctx, load, registry.Live{Cluster: c.Cluster, Service: c.Service, TaskDefinition: c.TaskDefinition}, names); err != nil {
+		load := func(ctx context.Context) (*aws.Client, error) { return aws.Load(ctx, "") }
+		if err := pipeline.CheckLive(a.ctx, load, aws.Live{Cluster: c.Cluster, Service: c.Service, TaskDefinition: c.TaskDefinition}, names); err != nil {
 			region := cmp.Or(a.getenv("AWS_REGION"), a.getenv("AWS_DEFAULT_REGION"))
-			return &failure{err: err, facts: diagnose.Facts{Scope: diagnose.Scope{Region: region, Caller: callerAccount(a.getenv)}}}
+			return &failure{err: err, facts: diagnose.Facts{Scope: iampolicy.Scope{Region: region, Caller: callerAccount(a.getenv)}}}
 		}
 	}
 	containers := "1 container"

@@ -22,13 +22,13 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/ecsbuild/ecsbuild/internal/awsrig"
+	"github.com/ecsbuild/ecsbuild/internal/awstest"
 )
 
 // times is "times REPOSITORY TAG FILE": the time of every file of every layer,
 // in seconds, and of the image.
 func (s *stage) times(ts *testscript.TestScript, neg bool, args []string) {
-	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awsrig.Account, args[0], args[1])))
+	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awstest.Account, args[0], args[1])))
 	ts.Check(err)
 	config, err := s.blob(args[0], m.Config.Digest.String(), false)
 	ts.Check(err)
@@ -54,7 +54,7 @@ func (s *stage) times(ts *testscript.TestScript, neg bool, args []string) {
 // media is "media REPOSITORY TAG FILE": the types of a manifest, its config and
 // its layers.
 func (s *stage) media(ts *testscript.TestScript, neg bool, args []string) {
-	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awsrig.Account, args[0], args[1])))
+	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awstest.Account, args[0], args[1])))
 	ts.Check(err)
 	lines := []string{string(m.MediaType), string(m.Config.MediaType)}
 	for _, l := range m.Layers {
@@ -67,7 +67,7 @@ func (s *stage) media(ts *testscript.TestScript, neg bool, args []string) {
 // and digest.
 func (s *stage) blobsOf(image string, into map[string]int64) error {
 	repo, tag, _ := strings.Cut(image, ":")
-	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awsrig.Account, repo, tag)))
+	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awstest.Account, repo, tag)))
 	if err != nil {
 		return fmt.Errorf("%s: %w", image, err)
 	}
@@ -162,8 +162,8 @@ func (s *stage) verify(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) > 2 || s.kind != "debian" && s.kind != "classic" {
 		return
 	}
-	ts.Check(ts.Exec("docker", "image", "inspect", "--format", "{{.Id}}", s.rig.Host(awsrig.Account)+"/"+args[0]+":"+args[1]))
-	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awsrig.Account, args[0], args[1])))
+	ts.Check(ts.Exec("docker", "image", "inspect", "--format", "{{.Id}}", s.rig.Host(awstest.Account)+"/"+args[0]+":"+args[1]))
+	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awstest.Account, args[0], args[1])))
 	ts.Check(err)
 	if id := strings.TrimSpace(ts.ReadFile("stdout")); id != m.Config.Digest.String() {
 		ts.Fatalf("the engine's image is %s, the registry's %s", id, m.Config.Digest)
@@ -171,7 +171,7 @@ func (s *stage) verify(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func (s *stage) checkImage(repo, tag string) error {
-	data := s.rig.Manifest(awsrig.Account, repo, tag)
+	data := s.rig.Manifest(awstest.Account, repo, tag)
 	if data == nil {
 		return fmt.Errorf("%s has no tag %s", repo, tag)
 	}
@@ -213,7 +213,7 @@ func (s *stage) checkImage(repo, tag string) error {
 // blob reads a blob from the rig's registry without asking IAM.
 func (s *stage) blob(repo, digest string, unzip bool) ([]byte, error) {
 	rec := httptest.NewRecorder()
-	s.rig.Blobs(awsrig.Account).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/v2/"+repo+"/blobs/"+digest, nil))
+	s.rig.Blobs(awstest.Account).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/v2/"+repo+"/blobs/"+digest, nil))
 	if rec.Code != http.StatusOK {
 		return nil, fmt.Errorf("blob %s of %s: status %d", digest, repo, rec.Code)
 	}

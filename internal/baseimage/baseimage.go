@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ecsbuild/ecsbuild/internal/hoststate"
+	"github.com/ecsbuild/ecsbuild/internal/httptransport"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
-	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
 // Images knows the base images of a run, and lends their layers: one that the
@@ -55,7 +55,7 @@ const hintKind = "bases"
 
 // New makes the base images of a run.
 func New(login func(context.Context, string) (plan.Account, bool), agent string, known *hoststate.State) *Images {
-	return &Images{login: login, http: registry.NewTransport(), agent: agent, known: known, images: map[string]*baseImage{}}
+	return &Images{login: login, http: httptransport.New(), agent: agent, known: known, images: map[string]*baseImage{}}
 }
 
 // Observe hears of a base image, as ref@sha256:…, and the platform of its build.

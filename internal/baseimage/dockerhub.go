@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ecsbuild/ecsbuild/internal/httptransport"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
-	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
 // A Limit is what Docker Hub says of the pulls that are left.
@@ -38,7 +38,7 @@ func DockerHubLimit(ctx context.Context, account plan.Account, agent string) (Li
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	const image = "ratelimitpreview/test"
-	client := &http.Client{Transport: registry.NewTransport()}
+	client := &http.Client{Transport: httptransport.New()}
 	defer client.CloseIdleConnections()
 	get := func(method, target string, auth func(*http.Request)) (*http.Response, []byte, error) {
 		req, err := http.NewRequestWithContext(ctx, method, target, nil)

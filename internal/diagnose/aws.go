@@ -6,12 +6,14 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/ecsbuild/ecsbuild/internal/registry"
+	"github.com/ecsbuild/ecsbuild/internal/aws"
+	"github.com/ecsbuild/ecsbuild/internal/httptransport"
+	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
 )
 
 // who names the caller as a refusal spelled it.
 func who(message string) string {
-	if arn := registry.CallerARN(message); arn != "" {
+	if arn := aws.CallerARN(message); arn != "" {
 		return arn
 	}
 	return "the role of this run"
@@ -24,11 +26,11 @@ func (f Facts) grant(action string, names []string) []string {
 		case strings.HasPrefix(n, "arn:"):
 			resources = append(resources, n)
 		case service == "ssm":
-			resources = append(resources, f.parameterARN(n))
+			resources = append(resources, f.ParameterARN(n))
 		case service == "secretsmanager":
-			resources = append(resources, f.callerARN("secretsmanager", "secret:"+n+"-??????"))
+			resources = append(resources, f.InCaller("secretsmanager", "secret:"+n+"-??????"))
 		case service == "ecr":
-			resources = append(resources, f.arn("ecr", "repository/"+n))
+			resources = append(resources, f.InRegistry("ecr", "repository/"+n))
 		case service == "kms":
 			resources = append(resources, n)
 		}
@@ -36,7 +38,7 @@ func (f Facts) grant(action string, names []string) []string {
 	if len(resources) == 0 {
 		resources = []string{"*"}
 	}
-	return append([]string{"add this statement to the role's policy:"}, Statement([]string{action}, resources...)...)
+	return append([]string{"add this statement to the role's policy:"}, iampolicy.Statement([]string{action}, resources...)...)
 }
 
 var callerAccount = regexp.MustCompile(`::([0-9]{12}):`)
@@ -44,9 +46,9 @@ var callerAccount = regexp.MustCompile(`::([0-9]{12}):`)
 // kmsKey finds the key in the words with which SSM passes on KMS's refusal.
 var kmsKey = regexp.MustCompile(`arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[0-9a-fA-F-]+`)
 
-func (f Facts) aws(e *registry.AWSError) Finding {
+func (f Facts) aws(e *aws.Error) Finding {
 	msg, code := e.Message(), e.Code()
-	if m := callerAccount.FindStringSubmatch(registry.CallerARN(msg)); m != nil {
+	if m := callerAccount.FindStringSubmatch(aws.CallerARN(msg)); m != nil {
 		f.Caller = m[1]
 	}
 	found := Finding{Why: msg, Exit: ExitPermission}
@@ -58,10 +60,10 @@ func (f Facts) aws(e *registry.AWSError) Finding {
 		found.Do = []string{"in CodeBuild, give the project a service role; elsewhere set AWS_PROFILE, sign in with aws sso login, or try ecsbuild run --dry-run, which needs none"}
 	case code == "":
 		found.What = e.Action + " could not be reached"
-		found.Why = "AWS does not answer in " + f.region() + ": " + msg
+		found.Why = "AWS does not answer in " + f.RegionName() + ": " + msg
 		found.Do = []string{"check the region, and that the build has a way to AWS (a VPC without NAT needs endpoints for ecr.api, ecr.dkr, ssm and s3)"}
 		found.Exit = ExitUnreachable
-		var proxy *registry.ProxyError
+		var proxy *httptransport.ProxyError
 		if errors.As(e.Err, &proxy) {
 			found.Why, found.Do = proxy.Error(), proxyFix(proxy)
 		}
@@ -69,7 +71,7 @@ func (f Facts) aws(e *registry.AWSError) Finding {
 		found.What = "KMS does not let " + names + " be decrypted"
 		key := kmsKey.FindString(msg)
 		if key == "" {
-			key = f.callerARN("kms", "key/KEY-ID")
+			key = f.InCaller("kms", "key/KEY-ID")
 		}
 		found.Do = f.grant("kms:Decrypt", []string{key})
 	case e.IsDenied():
@@ -79,7 +81,7 @@ func (f Facts) aws(e *registry.AWSError) Finding {
 		}
 		found.Do = f.grant(e.Action, e.Resources)
 		if m := deniedAction.FindStringSubmatch(msg); m != nil && len(e.Resources) == 0 {
-			found.Do = append(found.Do[:1], Statement([]string{m[1]}, m[2])...)
+			found.Do = append(found.Do[:1], iampolicy.Statement([]string{m[1]}, m[2])...)
 		}
 	case strings.Contains(code, "Expired") || code == "RequestExpired":
 		found.What = "the AWS credentials have expired"
@@ -100,7 +102,7 @@ func noCredentials(err error) bool {
 	return strings.Contains(msg, "failed to refresh cached credentials") || strings.Contains(msg, "get identity: get credentials") || strings.Contains(msg, "failed to get shared config profile")
 }
 
-func (f Facts) missing(e *registry.MissingError) Finding {
+func (f Facts) missing(e *aws.MissingError) Finding {
 	found := Finding{What: fmt.Sprintf("%s has no %s", e.Service, strings.Join(e.Names, ", ")), Why: "there is nothing of that name in " + e.Region, Exit: ExitPermission}
 	if e.Why != "" {
 		found.Why = e.Why

@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ecsbuild/ecsbuild/internal/aws"
 	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
@@ -106,7 +108,7 @@ func (f Facts) ecrBaseRefused(found *Finding, e *builder.BuildError, host, repos
 	h := registry.Host{Name: host}
 	f.Account, f.Region = h.Account(), h.Region()
 	found.What = fmt.Sprintf("%s: the role of this run may not call %s for %s, a base image's repository", e.Image, action, repository)
-	found.Do = append([]string{"add this statement to the role's policy:"}, Statement([]string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}, f.arn("ecr", "repository/"+repository))...)
+	found.Do = append([]string{"add this statement to the role's policy:"}, iampolicy.Statement([]string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}, f.InRegistry("ecr", "repository/"+repository))...)
 	if a, ok := f.used(host); ok && a.Username != "AWS" {
 		found.Do = append(found.Do, host+" was asked with "+a.String())
 	}
@@ -163,7 +165,7 @@ func (f Facts) refusedPull(host string) []string {
 // wayIn is the first of the three ways out of an anonymous pull's limit:
 // what stands between the run and an account.
 func (f Facts) wayIn() []string {
-	var refused *registry.AWSError
+	var refused *aws.Error
 	if errors.As(f.Refused, &refused) && (refused.IsKMS() || refused.IsDenied()) {
 		return append([]string{"one of:", "- let the role have the account that is in the parameters:"}, f.aws(refused).Do[1:]...)
 	}

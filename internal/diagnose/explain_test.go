@@ -12,8 +12,11 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
+	"github.com/ecsbuild/ecsbuild/internal/aws"
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/httptransport"
+	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
@@ -37,7 +40,7 @@ func build(message string) error {
 }
 
 func awsError(action, code, message string, names ...string) error {
-	return &registry.AWSError{Action: action, Resources: names, Err: &smithy.GenericAPIError{Code: code, Message: message}}
+	return &aws.Error{Action: action, Resources: names, Err: &smithy.GenericAPIError{Code: code, Message: message}}
 }
 
 // TestTexts has a row for each text that a registry, an engine or AWS is known
@@ -60,15 +63,15 @@ func TestTexts(t *testing.T) {
 		"a server's error":       {refused("ecr:PutImage", 500, "UNKNOWN", "internal"), ExitOther, []string{"status 500", "internal"}},
 		"dropped at the start":   {&registry.Error{Host: host, Repository: "shop", Action: "ecr:InitiateLayerUpload", Err: io.EOF}, ExitUnreachable, []string{"drops the connection", "ECR does that where a repository does not exist", "aws ecr create-repository"}},
 		"a proxy that refuses": {&registry.Error{Host: host, Repository: "shop", Action: "ecr:InitiateLayerUpload",
-			Err: &registry.ProxyError{Proxy: "proxy:3128", Status: 403}}, ExitUnreachable, []string{"could not be reached", "the proxy proxy:3128 answers 403 Forbidden", "NO_PROXY"}},
-		"no proxy there":    {&registry.Error{Host: host, Repository: "shop", Action: "ecr:InitiateLayerUpload", Err: &registry.ProxyError{Proxy: "proxy:3128", Err: errors.New("refused")}}, ExitUnreachable, []string{"cannot be reached: refused", "correct HTTPS_PROXY"}},
+			Err: &httptransport.ProxyError{Proxy: "proxy:3128", Status: 403}}, ExitUnreachable, []string{"could not be reached", "the proxy proxy:3128 answers 403 Forbidden", "NO_PROXY"}},
+		"no proxy there":    {&registry.Error{Host: host, Repository: "shop", Action: "ecr:InitiateLayerUpload", Err: &httptransport.ProxyError{Proxy: "proxy:3128", Err: errors.New("refused")}}, ExitUnreachable, []string{"cannot be reached: refused", "correct HTTPS_PROXY"}},
 		"a firewall's page": {refusedPlainly("ecr:InitiateLayerUpload", 403), ExitUnreachable, []string{"something between here and the registry", "NO_PROXY"}},
 		"a name at the start": {&registry.Error{Host: host, Repository: "shop", Action: "ecr:InitiateLayerUpload",
 			Err: &net.DNSError{Err: "no such host", Name: host}}, ExitUnreachable, []string{"the registry " + host + " could not be reached"}},
 		"a silent registry": {&registry.Error{Host: host, Repository: "shop", Action: "ecr:PutImage",
-			Err: &registry.StalledError{After: time.Minute}}, ExitUnreachable, []string{"could not be reached", "no answer, and no byte more, for 1m0s"}},
-		"AWS is silent": {&registry.AWSError{Action: "ssm:GetParameters",
-			Err: &registry.StalledError{After: time.Minute}}, ExitUnreachable, []string{"ssm:GetParameters could not be reached", "no answer, and no byte more, for 1m0s"}},
+			Err: &httptransport.StalledError{After: time.Minute}}, ExitUnreachable, []string{"could not be reached", "no answer, and no byte more, for 1m0s"}},
+		"AWS is silent": {&aws.Error{Action: "ssm:GetParameters",
+			Err: &httptransport.StalledError{After: time.Minute}}, ExitUnreachable, []string{"ssm:GetParameters could not be reached", "no answer, and no byte more, for 1m0s"}},
 		"no way there": {&registry.Error{Host: host, Repository: "shop", Action: "ecr:BatchCheckLayerAvailability", Err: &net.DNSError{Err: "no such host", Name: host}}, ExitUnreachable, []string{"could not be reached", "no such host"}},
 
 		"pull limit, old wording": {build("failed to solve: base:1: toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating"), ExitPermission, []string{"Docker Hub's pull limit", "anonymous: no parameters"}},
@@ -89,9 +92,9 @@ func TestTexts(t *testing.T) {
 		"KMS":                     {awsError("ssm:GetParameters", "AccessDeniedException", "User: arn:aws:sts::123456789012:assumed-role/ci/b is not authorized to perform: kms:Decrypt on resource: arn:aws:kms:ap-northeast-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab", "a"), ExitPermission, []string{"KMS does not let a be decrypted", "key/1234abcd-12ab"}},
 		"expired AWS credentials": {awsError("ecr:GetAuthorizationToken", "ExpiredTokenException", "The security token included in the request is expired"), ExitPermission, []string{"have expired"}},
 		"wrong AWS credentials":   {awsError("ecr:GetAuthorizationToken", "UnrecognizedClientException", "The security token included in the request is invalid."), ExitPermission, []string{"AWS does not accept these credentials"}},
-		"AWS out of reach":        {&registry.AWSError{Action: "ecr:GetAuthorizationToken", Err: &net.OpError{Op: "dial", Err: errors.New("i/o timeout")}}, ExitUnreachable, []string{"could not be reached", "VPC without NAT"}},
+		"AWS out of reach":        {&aws.Error{Action: "ecr:GetAuthorizationToken", Err: &net.OpError{Op: "dial", Err: errors.New("i/o timeout")}}, ExitUnreachable, []string{"could not be reached", "VPC without NAT"}},
 		"AWS says something else": {awsError("ecr:GetAuthorizationToken", "ServerException", "oops"), ExitOther, []string{"ServerException: oops"}},
-		"a secret's key":          {&registry.MissingError{Service: "Secrets Manager", Region: "ap-northeast-1", Names: []string{"a#b"}, Why: "its keys are c"}, ExitPermission, []string{"its keys are c"}},
+		"a secret's key":          {&aws.MissingError{Service: "Secrets Manager", Region: "ap-northeast-1", Names: []string{"a#b"}, Why: "its keys are c"}, ExitPermission, []string{"its keys are c"}},
 
 		"no engine in CodeBuild":   {&builder.UnreachableError{Endpoint: builder.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("no such file")}, ExitUnreachable, []string{"tick Privileged", "--name shop-build"}},
 		"docker not for this user": {&builder.UnreachableError{Endpoint: builder.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("permission denied")}, ExitUnreachable, []string{"usermod"}},
@@ -99,7 +102,7 @@ func TestTexts(t *testing.T) {
 		"nobody knows":             {fmt.Errorf("something: %w", errors.New("unheard of")), ExitOther, []string{"something: unheard of"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			facts := Facts{Scope: Scope{Region: "ap-northeast-1", Account: "123456789012"}, Anonymous: "no parameters"}
+			facts := Facts{Scope: iampolicy.Scope{Region: "ap-northeast-1", Account: "123456789012"}, Anonymous: "no parameters"}
 			if strings.Contains(name, "CodeBuild") {
 				facts.Project = "shop-build"
 			}

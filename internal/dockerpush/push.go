@@ -21,6 +21,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/layer"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 // A Pusher has a classic engine push what it has built, which is the one way that
@@ -87,7 +88,7 @@ func (p *Pusher) pushThrough(ctx context.Context, r Push, door *Proxy) (*image.A
 		return nil, err
 	}
 	defer p.untag(ctx, slot.Name)
-	span := r.Begin(progress.Push, "the engine compresses and pushes")
+	span := r.Begin(report.Push, "the engine compresses and pushes")
 	b, err := p.push(ctx, slot)
 	span.End(err)
 	return b, err

@@ -18,13 +18,13 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/layer"
-	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 // saveAndPush is for a classic engine that cannot reach the door: it saves the
 // image, by its ID, and its layers are compressed here, in parallel.
 func (p *Pusher) saveAndPush(ctx context.Context, r Push) (*image.Artifact, error) {
-	span := r.Begin(progress.Push, "its layers are saved and compressed")
+	span := r.Begin(report.Push, "its layers are saved and compressed")
 	b, err := p.save(ctx, r)
 	var lent *baseCopyError
 	if errors.As(err, &lent) && ctx.Err() == nil {

@@ -173,9 +173,7 @@ func (r *repository) restore(name, file string) {
 type discardResponse struct{ header http.Header }
 
 func (d discardResponse) Header() http.Header { return d.header }
-
 func (discardResponse) Write(p []byte) (int, error) { return len(p), nil }
-
 func (discardResponse) WriteHeader(int) {}
 
 func (r *repository) putManifest(w http.ResponseWriter, req *http.Request, ref string) {

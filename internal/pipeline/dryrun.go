@@ -11,6 +11,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 // DryRun builds every image, tags it in the engine, and gives the content of
@@ -34,7 +35,7 @@ func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, err
 			if err != nil {
 				failed(gctx, d.Progress, img, err)
 			} else {
-				d.Progress.Image(img.Name(), progress.Done, "built")
+				d.Progress.Image(img.Name(), report.Done, "built")
 			}
 			return wrap(img, err)
 		})
@@ -51,7 +52,7 @@ func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, err
 }
 
 // request is what the engine needs to build one image.
-func request(p *plan.Plan, d Deps, creds *Credentials, contexts *builder.SharedSessions, img plan.Image) builder.Request {
+func request(p *plan.Plan, d Deps, creds *Backends, contexts *builder.SharedSessions, img plan.Image) builder.Request {
 	name := img.Name()
 	var outputs []string
 	for _, def := range p.Definitions {

@@ -13,42 +13,26 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ecsbuild/ecsbuild/internal/baseimage"
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
-	"github.com/ecsbuild/ecsbuild/internal/hoststate"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
-	"github.com/ecsbuild/ecsbuild/internal/redact"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 // Deps is what a run needs from outside.
 type Deps struct {
 	// Credentials fetches what the plan names; it is called once.
-	Credentials func(ctx context.Context) (*Credentials, error)
+	Backends func(ctx context.Context) (*Backends, error)
 	// Engine connects to an engine; the run closes it.
 	Engine func(ctx context.Context) (Engine, error)
 	// Checks run beside the two above; nothing is built when one fails.
 	Checks []func(ctx context.Context) error
 	// Beside runs while images are built, and stops them when it fails; nil for nothing.
-	Beside   func(ctx context.Context, c *Credentials) error
-	Progress Progress
-}
-
-// Credentials are the answers of the parameter stores and of ECR.
-type Credentials struct {
-	Masked   *redact.Set
-	Registry *registry.Client
-	Login    builder.Login
-	Secrets  func(plan.Image) map[string]plan.Secret
-	Bases    *baseimage.Images
-	State    *hoststate.State
-
-	CreateRepository func(context.Context, plan.Image) error // nil where repositories come by themselves
-	CheckTags        func(context.Context, plan.Image) error
-	TagStates        func(context.Context, []plan.Image) map[string]registry.TagState // nil where tags are nobody else's
+	Background func(ctx context.Context, c *Backends) error
+	Progress   Progress
 }
 
 // Engine builds images; *engine.Engine is one.
@@ -110,13 +94,13 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error)
 		return nil, err
 	}
 	defer eng.Close()
-	states, stop := lookAtTags(ctx, creds, p.Images)
+	states, stop := readTagStates(ctx, creds, p.Images)
 	defer stop()
 	defer creds.State.Save()
 	if err := build(ctx, p, d, o, creds, eng, pushed); err != nil {
 		return nil, err
 	}
-	span := d.Progress.Begin("", progress.Tags, "tags", 0)
+	span := d.Progress.Begin("", report.Tags, "tags", 0)
 	stopTelling := context.AfterFunc(ctx, func() {
 		d.Progress.Note("", "tags are moving: the run ends when all have; a second signal ends it at once, with some of them moved")
 	})
@@ -131,8 +115,8 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error)
 
 // begin has everything in hand that a build needs. The engine is the caller's
 // to close, unless there is an error.
-func begin(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Credentials, Engine, []Pushed, error) {
-	span := d.Progress.Begin("", progress.Prepare, "credentials, engine and checks", 0)
+func begin(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Backends, Engine, []Pushed, error) {
+	span := d.Progress.Begin("", report.Prepare, "credentials, engine and checks", 0)
 	creds, eng, err := prepare(ctx, p, d, o)
 	span.End(err)
 	var pushed []Pushed
@@ -150,11 +134,11 @@ func begin(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Credentials, 
 
 // prepare asks for everything at once; nothing is built before all of it is
 // there. What is wrong comes back together, and not one mistake a run.
-func prepare(ctx context.Context, p *plan.Plan, d Deps, o Options) (creds *Credentials, eng Engine, err error) {
+func prepare(ctx context.Context, p *plan.Plan, d Deps, o Options) (creds *Backends, eng Engine, err error) {
 	var wg sync.WaitGroup
 	errs := make([]error, 2+len(d.Checks))
 	wg.Go(func() {
-		if creds, errs[0] = d.Credentials(ctx); errs[0] == nil {
+		if creds, errs[0] = d.Backends(ctx); errs[0] == nil {
 			errs[0] = probe(ctx, p, creds)
 		}
 	})
@@ -186,7 +170,7 @@ func checkImages(p *plan.Plan, d Deps, o Options, eng Engine) error {
 
 // probe asks each repository once for what a push needs first, makes the ones
 // that are missing and shall be made, and looks for tags that must be free.
-func probe(ctx context.Context, p *plan.Plan, c *Credentials) error {
+func probe(ctx context.Context, p *plan.Plan, c *Backends) error {
 	if c.CreateRepository == nil {
 		return nil // the registry is on this machine
 	}
@@ -195,7 +179,7 @@ func probe(ctx context.Context, p *plan.Plan, c *Credentials) error {
 	seen := map[string]bool{}
 	for i, img := range p.Images {
 		if img.OnImmutable == plan.FailTaken {
-			wg.Go(func() { errs[2*i] = wrap(img, c.CheckTags(ctx, img)) })
+			wg.Go(func() { errs[2*i] = wrap(img, c.CheckTagsFree(ctx, img)) })
 		}
 		if seen[img.Repository] {
 			continue
@@ -215,15 +199,15 @@ func probe(ctx context.Context, p *plan.Plan, c *Credentials) error {
 
 // beside starts what runs beside the builds: its failure ends their context,
 // and nothing waits for its success.
-func beside(ctx context.Context, d Deps, creds *Credentials) (context.Context, func()) {
+func background(ctx context.Context, d Deps, creds *Backends) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if d.Beside == nil {
+		if d.Background == nil {
 			return
 		}
-		if err := d.Beside(ctx, creds); err != nil && ctx.Err() == nil {
+		if err := d.Background(ctx, creds); err != nil && ctx.Err() == nil {
 			cancel(err)
 		}
 	}()
@@ -232,12 +216,12 @@ func beside(ctx context.Context, d Deps, creds *Credentials) (context.Context, f
 
 // build runs all builds at once. Their layers are in the registry when it
 // returns, and no manifest.
-func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credentials, eng Engine, pushed []Pushed) error {
+func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Backends, eng Engine, pushed []Pushed) error {
 	contexts := eng.ShareSessions(p.Images)
 	defer contexts.Close()
 	defer creds.Bases.Close()
 	defer creds.State.Save()
-	ctx, stop := beside(ctx, d, creds)
+	ctx, stop := background(ctx, d, creds)
 	defer stop()
 	old := &reuse{creds: creds, hasher: fingerprint.NewHasher(eng, creds.Bases.Resolve), progress: d.Progress}
 	g, ctx := errgroup.WithContext(ctx)
@@ -266,7 +250,7 @@ func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credenti
 			if r.Inputs != nil && r.Inputs.Verify() {
 				old.keep(img, r.Inputs, built)
 			}
-			d.Progress.Image(img.Name(), progress.Done, "built, and its layers are in "+img.Repository)
+			d.Progress.Image(img.Name(), report.Done, "built, and its layers are in "+img.Repository)
 			return nil
 		})
 	}
@@ -276,7 +260,7 @@ func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Credenti
 // failed says which image failed, and which ones were stopped for it.
 func failed(ctx context.Context, p Progress, img plan.Image, err error) {
 	if ctx.Err() != nil {
-		p.Image(img.Name(), progress.Stopped, "")
+		p.Image(img.Name(), report.Stopped, "")
 		return
 	}
 	text, _, _ := strings.Cut(err.Error(), "\n")
@@ -284,7 +268,7 @@ func failed(ctx context.Context, p Progress, img plan.Image, err error) {
 	if errors.As(err, &b) && b.Step != "" {
 		text = b.Step
 	}
-	p.Image(img.Name(), progress.Failed, text)
+	p.Image(img.Name(), report.Failed, text)
 }
 
 func imageNames(host string, img plan.Image) (names []string) {

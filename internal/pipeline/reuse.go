@@ -14,14 +14,14 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
-	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 // reuse finds the images of a run that need not be built: one that was made of
 // the same inputs is in their repository. Every doubt builds.
 type reuse struct {
-	creds    *Credentials
+	creds    *Backends
 	hasher   *fingerprint.Hasher
 	progress Progress
 	refused  sync.Once // one line a run says that the registry may not be read
@@ -44,7 +44,7 @@ func (r *reuse) key(img plan.Image, in *fingerprint.Inputs) string {
 // find gives the image that is there and was made of the same, or nil, and what
 // a new one is made of, which is nil where that cannot be known.
 func (r *reuse) find(ctx context.Context, img plan.Image) (*image.Artifact, *fingerprint.Inputs) {
-	span := r.progress.Begin(img.Name(), progress.Look, "looks whether it has changed", 0)
+	span := r.progress.Begin(img.Name(), report.Look, "looks whether it has changed", 0)
 	defer span.End(nil)
 	in, err := r.hasher.Of(ctx, img)
 	if err != nil {
@@ -68,7 +68,7 @@ func (r *reuse) find(ctx context.Context, img plan.Image) (*image.Artifact, *fin
 	if known.Built.Unix() > 0 { // a reproducible image does not say
 		text += " since " + known.Built.Format("2006-01-02 15:04 MST")
 	}
-	r.progress.Image(img.Name(), progress.Reused, text)
+	r.progress.Image(img.Name(), report.Reused, text)
 	return &image.Artifact{Manifests: known.Manifests}, in
 }
 

@@ -68,7 +68,7 @@ func taken(pushed []Pushed, states map[string]registry.TagState) error {
 		for _, tag := range p.Image.Tags {
 			state := states[p.Image.Repository+":"+tag]
 			if state.Immutable && state.Digest != "" && state.Digest != p.Built.Root().Digest {
-				errs = append(errs, wrap(p.Image, &registry.TakenError{Repository: p.Image.Repository, Tag: tag, Digest: state.Digest.String(), Why: "its repository is immutable"}))
+				errs = append(errs, wrap(p.Image, &registry.TagTakenError{Repository: p.Image.Repository, Tag: tag, Digest: state.Digest.String(), Why: "its repository is immutable"}))
 			}
 		}
 	}
@@ -81,7 +81,7 @@ func taken(pushed []Pushed, states map[string]registry.TagState) error {
 
 // tag moves the tags, now that every image is whole. It ends what it has begun:
 // a signal or a failure half way would leave some tags moved without a word.
-func tag(ctx context.Context, creds *Credentials, pushed []Pushed, states map[string]registry.TagState) error {
+func tag(ctx context.Context, creds *Backends, pushed []Pushed, states map[string]registry.TagState) error {
 	if err := taken(pushed, states); err != nil {
 		return err
 	}
@@ -129,11 +129,11 @@ func tag(ctx context.Context, creds *Credentials, pushed []Pushed, states map[st
 }
 
 // lookPatience is how long tags wait for a registry that does not answer.
-const lookPatience = 3 * time.Second
+const tagStatePatience = 3 * time.Second
 
 // lookAtTags asks what the tags point at while the images are built; wait gives
 // the answer, nil for none. With one tag there is nothing to be half moved.
-func lookAtTags(ctx context.Context, creds *Credentials, images []plan.Image) (wait func() map[string]registry.TagState, stop func()) {
+func readTagStates(ctx context.Context, creds *Backends, images []plan.Image) (wait func() map[string]registry.TagState, stop func()) {
 	tags := 0
 	for _, img := range images {
 		tags += len(img.Tags)
@@ -152,7 +152,7 @@ func lookAtTags(ctx context.Context, creds *Credentials, images []plan.Image) (w
 		select {
 		case <-done:
 			return states
-		case <-time.After(lookPatience): // it had the time of the builds before
+		case <-time.After(tagStatePatience): // it had the time of the builds before
 			return nil
 		}
 	}

@@ -43,7 +43,7 @@ func TestTaken(t *testing.T) {
 		t.Error(err)
 	}
 	states["b:v1"] = registry.TagState{Digest: "sha256:old", Immutable: true}
-	var e *registry.TakenError
+	var e *registry.TagTakenError
 	if err := taken(pushed, states); !errors.As(err, &e) || e.Repository != "b" || e.Tag != "v1" {
 		t.Error(err)
 	}

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	bkclient "github.com/moby/buildkit/client"
+
+	"github.com/ecsbuild/ecsbuild/internal/format"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 // github writes a job's log for GitHub Actions: what happens as it happens, and
@@ -22,22 +25,9 @@ type github struct {
 
 func newGitHub(out Output, images []string) *github {
 	g := &github{plain: newPlain(out.W, images), shown: map[string]bool{}, dockerfiles: out.Dockerfiles}
-	g.text = inline
+	g.text = format.InertInline
 	return g
 }
-
-// Inert makes a line fit for the log of a job of GitHub Actions: whatever a
-// build says, it is no command to the runner, which looks for one where a line
-// begins, and, in its old form, anywhere.
-func Inert(s string) string {
-	if s = inline(s); strings.HasPrefix(strings.TrimSpace(s), "::") {
-		return strings.Replace(s, "::", ": :", 1)
-	}
-	return s
-}
-
-// inline is Inert for what does not begin the line.
-func inline(s string) string { return strings.ReplaceAll(Clean(s), "##[", "## [") }
 
 func (g *github) draw(r *Run, e event) {
 	if e.state != "" {
@@ -48,7 +38,7 @@ func (g *github) draw(r *Run, e event) {
 		g.wrote = time.Now()
 		return
 	}
-	if e.note != "" && e.state != Failed {
+	if e.note != "" && e.state != report.Failed {
 		g.line(e.image, e.note)
 	}
 	if e.status == nil {
@@ -88,7 +78,7 @@ func (g *github) group(r *Run, image string) {
 	}
 	g.shown[image] = true
 	i := r.image(image)
-	_, _ = fmt.Fprintf(g.w, "::group::%s: %s\n", escapeData(Clean(image)), i.state)
+	_, _ = fmt.Fprintf(g.w, "::group::%s: %s\n", escapeData(format.Clean(image)), i.state)
 	for _, text := range log.all() {
 		g.line(image, text)
 	}
@@ -126,7 +116,7 @@ func Annotation(kind string, p Place, title, text string) string {
 	}
 	var lines []string
 	for l := range strings.Lines(text) {
-		lines = append(lines, Clean(l))
+		lines = append(lines, format.Clean(l))
 	}
 	return "::" + head + "::" + escapeData(strings.Join(lines, "\n"))
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ecsbuild/ecsbuild/internal/redact"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 // A Line is one event of --progress json. Fields that do not apply are absent.
@@ -142,7 +143,7 @@ func (j *jsonLines) step(v *bkclient.Vertex, emit func(Line)) {
 	case v.Error != "" && v.Completed != nil:
 		l.Status, l.Text, l.Time = "failed", v.Error, *v.Completed
 		if strings.Contains(v.Error, "context canceled") {
-			l.Status, l.Text = Stopped, ""
+			l.Status, l.Text = report.Stopped, ""
 		}
 	case v.Cached && v.Completed != nil:
 		l.Status, l.Time = "cached", *v.Completed
@@ -153,7 +154,7 @@ func (j *jsonLines) step(v *bkclient.Vertex, emit func(Line)) {
 	}
 	// A step whose result was looked for and not found is started anew: it is
 	// told to start once.
-	if l.Status == "done" && internal(v.Name) && v.Completed.Sub(*v.Started) < lookup {
+	if l.Status == "done" && report.IsInternalStep(v.Name) && v.Completed.Sub(*v.Started) < lookup {
 		return
 	}
 	if l.Status == "" || l.Status == j.state[v.Digest] || l.Status == "started" && j.started[v.Digest] {

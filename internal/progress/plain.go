@@ -5,13 +5,12 @@ import (
 	"io"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/ecsbuild/ecsbuild/internal/redact"
+	"github.com/ecsbuild/ecsbuild/internal/format"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 // plain writes a log: one line an event, the image's name before each, no
@@ -32,7 +31,7 @@ type step struct{ started, done bool }
 const silence = 30 * time.Second
 
 func newPlain(w io.Writer, images []string) *plain {
-	p := &plain{w: w, width: len("ecsbuild"), text: Clean, steps: map[piece]*step{}, output: pieces{}, logs: map[string]*imageLog{}, wrote: time.Now()}
+	p := &plain{w: w, width: len("ecsbuild"), text: format.Clean, steps: map[piece]*step{}, output: pieces{}, logs: map[string]*imageLog{}, wrote: time.Now()}
 	for _, n := range images {
 		p.width = max(p.width, len(n))
 	}
@@ -61,7 +60,7 @@ func (p *plain) log(image string) *imageLog {
 }
 
 func (p *plain) draw(r *Run, e event) {
-	if e.note != "" && e.state != Failed {
+	if e.note != "" && e.state != report.Failed {
 		p.say(e.image, e.note)
 	}
 	if e.status == nil {
@@ -85,7 +84,7 @@ func (p *plain) status(r *Run, e event, output bool) {
 		p.log(e.image).add(text)
 	}
 	for _, v := range e.status.Vertexes {
-		if s := p.step(e.image, v.Digest); v.Started != nil && !s.started && !v.Cached && !internal(v.Name) {
+		if s := p.step(e.image, v.Digest); v.Started != nil && !s.started && !v.Cached && !report.IsInternalStep(v.Name) {
 			s.started = true
 			put(v.Digest, v.Name, true)
 		}
@@ -97,7 +96,7 @@ func (p *plain) status(r *Run, e event, output bool) {
 	}
 	for _, v := range e.status.Vertexes {
 		s := p.step(e.image, v.Digest)
-		if v.Completed == nil || s.done || internal(v.Name) && v.Error == "" {
+		if v.Completed == nil || s.done || report.IsInternalStep(v.Name) && v.Error == "" {
 			continue
 		}
 		s.done = true
@@ -115,7 +114,7 @@ func (p *plain) tick(r *Run, now time.Time) {
 	if now.Sub(p.wrote) < silence {
 		return
 	}
-	passed, said := "still at it after "+seconds(now.Sub(r.began)), false
+	passed, said := "still at it after "+format.Duration(now.Sub(r.began)), false
 	for _, i := range append([]*image{r.image("")}, r.images...) {
 		if len(i.active) > 0 {
 			p.line(i.name, passed+": "+activity(r, i, now))
@@ -135,7 +134,7 @@ func (p *plain) close(r *Run) {
 		return
 	}
 	for _, i := range r.images {
-		if i.state == Failed {
+		if i.state == report.Failed {
 			p.line("", "the whole log of "+i.name+":")
 			for _, text := range p.log(i.name).all() {
 				p.line(i.name, text)
@@ -187,64 +186,8 @@ func outcome(v *bkclient.Vertex) string {
 		return "cached"
 	case v.Started != nil:
 		if d := v.Completed.Sub(*v.Started); d >= 100*time.Millisecond {
-			return seconds(d)
+			return format.Duration(d)
 		}
 	}
 	return ""
-}
-
-// Clean takes out what would move a terminal's cursor: a carriage return
-// keeps what follows it, escape sequences and control characters go. User
-// information of URLs is masked.
-func Clean(s string) string {
-	s = redact.URL(strings.TrimRight(s, "\r\n"))
-	if i := strings.LastIndexByte(s, '\r'); i >= 0 {
-		s = s[i+1:]
-	}
-	if strings.IndexFunc(s, unicode.IsControl) < 0 && utf8.ValidString(s) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		if s[i] == 0x1b {
-			i = skipEscape(s, i)
-			continue
-		}
-		r, n := utf8.DecodeRuneInString(s[i:])
-		if !unicode.IsControl(r) && (r != utf8.RuneError || n > 1) || r == '\t' { // the second half of Latin-1 has controls as well
-			b.WriteString(s[i : i+n])
-		}
-		i += n
-	}
-	return b.String()
-}
-
-// skipEscape gives the index after an ANSI escape sequence.
-func skipEscape(s string, i int) int {
-	i++
-	if i >= len(s) {
-		return i
-	}
-	switch s[i] {
-	case '[':
-		for i++; i < len(s); i++ {
-			if s[i] >= 0x40 && s[i] <= 0x7e {
-				return i + 1
-			}
-		}
-	case ']':
-		for i++; i < len(s); i++ {
-			if s[i] == 0x07 {
-				return i + 1
-			}
-			if s[i] == 0x1b {
-				return min(i+2, len(s)) // and the backslash
-			}
-		}
-	case '(', ')', '*', '+', '#', ' ', '%':
-		return min(i+2, len(s)) // a character set follows
-	default:
-		return i + 1
-	}
-	return i
 }

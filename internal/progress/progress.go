@@ -11,6 +11,7 @@ import (
 
 	bkclient "github.com/moby/buildkit/client"
 
+	"github.com/ecsbuild/ecsbuild/internal/format"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
@@ -63,9 +64,9 @@ type Output struct {
 // text makes what a build says fit for the log.
 func (o Output) text() func(string) string {
 	if o.GitHub {
-		return inline
+		return format.InertInline
 	}
-	return Clean
+	return format.Clean
 }
 
 // Display shows one run. Its methods may be called from any goroutine.
@@ -183,22 +184,15 @@ func (p *Display) Status(image string, s *bkclient.SolveStatus) {
 // time went. It is to be had after Close.
 func (p *Display) Summary() string {
 	r := p.run
-	text := fmt.Sprintf("pushed %d of %d images, %s sent in %s", len(r.images), len(r.images), Bytes(r.sent()), seconds(r.ended.Sub(r.began)))
+	text := fmt.Sprintf("pushed %d of %d images, %s sent in %s", len(r.images), len(r.images), format.Bytes(r.sent()), format.Duration(r.ended.Sub(r.began)))
 	var parts []string
 	for _, ph := range r.phases() {
-		parts = append(parts, ph.name+" "+seconds(ph.time))
+		parts = append(parts, ph.name+" "+format.Duration(ph.time))
 	}
 	if len(parts) > 0 {
 		text += ": " + strings.Join(parts, ", ")
 	}
 	return text
-}
-
-func seconds(d time.Duration) string {
-	if d >= time.Minute {
-		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
-	}
-	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
 // quiet shows warnings alone.
@@ -237,20 +231,3 @@ func warnings(r *Run, e event) (out []string) {
 
 // warned is how a note begins that is a warning.
 const warned = "warning: "
-
-// internal says whether a step is BuildKit's housekeeping.
-func internal(name string) bool { return strings.HasPrefix(name, "[internal] ") }
-
-// Bytes writes a size for people, with decimal units as registries count.
-func Bytes(n int64) string {
-	units := []string{"B", "kB", "MB", "GB", "TB"}
-	f, i := float64(n), 0
-	for f >= 1000 && i < len(units)-1 {
-		f /= 1000
-		i++
-	}
-	if i == 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", f, units[i])
-}

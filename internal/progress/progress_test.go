@@ -10,27 +10,6 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-func TestClean(t *testing.T) {
-	for in, want := range map[string]string{
-		"plain":                    "plain",
-		"\x1b[31mred\x1b[0m":       "red",
-		"10%\r50%\r100%":           "100%",
-		"line\r\n":                 "line",
-		"a\x07b\x00c\x08":          "abc",
-		"tab\tstays":               "tab\tstays",
-		"\x1b]0;title\x07text":     "text",
-		"é ü 日本":                   "é ü 日本",
-		"c1 \u009b2J\u009d0;t\x9b": "c1 2J0;t",
-		"\x1b(Bset\x1b]0;t\x1b\\":  "set",
-		"half an escape \x1b":      "half an escape ",
-		"half an escape \x1b[12;":  "half an escape ",
-	} {
-		if got := Clean(in); got != want {
-			t.Errorf("%q becomes %q, want %q", in, got, want)
-		}
-	}
-}
-
 // TestSharedStepsOnce: two images with a common base report the same steps.
 func TestSharedStepsOnce(t *testing.T) {
 	var out bytes.Buffer
@@ -55,14 +34,6 @@ func TestSharedStepsOnce(t *testing.T) {
 	want := "app      | [1/2] RUN make\napp      |   hello\napp      |   world\napp      |   hello\napp      |   world\napp      | [1/2] RUN make: 2.0 s\necsbuild | done\n"
 	if out.String() != want {
 		t.Errorf("got:\n%s", out.String())
-	}
-}
-
-func TestBytes(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 1500000: "1.5 MB", 4 << 30: "4.3 GB"} {
-		if got := Bytes(n); got != want {
-			t.Errorf("%d is %s", n, got)
-		}
 	}
 }
 
@@ -104,21 +75,5 @@ func TestJSONLines(t *testing.T) {
 	}
 	if e := d.End(); e.Type != "end" || e.Seconds <= 0 || (*Display)(nil).End().Type != "end" {
 		t.Errorf("the end is %+v", e)
-	}
-}
-
-// TestInert has lines that would command the runner of GitHub Actions.
-func TestInert(t *testing.T) {
-	for text, want := range map[string]string{
-		"plain :: text":         "plain :: text",
-		"::error::x":            ": :error::x",
-		"  ::add-mask::x":       "  : :add-mask::x",
-		"x ##[add-mask]y":       "x ## [add-mask]y",
-		"a\r::stop-commands::b": ": :stop-commands::b",
-		"\x1b[31m::error::x":    ": :error::x",
-	} {
-		if got := Inert(text); got != want {
-			t.Errorf("%q is %q, want %q", text, got, want)
-		}
 	}
 }

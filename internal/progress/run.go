@@ -10,17 +10,9 @@ import (
 
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
-)
 
-// The kinds of a Span.
-const (
-	Prepare = "prepare" // credentials, engine and checks
-	Look    = "look"    // whether an image has changed
-	Step    = "step"    // of a build
-	Base    = "base"    // a step that takes a base image
-	Push    = "push"    // a classic engine compresses and pushes
-	Upload  = "upload"  // one blob on its way to the registry
-	Tags    = "tags"    // tags move
+	"github.com/ecsbuild/ecsbuild/internal/format"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 // A Span is something that a run spent time on. Whoever began it adds bytes to
@@ -58,16 +50,6 @@ func (s *Span) End(err error) {
 	s.display.send(e)
 }
 
-// The states of an image.
-const (
-	Waiting  = "waiting"
-	Building = "building"
-	Done     = "done"   // its layers are in the registry
-	Reused   = "reused" // it was not built, since it had not changed
-	Failed   = "failed"
-	Stopped  = "stopped" // by another one's failure, or by a signal
-)
-
 // Run is what is known of a run so far: one goroutine writes it, whoever draws
 // reads it there.
 type Run struct {
@@ -104,7 +86,7 @@ func newRun(names []string, now time.Time) *Run {
 func (r *Run) image(name string) *image {
 	i := r.byName[name]
 	if i == nil {
-		i = &image{name: name, state: Waiting, active: map[*Span]bool{}}
+		i = &image{name: name, state: report.Waiting, active: map[*Span]bool{}}
 		r.byName[name] = i
 		if name != "" {
 			r.images = append(r.images, i)
@@ -154,7 +136,7 @@ func (r *Run) take(e event) {
 	case e.ended != nil:
 		e.ended.end, e.ended.failed = e.at, e.failure
 		delete(img.active, e.ended)
-		if e.ended.Kind == Upload {
+		if e.ended.Kind == report.Upload {
 			img.sent += e.ended.sent.Load()
 		}
 	case e.state != "":
@@ -165,14 +147,14 @@ func (r *Run) take(e event) {
 }
 
 func (r *Run) status(img *image, e event) {
-	if img.state == Waiting {
-		img.state = Building
+	if img.state == report.Waiting {
+		img.state = report.Building
 	}
 	for _, v := range e.status.Vertexes {
 		r.vertex(img, v)
 	}
 	for _, s := range e.status.Statuses {
-		if step := r.steps[s.Vertex]; step == nil || step.Kind != Base {
+		if step := r.steps[s.Vertex]; step == nil || step.Kind != report.Base {
 			continue
 		}
 		if r.pulls[s.Vertex] == nil {
@@ -183,7 +165,7 @@ func (r *Run) status(img *image, e event) {
 	for _, l := range e.status.Logs {
 		lines := r.output.lines(e.image, l)
 		for _, text := range append(lines, string(r.output[piece{e.image, l.Vertex}])) {
-			if text = Clean(text); strings.TrimSpace(text) != "" {
+			if text = format.Clean(text); strings.TrimSpace(text) != "" {
 				img.output = text
 			}
 		}
@@ -196,9 +178,9 @@ func (r *Run) vertex(img *image, v *bkclient.Vertex) {
 		if v.Started == nil {
 			return
 		}
-		s = &Span{Image: img.name, Kind: Step, Name: v.Name}
+		s = &Span{Image: img.name, Kind: report.Step, Name: v.Name}
 		if fromStep(v.Name) {
-			s.Kind = Base
+			s.Kind = report.Base
 		}
 		r.steps[v.Digest] = s
 		r.spans = append(r.spans, s)
@@ -252,7 +234,7 @@ func (i *image) running() []*Span {
 func (i *image) uploading() (sent, size int64, since time.Time) {
 	known := true
 	for _, s := range i.running() {
-		if s.Kind != Upload {
+		if s.Kind != report.Upload {
 			continue
 		}
 		if since.IsZero() {
@@ -268,7 +250,7 @@ func (i *image) uploading() (sent, size int64, since time.Time) {
 
 func (r *Run) sent() (n int64) {
 	for _, s := range r.spans {
-		if s.Kind == Upload {
+		if s.Kind == report.Upload {
 			n += s.sent.Load()
 		}
 	}
@@ -287,11 +269,11 @@ func (r *Run) phases() []phase {
 	var prepared, built, tagged time.Time
 	for _, s := range r.spans {
 		switch {
-		case s.Kind == Prepare:
+		case s.Kind == report.Prepare:
 			prepared = later(prepared, s.end)
-		case s.Kind == Step || s.Kind == Base || s.Kind == Look:
+		case s.Kind == report.Step || s.Kind == report.Base || s.Kind == report.Look:
 			built = later(built, s.end)
-		case s.Kind == Tags && (tagged.IsZero() || s.start.Before(tagged)):
+		case s.Kind == report.Tags && (tagged.IsZero() || s.start.Before(tagged)):
 			tagged = s.start
 		}
 	}

@@ -6,12 +6,13 @@ import (
 	"io"
 	"os"
 	"slices"
-	"sort"
 	"strings"
 	"time"
-	"unicode"
 
 	"golang.org/x/term"
+
+	"github.com/ecsbuild/ecsbuild/internal/format"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 // tty draws a block an image at the foot of a terminal; notes go up into its
@@ -44,14 +45,14 @@ func newTTY(out Output) (*tty, error) {
 func (t *tty) draw(r *Run, e event) {
 	var above strings.Builder
 	for _, text := range warnings(r, e) {
-		above.WriteString(t.color(yellow, Clean(text)) + "\n")
+		above.WriteString(t.color(yellow, format.Clean(text)) + "\n")
 	}
 	if e.note != "" && e.state == "" && above.Len() == 0 {
 		text := e.note
 		if e.image != "" {
 			text = e.image + ": " + text
 		}
-		above.WriteString(Clean(text) + "\n")
+		above.WriteString(format.Clean(text) + "\n")
 	}
 	if above.Len() > 0 {
 		t.show(r, above.String(), time.Now())
@@ -117,16 +118,16 @@ type line struct {
 
 func (l line) fit(width int, t *tty) (text string, n int) {
 	l.left = strings.ReplaceAll(l.left, "\t", " ") // whose width depends on where it stands
-	if columns(l.right)*2 > width {
+	if format.Width(l.right)*2 > width {
 		l.right = ""
 	}
-	right := columns(l.right)
+	right := format.Width(l.right)
 	room := width
 	if l.right != "" {
 		room = width - right - 1
 	}
-	left := cut(l.left, max(0, room))
-	n = columns(left)
+	left := format.Truncate(l.left, max(0, room))
+	n = format.Width(left)
 	pad := ""
 	if l.right != "" {
 		pad = strings.Repeat(" ", max(1, width-n-right))
@@ -142,50 +143,9 @@ func (l line) fit(width int, t *tty) (text string, n int) {
 	return left + pad + t.color(dim, l.right), n
 }
 
-// cut takes what fits into so many columns.
-func cut(s string, width int) string {
-	if columns(s) <= width {
-		return s
-	}
-	at := 0
-	for i, r := range s {
-		if at += column(r); at > width-1 {
-			return s[:i] + "…"[:min(3, 3*width)]
-		}
-	}
-	return s
-}
-
-// columns is how wide a terminal draws a text.
-func columns(s string) (n int) {
-	for _, r := range s {
-		n += column(r)
-	}
-	return n
-}
-
-// wide are the characters that take two columns: East Asian ones and emoji.
-// https://www.unicode.org/reports/tr11/
-var wide = [][2]rune{{0x1100, 0x115f}, {0x231a, 0x231b}, {0x23e9, 0x23ec}, {0x23f0, 0x23f0}, {0x23f3, 0x23f3}, {0x25fd, 0x25fe}, {0x2614, 0x2615}, {0x2648, 0x2653},
-	{0x267f, 0x267f}, {0x2693, 0x2693}, {0x26a1, 0x26a1}, {0x26aa, 0x26ab}, {0x26bd, 0x26be}, {0x26c4, 0x26c5}, {0x26ce, 0x26ce}, {0x26d4, 0x26d4}, {0x26ea, 0x26ea},
-	{0x26f2, 0x26f3}, {0x26f5, 0x26f5}, {0x26fa, 0x26fa}, {0x26fd, 0x26fd}, {0x2705, 0x2705}, {0x270a, 0x270b}, {0x2728, 0x2728}, {0x274c, 0x274c}, {0x274e, 0x274e},
-	{0x2753, 0x2755}, {0x2757, 0x2757}, {0x2795, 0x2797}, {0x27b0, 0x27b0}, {0x27bf, 0x27bf}, {0x2b1b, 0x2b1c}, {0x2b50, 0x2b50}, {0x2b55, 0x2b55}, {0x2e80, 0x303e},
-	{0x3041, 0xa4cf}, {0xac00, 0xd7a3}, {0xf900, 0xfaff}, {0xfe30, 0xfe6f}, {0xff00, 0xff60}, {0xffe0, 0xffe6}, {0x1f300, 0x1faff}, {0x20000, 0x3fffd}}
-
-func column(r rune) int {
-	i := sort.Search(len(wide), func(i int) bool { return r <= wide[i][1] })
-	switch {
-	case i < len(wide) && r >= wide[i][0]:
-		return 2
-	case unicode.Is(unicode.Mn, r) || r == '\u200d' || r == '\ufe0f':
-		return 0
-	}
-	return 1
-}
-
 // lines are the picture: what matters most where there is no room for all.
 func (t *tty) lines(r *Run, now time.Time, width, height int) (out []line) {
-	foot := line{left: t.foot(r), right: seconds(now.Sub(r.began))}
+	foot := line{left: t.foot(r), right: format.Duration(now.Sub(r.began))}
 	if height < 4 {
 		return []line{foot}[:min(1, height-1)] // no room for more, or for anything
 	}
@@ -202,13 +162,13 @@ func (t *tty) lines(r *Run, now time.Time, width, height int) (out []line) {
 	}
 	names := 0
 	for _, i := range shown {
-		names = max(names, columns(i.name))
+		names = max(names, format.Width(i.name))
 	}
 	names = min(names, max(6, width/4))
 	outputs := len(shown)*2 <= room && len(shown) == len(r.images)
 	for _, i := range shown {
 		out = append(out, t.block(r, i, names, now))
-		if text := i.output; outputs && text != "" && i.state == Building {
+		if text := i.output; outputs && text != "" && i.state == report.Building {
 			out = append(out, line{left: "  " + strings.Repeat(" ", names) + "  │ " + text, faint: true})
 		}
 	}
@@ -220,30 +180,30 @@ func (t *tty) lines(r *Run, now time.Time, width, height int) (out []line) {
 
 // rank puts what failed first, then what works, what waits, what is done.
 func rank(i *image) int {
-	return slices.Index([]string{Failed, Building, Waiting, Stopped, Done, Reused}, i.state)
+	return slices.Index([]string{report.Failed, report.Building, report.Waiting, report.Stopped, report.Done, report.Reused}, i.state)
 }
 
 func (t *tty) block(r *Run, i *image, names int, now time.Time) line {
-	name := cut(i.name, names)
-	name += strings.Repeat(" ", names-columns(name))
-	l := line{right: seconds(now.Sub(r.began))}
+	name := format.Truncate(i.name, names)
+	name += strings.Repeat(" ", names-format.Width(name))
+	l := line{right: format.Duration(now.Sub(r.began))}
 	if !i.ended.IsZero() {
-		l.right = seconds(i.ended.Sub(r.began))
+		l.right = format.Duration(i.ended.Sub(r.began))
 	}
 	mark, text := "·", i.text
 	switch i.state {
-	case Waiting:
+	case report.Waiting:
 		text, l.right = "waits", ""
-	case Building:
+	case report.Building:
 		mark, text = "▸", activity(r, i, now)
-	case Done, Reused:
+	case report.Done, report.Reused:
 		mark, l.code = "✓", green
-	case Failed:
+	case report.Failed:
 		mark, l.code = "✗", red
-	case Stopped:
+	case report.Stopped:
 		text = "stopped"
 	}
-	l.left = mark + " " + name + "  " + Clean(text)
+	l.left = mark + " " + name + "  " + format.Clean(text)
 	return l
 }
 
@@ -252,14 +212,14 @@ func activity(r *Run, i *image, now time.Time) string {
 	var parts []string
 	for _, s := range i.running() {
 		switch s.Kind {
-		case Base:
+		case report.Base:
 			text := s.Name
 			if got, total := r.pulled(s); total > 0 && got < total {
-				text = fmt.Sprintf("pulls %s of %s: %s", Bytes(got), Bytes(total), text)
+				text = fmt.Sprintf("pulls %s of %s: %s", format.Bytes(got), format.Bytes(total), text)
 			}
 			parts = append(parts, text)
-		case Step:
-			if !internal(s.Name) {
+		case report.Step:
+			if !report.IsInternalStep(s.Name) {
 				parts = append(parts, s.Name)
 			}
 		}
@@ -268,12 +228,12 @@ func activity(r *Run, i *image, now time.Time) string {
 		parts = []string{fmt.Sprintf("%s (and %d more)", parts[0], len(parts)-1)}
 	}
 	if sent, size, since := i.uploading(); !since.IsZero() {
-		text := "↑ " + Bytes(sent)
+		text := "↑ " + format.Bytes(sent)
 		if size > 0 {
-			text += " of " + Bytes(size)
+			text += " of " + format.Bytes(size)
 		}
 		if passed := now.Sub(since).Seconds(); passed >= 0.5 {
-			text += fmt.Sprintf(" %s/s", Bytes(int64(float64(sent)/passed)))
+			text += fmt.Sprintf(" %s/s", format.Bytes(int64(float64(sent)/passed)))
 		}
 		parts = append([]string{text}, parts...)
 	}
@@ -296,10 +256,10 @@ func (t *tty) foot(r *Run) string {
 	if len(r.images) == 1 {
 		parts[0] = "1 image"
 	}
-	for _, s := range []string{Failed, Building, Done, Reused} {
+	for _, s := range []string{report.Failed, report.Building, report.Done, report.Reused} {
 		if counts[s] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", counts[s], s))
 		}
 	}
-	return strings.Join(append(parts, Bytes(r.sent())+" sent"), " · ")
+	return strings.Join(append(parts, format.Bytes(r.sent())+" sent"), " · ")
 }

@@ -13,6 +13,9 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
 	"github.com/tonistiigi/vt100"
+
+	"github.com/ecsbuild/ecsbuild/internal/format"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 // screen is a terminal that a tty draws on.
@@ -69,7 +72,7 @@ func TestTTY(t *testing.T) {
 		var out strings.Builder
 		show := func(title string) { fmt.Fprintf(&out, "=== %s\n%s", title, s) }
 		s.at(0, event{note: "building with Docker engine 28.5.2 (classic store)"})
-		s.at(100*time.Millisecond, event{image: "worker", state: Reused, note: "not built: what it is made of has not changed since 2026-11-22 10:00 UTC"})
+		s.at(100*time.Millisecond, event{image: "worker", state: report.Reused, note: "not built: what it is made of has not changed since 2026-11-22 10:00 UTC"})
 		s.at(100*time.Millisecond, s.step("app", "[1/4] FROM docker.io/library/php:8.4-fpm@sha256:0123456789abcdef", "", false))
 		s.at(0, event{image: "app", status: &bkclient.SolveStatus{Statuses: []*bkclient.VertexStatus{
 			{Vertex: digest.FromString("app[1/4] FROM docker.io/library/php:8.4-fpm@sha256:0123456789abcdef"), ID: "a", Current: 40e6, Total: 120e6}}}})
@@ -77,14 +80,14 @@ func TestTTY(t *testing.T) {
 		show("the base is pulled")
 		s.at(2*time.Second, s.step("app", "[1/4] FROM docker.io/library/php:8.4-fpm@sha256:0123456789abcdef", "", true))
 		s.at(0, s.step("app", "[2/4] RUN composer install --no-dev --optimize-autoloader", "  - Installing symfony/polyfill-mbstring (v1.31.0): Extracting archive\n", false))
-		up := &Span{Image: "nginx", Kind: Upload, Name: "sha256:1", size: 18e6, start: s.now}
+		up := &Span{Image: "nginx", Kind: report.Upload, Name: "sha256:1", size: 18e6, start: s.now}
 		s.at(0, event{image: "nginx", began: up})
 		up.Add(6e6)
 		s.at(time.Second, event{note: "warning: the engine has only 1.2 GB of disk left"})
 		show("a layer is on its way")
 		s.at(time.Second, event{image: "nginx", ended: up})
-		s.at(0, event{image: "nginx", state: Done, note: "built, and its layers are in laravel-nginx"})
-		s.at(3*time.Second, event{image: "app", state: Failed, note: "[2/4] RUN composer install --no-dev --optimize-autoloader"})
+		s.at(0, event{image: "nginx", state: report.Done, note: "built, and its layers are in laravel-nginx"})
+		s.at(3*time.Second, event{image: "app", state: report.Failed, note: "[2/4] RUN composer install --no-dev --optimize-autoloader"})
 		show("one has failed")
 		s.run.ended = s.now
 		s.close(s.run)
@@ -102,7 +105,7 @@ func TestTTYResize(t *testing.T) {
 	s.vt, s.width = vt100.NewVT100(12, 50), 50
 	s.w = s.vt
 	_, _ = s.vt.Write([]byte(shown))
-	s.at(time.Second, event{image: "nginx", state: Done, note: "built"})
+	s.at(time.Second, event{image: "nginx", state: report.Done, note: "built"})
 	if got := strings.Count(s.String(), "app"); got != 1 {
 		t.Errorf("the image is on the screen %d times:\n%s", got, s)
 	}
@@ -116,28 +119,11 @@ func TestTTYHundred(t *testing.T) {
 	}
 	s := newScreen(60, 10, names...)
 	for i := range 70 {
-		s.at(0, event{image: names[i], state: Done, note: "built, and its layers are in shop"})
+		s.at(0, event{image: names[i], state: report.Done, note: "built, and its layers are in shop"})
 	}
 	s.at(time.Second, s.step(names[90], "[1/1] COPY . /", "", false))
-	s.at(0, event{image: names[99], state: Failed, note: "[1/1] RUN false"})
+	s.at(0, event{image: names[99], state: report.Failed, note: "[1/1] RUN false"})
 	golden(t, "testdata/tty-hundred.txt", s.String())
-}
-
-// TestCut counts columns and not bytes or characters.
-func TestCut(t *testing.T) {
-	for _, tt := range []struct {
-		text  string
-		width int
-		want  string
-	}{
-		{"plain", 5, "plain"}, {"plain", 4, "pla…"}, {"plain", 1, "…"}, {"plain", 0, ""}, {"", 0, ""},
-		{"日本語", 6, "日本語"}, {"日本語", 5, "日本…"}, {"日本語", 4, "日…"}, {"a日本", 3, "a…"},
-		{"✓ ▸ │ …", 7, "✓ ▸ │ …"}, {"e\u0301te\u0301", 3, "e\u0301te\u0301"}, {"🚀x", 3, "🚀x"}, {"🚀x", 2, "…"}, {"✅⚡⏳", 4, "✅…"}, {"☐x", 2, "☐x"},
-	} {
-		if got := cut(tt.text, tt.width); got != tt.want || columns(got) > tt.width {
-			t.Errorf("%q in %d columns: %q, want %q", tt.text, tt.width, got, tt.want)
-		}
-	}
 }
 
 func golden(t *testing.T, file, got string) {
@@ -183,7 +169,7 @@ func TestHeartbeatOfTheRun(t *testing.T) {
 	var out bytes.Buffer
 	now := time.Now()
 	p, r := newPlain(&out, []string{"app"}), newRun([]string{"app"}, now)
-	tags := &Span{Kind: Tags, Name: "tags", start: now}
+	tags := &Span{Kind: report.Tags, Name: "tags", start: now}
 	r.take(event{began: tags})
 	p.tick(r, now.Add(31*time.Second))
 	r.take(event{ended: tags})
@@ -210,7 +196,7 @@ func TestTinyTerminal(t *testing.T) {
 				t.Errorf("%d×%d: %d lines", width, height, len(lines))
 			}
 			for _, l := range lines {
-				if columns(l) > width-1 && l != "" || strings.Contains(l, "\t") {
+				if format.Width(l) > width-1 && l != "" || strings.Contains(l, "\t") {
 					t.Errorf("%d×%d: %q", width, height, l)
 				}
 			}
@@ -235,7 +221,7 @@ func TestTerminalWarnings(t *testing.T) {
 // TestSharedStep: a step that images share is written once, counts for both,
 // and is in the log of whichever is blamed for it.
 func TestSharedStep(t *testing.T) {
-	play := func(mode Mode) (string, Report) {
+	play := func(mode Mode) (string, report.Report) {
 		d, out := display(t, mode, "app", "nginx")
 		now := time.Unix(1700000000, 0)
 		end := now.Add(time.Second)
@@ -250,8 +236,8 @@ func TestSharedStep(t *testing.T) {
 			d.Status(image, &bkclient.SolveStatus{Vertexes: v(false), Logs: []*bkclient.VertexLog{{Vertex: "sha256:1", Data: []byte("one\nlast")}}})
 		}
 		d.Status("nginx", &bkclient.SolveStatus{Vertexes: v(true)})
-		d.Image("nginx", Failed, "[1/2] RUN make")
-		d.Image("app", Stopped, "")
+		d.Image("nginx", report.Failed, "[1/2] RUN make")
+		d.Image("app", report.Stopped, "")
 		d.Close()
 		return out.String(), d.Report(nil, "it failed")
 	}
@@ -276,8 +262,8 @@ func TestWholeLog(t *testing.T) {
 		}
 		d.Note("app", "warning: 100% of a,b: c")
 		d.Status("app", &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{{Digest: digest.FromString("app"), Name: "[1/2] RUN make app", Started: &now, Completed: &end, Error: "exit code: 1"}}})
-		d.Image("app", Failed, "[1/2] RUN make app")
-		d.Image("nginx", Stopped, "")
+		d.Image("app", report.Failed, "[1/2] RUN make app")
+		d.Image("nginx", report.Stopped, "")
 		d.Close()
 		return out.String()
 	}

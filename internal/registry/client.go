@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ecsbuild/ecsbuild/internal/httptransport"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
@@ -63,7 +64,7 @@ func NewClient(host Host, auth Authorize, agent string, watch Watch) *Client {
 	}
 	return &Client{
 		Host: host, auth: auth, agent: agent, watch: watch,
-		http:  &http.Client{Transport: NewTransport()},
+		http:  &http.Client{Transport: httptransport.New()},
 		puts:  window{limit: putsPerSecond, length: time.Second + 50*time.Millisecond},
 		repos: map[string]*Repository{},
 		where: map[digest.Digest]placed{},
@@ -211,7 +212,7 @@ func retry(ctx context.Context, f func() error) error {
 			return struct{}{}, err
 		}
 		var e *Error
-		var stalled *StalledError
+		var stalled *httptransport.StalledError
 		if errors.As(err, &stalled) {
 			stalls++
 		}

@@ -7,12 +7,22 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"regexp"
 	"strings"
 
-	"github.com/aws/smithy-go"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/ecsbuild/ecsbuild/internal/httptransport"
 )
+
+// A TakenError says that a tag names another image already, and will not move.
+type TagTakenError struct {
+	Repository, Tag, Digest string
+	Why                     string // why it will not: the repository's rule, or on_immutable
+}
+
+func (e *TagTakenError) Error() string {
+	return fmt.Sprintf("%s:%s is taken by %s", e.Repository, e.Tag, e.Digest)
+}
 
 // An Error is a request that a registry refused or did not answer.
 type Error struct {
@@ -85,7 +95,7 @@ func (e *Error) Temporary() bool {
 	case s == 0: // no answer: reset, timeout, cut off; but not a fault of our own
 		var file *fs.PathError
 		var certificate *tls.CertificateVerificationError
-		var proxy *ProxyError
+		var proxy *httptransport.ProxyError
 		if errors.As(e.Err, &proxy) && proxy.Status >= 400 && proxy.Status < 500 {
 			return false // it has made up its mind
 		}
@@ -97,75 +107,6 @@ func (e *Error) Temporary() bool {
 		return code == string(transport.BlobUploadUnknownErrorCode) // the upload is gone: begin another
 	}
 	return false
-}
-
-// An AWSError is a call to an AWS service that failed.
-type AWSError struct {
-	Action    string   // as IAM spells it
-	Resources []string // names of what was asked for, without values
-	Err       error
-}
-
-func (e *AWSError) Error() string { return e.Action + ": " + e.Message() }
-func (e *AWSError) Unwrap() error { return e.Err }
-
-// Code is the service's error code, such as AccessDeniedException; "" where
-// the service did not answer.
-func (e *AWSError) Code() string {
-	var api smithy.APIError
-	if errors.As(e.Err, &api) {
-		return api.ErrorCode()
-	}
-	return ""
-}
-
-// Message is the service's own sentence.
-func (e *AWSError) Message() string {
-	var api smithy.APIError
-	var stalled *StalledError
-	var proxy *ProxyError
-	switch {
-	case errors.As(e.Err, &stalled):
-		return stalled.Error()
-	case errors.As(e.Err, &proxy):
-		return proxy.Error()
-	}
-	if errors.As(e.Err, &api) {
-		if m := api.ErrorMessage(); m != "" {
-			return m
-		}
-		return api.ErrorCode()
-	}
-	return e.Err.Error()
-}
-
-// IsKMS says that KMS refused to decrypt, and the service passed it on.
-func (e *AWSError) IsKMS() bool {
-	msg := e.Message()
-	return e.Code() != "" && (strings.Contains(msg, "KMS") || strings.Contains(msg, "kms:") || strings.HasPrefix(e.Code(), "InvalidKeyId"))
-}
-
-// IsDenied says that IAM refused the call.
-func (e *AWSError) IsDenied() bool {
-	return strings.Contains(e.Code(), "AccessDenied") || e.Code() == "UnauthorizedOperation"
-}
-
-var callerARN = regexp.MustCompile(`arn:aws[a-z-]*:(?:sts|iam)::[0-9]{12}:[A-Za-z0-9_+=,.@/-]+`)
-
-// CallerARN finds who was refused in the words of a refusal; "" where they do
-// not say it.
-func CallerARN(message string) string { return callerARN.FindString(message) }
-
-// A MissingError names parameters or secrets that do not exist.
-type MissingError struct {
-	Service string // "SSM" or "Secrets Manager"
-	Region  string
-	Names   []string
-	Why     string // "" for plainly not there
-}
-
-func (e *MissingError) Error() string {
-	return fmt.Sprintf("%s has no %s in %s", e.Service, strings.Join(e.Names, ", "), e.Region)
 }
 
 // IsMissing says that a repository does not exist.

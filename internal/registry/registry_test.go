@@ -3,8 +3,8 @@ package registry
 import (
 	"bytes"
 	"context"
-	"errors"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"go.uber.org/goleak"
 
+	"github.com/ecsbuild/ecsbuild/internal/httptransport"
 	"github.com/ecsbuild/ecsbuild/internal/localregistry"
 )
 
@@ -199,8 +200,8 @@ func TestTokenIsRenewedOnce(t *testing.T) {
 // TestSecondStallIsTheLast: each takes long, and a second one is no accident.
 func TestSecondStallIsTheLast(t *testing.T) {
 	tries := 0
-	err := retry(t.Context(), func() error { tries++; return &Error{Err: &StalledError{}} })
-	var stalled *StalledError
+	err := retry(t.Context(), func() error { tries++; return &Error{Err: &httptransport.StalledError{}} })
+	var stalled *httptransport.StalledError
 	if tries != 2 || !errors.As(err, &stalled) {
 		t.Errorf("%d tries, %v", tries, err)
 	}

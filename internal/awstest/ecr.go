@@ -1,0 +1,305 @@
+package awstest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ecsbuild/ecsbuild/internal/localregistry"
+)
+
+type repository struct {
+	immutable bool
+	tags      map[string]digest.Digest
+	manifests map[string][]byte // by tag and by digest
+	blobs     map[string]int64  // digests that arrived whole, with sizes
+}
+
+// AddRepository makes a repository of an account; ECR does not make them by
+// itself.
+func (r *Rig) AddRepository(account, name string, immutable bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.repositories[account+"/"+name] = &repository{immutable: immutable, tags: map[string]digest.Digest{}, manifests: map[string][]byte{}, blobs: map[string]int64{}}
+}
+
+// AllowMounting turns blob mounting on, as an account's setting does.
+func (r *Rig) AllowMounting() { r.mu.Lock(); r.mounting = true; r.mu.Unlock() }
+
+// Tags gives the tags of a repository.
+func (r *Rig) Tags(account, name string) map[string]digest.Digest {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := map[string]digest.Digest{}
+	if repo := r.repositories[account+"/"+name]; repo != nil {
+		for t, d := range repo.tags {
+			out[t] = d
+		}
+	}
+	return out
+}
+
+// Manifest gives what a tag points at, nil for nothing.
+func (r *Rig) Manifest(account, name, tag string) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if repo := r.repositories[account+"/"+name]; repo != nil {
+		return repo.manifests[tag]
+	}
+	return nil
+}
+
+func (r *Rig) local(account string) *localregistry.Registry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.registryHosts[account]
+	if l == nil {
+		l = localregistry.New(filepath.Join(r.Dir, "ecr", account))
+		r.registryHosts[account] = l
+	}
+	return l
+}
+
+var ecrPath = regexp.MustCompile(`^/v2/(.+)/(manifests|blobs/uploads|blobs)/([^/]*)$`)
+
+// action maps a request to what IAM is asked.
+func action(method, kind string) string {
+	read := method == http.MethodGet || method == http.MethodHead
+	switch {
+	case kind == "manifests" && read:
+		return "ecr:BatchGetImage"
+	case kind == "manifests":
+		return "ecr:PutImage"
+	case kind == "blobs" && method == http.MethodHead:
+		return "ecr:BatchCheckLayerAvailability"
+	case kind == "blobs":
+		return "ecr:GetDownloadUrlForLayer"
+	case method == http.MethodPost:
+		return "ecr:InitiateLayerUpload"
+	case method == http.MethodPatch:
+		return "ecr:UploadLayerPart"
+	}
+	return "ecr:CompleteLayerUpload"
+}
+
+// ecr serves one account's registry.
+func (r *Rig) ecr(w http.ResponseWriter, req *http.Request, account string) {
+	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+	if status, code, message := r.authenticate(req); status != 0 {
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Basic realm="https://%s/",service="ecr.amazonaws.com"`, r.Host(account)))
+		r.record(Request{Action: "ecr:authenticate", Method: req.Method, Status: status})
+		registryError(w, status, code, message)
+		return
+	}
+	if req.URL.Path == "/v2/" {
+		return
+	}
+	m := ecrPath.FindStringSubmatch(req.URL.Path)
+	if m == nil {
+		registryError(w, http.StatusNotFound, "UNSUPPORTED", "Not Found")
+		return
+	}
+	q := Request{Action: action(req.Method, m[2]), Method: req.Method, Repository: m[1], Path: m[2] + "/" + m[3]}
+	if q.Action == "ecr:PutImage" {
+		r.mu.Lock()
+		r.putTimes = append(r.putTimes, time.Now())
+		r.mu.Unlock()
+	}
+	body := &countingBody{rc: req.Body}
+	rec := &statusWriter{ResponseWriter: w}
+	defer func() {
+		q.Bytes, q.Status = body.n, rec.status
+		r.record(q)
+		if p := recover(); p != nil {
+			panic(p)
+		}
+	}()
+	if f := r.fault(q); f != nil {
+		body.cut = f.CutAfter
+		if f.apply(rec) {
+			return
+		}
+	}
+	req.Body = body
+	arn := fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s", r.Region, account, m[1])
+	if !r.allowed(q.Action, arn) {
+		registryError(rec, http.StatusForbidden, "DENIED", refusal(q.Action, arn))
+		return
+	}
+	r.mu.Lock()
+	repo := r.repositories[account+"/"+m[1]]
+	r.mu.Unlock()
+	if repo == nil {
+		registryError(rec, http.StatusNotFound, "NAME_UNKNOWN", fmt.Sprintf("The repository with name '%s' does not exist in the registry with id '%s'", m[1], account))
+		return
+	}
+	r.serveRepository(rec, req, account, repo, m[1], m[2], m[3])
+}
+
+func (r *Rig) serveRepository(w *statusWriter, req *http.Request, account string, repo *repository, name, kind, last string) {
+	local := r.local(account)
+	switch {
+	case kind == "manifests" && req.Method == http.MethodPut:
+		r.putManifest(w, req, account, repo, name, last)
+	case kind == "blobs/uploads" && req.Method == http.MethodPost && req.URL.Query().Get("mount") != "":
+		d, from := req.URL.Query().Get("mount"), req.URL.Query().Get("from")
+		r.mu.Lock()
+		source := r.repositories[account+"/"+from]
+		ok := r.mounting && source != nil
+		if ok {
+			_, ok = source.blobs[d]
+		}
+		if ok {
+			repo.blobs[d] = source.blobs[d]
+		}
+		r.mu.Unlock()
+		if ok {
+			w.Header().Set("Location", "/v2/"+name+"/blobs/"+d)
+			w.WriteHeader(http.StatusCreated)
+			return
+		}
+		req.URL.RawQuery = ""
+		local.ServeHTTP(w, req)
+	case kind == "blobs/uploads" && req.Method == http.MethodPatch:
+		w.rewrite = map[int]int{http.StatusAccepted: http.StatusCreated} // as ECR answers
+		local.ServeHTTP(w, req)
+	case kind == "blobs/uploads":
+		d := req.URL.Query().Get("digest")
+		local.ServeHTTP(w, req)
+		if req.Method == http.MethodPut && w.status == http.StatusCreated {
+			r.mu.Lock()
+			repo.blobs[d] = 0
+			r.mu.Unlock()
+		}
+	default:
+		local.ServeHTTP(w, req)
+	}
+}
+
+func (r *Rig) putManifest(w http.ResponseWriter, req *http.Request, account string, repo *repository, name, ref string) {
+	data, err := io.ReadAll(req.Body)
+	if err != nil {
+		return
+	}
+	var m struct {
+		Config    struct{ Digest string }
+		Layers    []struct{ Digest string }
+		Manifests []struct{ Digest string }
+	}
+	_ = json.Unmarshal(data, &m)
+	d := digest.FromBytes(data)
+	r.mu.Lock()
+	var missing []string
+	for _, l := range append(m.Layers, m.Config) {
+		if _, ok := repo.blobs[l.Digest]; !ok && l.Digest != "" {
+			missing = append(missing, l.Digest)
+		}
+	}
+	for _, c := range m.Manifests {
+		if repo.manifests[c.Digest] == nil {
+			missing = append(missing, c.Digest)
+		}
+	}
+	old, taken := repo.tags[ref]
+	r.mu.Unlock()
+	switch {
+	case len(missing) > 0:
+		registryError(w, http.StatusNotFound, "MANIFEST_BLOB_UNKNOWN", fmt.Sprintf("Layers with digests '%s' do not exist in the repository with name '%s' in registry with id '%s'", strings.Join(missing, ", "), name, account))
+		return
+	case taken && repo.immutable && old != d:
+		registryError(w, http.StatusBadRequest, "TAG_INVALID", fmt.Sprintf("The image tag '%s' already exists in the '%s' repository and cannot be overwritten because the repository is immutable.", ref, name))
+		return
+	}
+	r.mu.Lock()
+	repo.manifests[ref], repo.manifests[d.String()] = data, data
+	if !strings.HasPrefix(ref, "sha256:") {
+		repo.tags[ref] = d
+	}
+	r.mu.Unlock()
+	req.Body = io.NopCloser(bytes.NewReader(data))
+	r.local(account).ServeHTTP(w, req)
+}
+
+// authenticate gives a status other than 0 for a request that may not pass.
+func (r *Rig) authenticate(req *http.Request) (status int, code, message string) {
+	user, token, ok := req.BasicAuth()
+	if !ok || user != "AWS" {
+		return http.StatusUnauthorized, "UNAUTHORIZED", "Not Authorized"
+	}
+	r.mu.Lock()
+	expires, known := r.tokens[token]
+	r.mu.Unlock()
+	switch {
+	case !known:
+		return http.StatusUnauthorized, "UNAUTHORIZED", "Not Authorized"
+	case time.Now().After(expires):
+		return http.StatusForbidden, "DENIED", "Your authorization token has expired. Reauthenticate and try again."
+	}
+	return 0, "", ""
+}
+
+func registryError(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []any{map[string]string{"code": code, "message": message}}})
+}
+
+// countingBody counts what arrives, and can break off.
+type countingBody struct {
+	rc  io.ReadCloser
+	n   int64
+	cut int64
+}
+
+func (c *countingBody) Read(p []byte) (int, error) {
+	if c.cut > 0 && c.n >= c.cut {
+		panic(http.ErrAbortHandler)
+	}
+	n, err := c.rc.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func (c *countingBody) Close() error { return c.rc.Close() }
+
+// statusWriter remembers the status, and can say another one.
+type statusWriter struct {
+	http.ResponseWriter
+	status  int
+	rewrite map[int]int
+}
+
+func (s *statusWriter) WriteHeader(status int) {
+	if to, ok := s.rewrite[status]; ok {
+		status = to
+	}
+	s.status = status
+	s.ResponseWriter.WriteHeader(status)
+}
+
+func (s *statusWriter) Write(p []byte) (int, error) {
+	if s.status == 0 {
+		s.status = http.StatusOK
+	}
+	return s.ResponseWriter.Write(p)
+}
+
+// Blobs is an account's store behind the registry, which asks for nothing.
+func (r *Rig) Blobs(account string) http.Handler { return r.local(account) }
+
+// Empty forgets the blobs of an account's registry.
+func (r *Rig) Empty(account string) {
+	r.mu.Lock()
+	delete(r.registryHosts, account)
+	r.mu.Unlock()
+	_ = os.RemoveAll(filepath.Join(r.Dir, "ecr", account))
+}

@@ -1,0 +1,151 @@
+package awstest
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Request is one that the rig answered.
+type Request struct {
+	Action     string // IAM's name, "hub" for Docker Hub's registry
+	Method     string
+	Repository string
+	Path       string // below the repository: "blobs/sha256:…", "manifests/v1"
+	Status     int
+	Bytes      int64 // of the request's body
+	Anonymous  bool  // for Docker Hub
+}
+
+func (q Request) with(status int) Request { q.Status = status; return q }
+
+func (r *Rig) record(q Request) {
+	r.mu.Lock()
+	r.log = append(r.log, q)
+	r.mu.Unlock()
+}
+
+// Requests gives what has been asked so far, in order.
+func (r *Rig) Requests() []Request {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.log)
+}
+
+// Forget empties the log.
+func (r *Rig) Forget() { r.mu.Lock(); r.log, r.putTimes = nil, nil; r.mu.Unlock() }
+
+// Bytes is how much of layers and configs was sent to ECR.
+func (r *Rig) Bytes() (n int64) {
+	for _, q := range r.Requests() {
+		if q.Action == "ecr:UploadLayerPart" || q.Action == "ecr:CompleteLayerUpload" { // some clients send all with the last
+			n += q.Bytes
+		}
+	}
+	return n
+}
+
+// Summary counts the requests to AWS and ECR by action, repository and
+// status: what a golden file holds.
+func (r *Rig) Summary() string {
+	counts := map[string]int{}
+	for _, q := range r.Requests() {
+		if strings.HasPrefix(q.Action, "hub") {
+			continue
+		}
+		line := q.Action
+		if q.Repository != "" {
+			line += " " + q.Repository
+		}
+		if q.Action == "ecr:PutImage" {
+			line += " " + q.Path
+		}
+		counts[fmt.Sprintf("%s %d", line, q.Status)]++
+	}
+	var lines []string
+	for l, n := range counts {
+		lines = append(lines, fmt.Sprintf("%s ×%d\n", l, n))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
+}
+
+// Totals counts the requests to AWS and ECR by action alone.
+func (r *Rig) Totals() string {
+	counts := map[string]int{}
+	for _, q := range r.Requests() {
+		if !strings.HasPrefix(q.Action, "hub") {
+			counts[q.Action]++
+		}
+	}
+	var lines strings.Builder
+	for _, action := range slices.Sorted(maps.Keys(counts)) {
+		fmt.Fprintf(&lines, "%s ×%d\n", action, counts[action])
+	}
+	return lines.String()
+}
+
+// MaxPutsPerSecond is the largest number of PutImage in any span of a second.
+func (r *Rig) MaxPutsPerSecond() (most int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, t := range r.putTimes {
+		n := 0
+		for _, u := range r.putTimes[i:] {
+			if u.Sub(t) < time.Second {
+				n++
+			}
+		}
+		most = max(most, n)
+	}
+	return most
+}
+
+// A Fault is what happens to the next requests that it matches.
+type Fault struct {
+	Action     string // which requests; "" for all
+	Repository string // "" for all
+	Times      int    // how many of them
+
+	Delay    time.Duration // before anything else
+	Status   int           // answered with this, 0 for going on
+	Code     string        // of the registry's error
+	Message  string
+	Reset    bool  // the connection is dropped without an answer
+	CutAfter int64 // the connection is dropped after so many bytes of the body
+}
+
+// Inject adds a fault.
+func (r *Rig) Inject(f Fault) { r.mu.Lock(); r.faults = append(r.faults, &f); r.mu.Unlock() }
+
+func (r *Rig) fault(q Request) *Fault {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.faults {
+		if f.Times > 0 && (f.Action == "" || f.Action == q.Action) && (f.Repository == "" || f.Repository == q.Repository) {
+			f.Times--
+			return f
+		}
+	}
+	return nil
+}
+
+// apply says whether the fault was the whole answer.
+func (f *Fault) apply(w http.ResponseWriter) bool {
+	time.Sleep(f.Delay)
+	if f.Reset {
+		panic(http.ErrAbortHandler)
+	}
+	if f.Status != 0 {
+		code := f.Code
+		if code == "" {
+			code = "UNKNOWN"
+		}
+		registryError(w, f.Status, code, f.Message)
+		return true
+	}
+	return false
+}

@@ -1,0 +1,263 @@
+// Package doctor makes the checks that a run depends on, without changing anything.
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/ecsbuild/ecsbuild/internal/aws"
+	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/credentials"
+	"github.com/ecsbuild/ecsbuild/internal/diagnose"
+	"github.com/ecsbuild/ecsbuild/internal/pipeline"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+)
+
+// A Verdict is the outcome of a check.
+type Verdict string
+
+// The verdicts of doctor.
+const (
+	OK         Verdict = "ok"
+	Warning    Verdict = "warning"
+	Failure    Verdict = "failure"
+	NotChecked Verdict = "not checked"
+)
+
+// A Check is one line of doctor, with what to do about it.
+type Check struct {
+	Name    string             `json:"check"`
+	Verdict Verdict            `json:"verdict"`
+	Text    string             `json:"text"`
+	Found   []diagnose.Finding `json:"findings,omitempty"`
+}
+
+// Patient is what doctor looks at.
+type Options struct {
+	Plan   *plan.Plan
+	Source credentials.Source
+	Engine func(context.Context) (*builder.Engine, error)
+	Facts  diagnose.Facts
+
+	Warnings []string // found before: what docker's configuration has of mistakes
+	Files    error    // files of the run that cannot be written, nil for none
+}
+
+// Doctor makes every check that a run depends on, side by side where it can,
+// and gives them in a fixed order. It changes nothing and uploads nothing.
+func (p Options) Run(ctx context.Context) []Check {
+	var groups [4][]Check
+	var wg sync.WaitGroup
+	wg.Go(func() { groups[0] = p.account(ctx) })
+	wg.Go(func() { groups[1] = p.engine(ctx) })
+	wg.Go(func() { groups[2] = p.dockerfiles() })
+	wg.Go(func() { groups[3] = p.services(ctx) })
+	wg.Wait()
+	out := []Check{{Name: "configuration", Verdict: OK, Text: p.configuration()}}
+	for _, w := range append(p.Warnings, p.Plan.Warnings...) {
+		out = append(out, Check{Name: "configuration", Verdict: Warning, Text: strings.TrimPrefix(w, "warning: ")})
+	}
+	if p.Files != nil {
+		out = append(out, p.failed("files", p.Files))
+	}
+	for _, g := range groups {
+		out = append(out, g...)
+	}
+	return out
+}
+
+func (p Options) configuration() string {
+	from := "the environment"
+	if p.Plan.File != "" {
+		from = p.Plan.File
+	}
+	var images []string
+	for _, img := range p.Plan.Images {
+		images = append(images, img.Name()+" to "+img.Repository+":"+img.Tags[0])
+	}
+	return "from " + from + ": " + strings.Join(images, ", ")
+}
+
+// failed turns an error into a check, with the diagnosis of a run.
+func (p Options) failed(name string, err error) Check {
+	found := diagnose.Explain(err, p.Facts)
+	return Check{Name: name, Verdict: Failure, Text: found[0].What, Found: found}
+}
+
+func (p Options) account(ctx context.Context) []Check {
+	a, err := p.Source.AWS(ctx)
+	if err != nil {
+		return []Check{p.failed("aws", err)}
+	}
+	var out []Check
+	who, err := a.CallerIdentity(ctx)
+	if err != nil {
+		return []Check{p.failed("aws", err)}
+	}
+	out = append(out, Check{Name: "aws", Verdict: OK, Text: who + " in " + a.Region()})
+	src := p.Source
+	var said []string
+	warned := false
+	src.Note = func(text string) {
+		text, warning := strings.CutPrefix(text, "warning: ")
+		said, warned = append(said, text), warned || warning
+	}
+	src.Accounts.Note = src.Note
+	creds, err := src.FromAWS(ctx)
+	if err != nil {
+		return append(out, p.failed("credentials", err))
+	}
+	defer creds.Registry.Close()
+	out = append(out, Check{Name: "ecr", Verdict: OK, Text: "logged in to " + creds.Registry.Host.Name})
+	out = append(out, p.repositories(ctx, a, creds)...)
+	out = append(out, Check{Name: "push", Verdict: NotChecked, Text: "ecr:InitiateLayerUpload, ecr:UploadLayerPart, ecr:CompleteLayerUpload and ecr:PutImage, which cannot be tried without an upload"})
+	for _, img := range p.Plan.Images {
+		if img.OnImmutable == plan.FailTaken { // as a run asks before it builds
+			if err := a.CheckTagsFree(ctx, p.Plan.Account, img); err != nil {
+				out = append(out, p.failed("tags of "+img.Name(), err))
+			}
+		}
+	}
+	if n := len(p.Source.Named()); n > 0 {
+		out = append(out, Check{Name: "parameters", Verdict: OK, Text: fmt.Sprintf("%d parameters and secrets are there and decrypt", n)})
+	}
+	hub, err := pipeline.CheckHub(ctx, p.Plan, creds, p.Source.Agent)
+	if err != nil {
+		return append(out, p.failed("docker hub", err))
+	}
+	c := Check{Name: "docker hub", Verdict: OK, Text: hub.Text}
+	if hub.Asked && len(said) > 0 {
+		c.Text = strings.Join(append(said, c.Text), "; ")
+	}
+	if hub.Warning || hub.Asked && warned {
+		c.Verdict = Warning
+	}
+	return append(out, c)
+}
+
+// tags says whether the tags of a repository may move, and, where they may
+// not, whether the ones of this run are taken.
+func (p Options) tags(ctx context.Context, a *aws.Client, img plan.Image, title string, m aws.Mutability) Check {
+	c := Check{Name: title, Verdict: OK, Text: "it exists; its tags are " + strings.ToLower(m.String())}
+	if !m.Immutable() {
+		return c
+	}
+	var taken *registry.TagTakenError
+	switch err := a.CheckTagsFree(ctx, p.Plan.Account, img); {
+	case errors.As(err, &taken):
+		c.Verdict = Warning
+		c.Text += "; " + taken.Tag + " is taken, so that a run which builds another image fails at its end"
+		c.Found = []diagnose.Finding{{Do: []string{"give the build a tag of its own (IMAGE_TAG, such as the commit)"}}}
+	case err != nil:
+		c.Text += "; whether " + img.Tags[0] + " is taken was not checked, for which ecr:DescribeImages is not granted"
+	default:
+		c.Text += ", and those of this run are free"
+	}
+	return c
+}
+
+// repositories looks at each with what a push needs anyway, and, where
+// ecr:DescribeRepositories is granted, whether it exists and lets tags move.
+func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipeline.Backends) (out []Check) {
+	seen := map[string]bool{}
+	for _, img := range p.Plan.Images {
+		name := img.Repository
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		title := "repository " + name
+		if err := creds.Registry.Repository(name).CanLook(ctx); err != nil {
+			out = append(out, p.failed(title, err))
+			continue
+		}
+		described, err := a.Mutability(ctx, creds.Registry.Host.Account(), name)
+		var missing *aws.MissingError
+		switch {
+		case err == nil:
+			out = append(out, p.tags(ctx, a, img, title, described))
+		case errors.As(err, &missing):
+			found := diagnose.Finding{What: fmt.Sprintf("the repository %s does not exist in %s", name, creds.Registry.Host.Name), Do: diagnose.CreateRepository(name, a.Region()), Exit: diagnose.ExitOther}
+			out = append(out, Check{Name: title, Verdict: Failure, Text: found.What, Found: []diagnose.Finding{found}})
+		default:
+			out = append(out, Check{Name: title, Verdict: NotChecked, Text: "ecr:DescribeRepositories is not granted, and need not be; a run learns whether it exists in its first second"})
+		}
+	}
+	return out
+}
+
+func (p Options) engine(ctx context.Context) []Check {
+	e, err := p.Engine(ctx)
+	if err != nil {
+		return []Check{p.failed("engine", err)}
+	}
+	defer e.Close()
+	out := []Check{{Name: "engine", Verdict: OK, Text: e.String() + " at " + e.Endpoint.String()}}
+	for _, img := range p.Plan.Images {
+		var notes []string
+		err := e.Check(img, func(text string) { notes = append(notes, strings.TrimPrefix(text, "warning: ")) })
+		switch {
+		case err != nil:
+			out = append(out, p.failed("image "+img.Name(), err))
+		case len(notes) > 0:
+			out = append(out, Check{Name: "image " + img.Name(), Verdict: Warning, Text: strings.Join(notes, "; ")})
+		}
+	}
+	out = append(out, proxies(e))
+	switch free, ok := e.FreeDisk(); {
+	case !ok:
+		out = append(out, Check{Name: "disk", Verdict: NotChecked, Text: "the engine's disk is not on this machine"})
+	case free < builder.LowDisk:
+		out = append(out, Check{Name: "disk", Verdict: Warning, Text: fmt.Sprintf("%.1f GB are free where the engine keeps its images", float64(free)/1e9), Found: []diagnose.Finding{{Do: []string{"make room:", "  docker system prune"}}}})
+	default:
+		out = append(out, Check{Name: "disk", Verdict: OK, Text: fmt.Sprintf("%.0f GB are free", float64(free)/1e9)})
+	}
+	return out
+}
+
+// proxies says which ones the steps of a build get.
+func proxies(e *builder.Engine) Check {
+	c := Check{Name: "proxy", Verdict: OK, Text: "docker's config.json has none for the steps of a build"}
+	var args []string
+	for _, name := range slices.Sorted(maps.Keys(e.Proxies())) {
+		args = append(args, name+"="+e.Proxies()[name])
+	}
+	if len(args) > 0 {
+		c.Text = "the steps of a build get " + strings.Join(args, ", ") + ", from proxies in docker's config.json"
+	}
+	return c
+}
+
+func (p Options) dockerfiles() []Check {
+	var warnings []string
+	err := pipeline.CheckDockerfiles(p.Plan, func(image, text string) {
+		warnings = append(warnings, image+": "+strings.TrimPrefix(text, "warning: "))
+	})
+	switch {
+	case err != nil:
+		return []Check{p.failed("dockerfiles", err)}
+	case len(warnings) > 0:
+		return []Check{{Name: "dockerfiles", Verdict: Warning, Text: strings.Join(warnings, "; ")}}
+	}
+	return []Check{{Name: "dockerfiles", Verdict: OK, Text: fmt.Sprintf("%d parse and have their targets", len(p.Plan.Images))}}
+}
+
+func (p Options) services(ctx context.Context) []Check {
+	named := false
+	for _, d := range p.Plan.Definitions {
+		named = named || d.Service != nil
+	}
+	if !named {
+		return []Check{{Name: "service", Verdict: NotChecked, Text: "no service is named under definitions, so container names are taken as they are"}}
+	}
+	if err := pipeline.CheckServices(ctx, p.Source.AWS, p.Plan); err != nil {
+		return []Check{p.failed("service", err)}
+	}
+	return []Check{{Name: "service", Verdict: OK, Text: "the task definitions have the containers"}}
+}

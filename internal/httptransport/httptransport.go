@@ -1,0 +1,202 @@
+// Package httptransport is the HTTP client's side of a run: one transport that ends requests which stand still, and names the proxy that is in the way.
+package httptransport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A ProxyError is a proxy that does not let a connection through.
+type ProxyError struct {
+	Proxy  string // its address, without user information
+	Status int    // of its answer to CONNECT, 0 where it could not be reached
+	Err    error
+}
+
+func (e *ProxyError) Error() string {
+	if e.Status != 0 {
+		return fmt.Sprintf("the proxy %s answers %d %s", e.Proxy, e.Status, http.StatusText(e.Status))
+	}
+	return fmt.Sprintf("the proxy %s cannot be reached: %v", e.Proxy, e.Err)
+}
+
+func (e *ProxyError) Unwrap() error { return e.Err }
+
+// A StalledError is a request that was given up, since nothing moved any more.
+type StalledError struct{ After time.Duration }
+
+func (e *StalledError) Error() string {
+	return fmt.Sprintf("no answer, and no byte more, for %v", e.After)
+}
+
+// How long a peer may be silent: with a blob it may have something to write to
+// its disks first.
+var (
+	stallTimeout     = 30 * time.Second
+	blobStallTimeout = 2 * time.Minute
+)
+
+func New() http.RoundTripper {
+	return &stallGuard{proxied: http.ProxyFromEnvironment, next: &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		OnProxyConnectResponse: ProxyAnswer,
+		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    10 * time.Second,
+		IdleConnTimeout:        90 * time.Second,
+		MaxIdleConnsPerHost:    32,
+		MaxConnsPerHost:        64,       // a hundred images would shake two hundred hands in the first second
+		WriteBufferSize:        64 << 10, // allocated for each connection, of which a hundred images open two hundred
+		// A second handshake with a host is half the work.
+		TLSClientConfig: &tls.Config{ClientSessionCache: tls.NewLRUClientSessionCache(0)},
+		// One connection a layer: HTTP/2 would share the window of one among them.
+		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
+	}}
+}
+
+// proxyAnswer makes an error of a proxy's refusal, for which net/http has words
+// alone.
+func ProxyAnswer(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
+	if answer.StatusCode == http.StatusOK {
+		return nil
+	}
+	return &ProxyError{Proxy: proxy.Host, Status: answer.StatusCode}
+}
+
+// guarded ends requests whose peer stands still, and names the proxy that could
+// not be reached. Time in which the caller's own side stands still does not count.
+type stallGuard struct {
+	next    *http.Transport
+	proxied func(*http.Request) (*url.URL, error)
+}
+
+// CloseIdleConnections is what http.Client asks for.
+func (g *stallGuard) CloseIdleConnections() { g.next.CloseIdleConnections() }
+
+func (g *stallGuard) RoundTrip(req *http.Request) (*http.Response, error) {
+	limit := stallTimeout
+	if req.Method == http.MethodPatch || req.Method == http.MethodPut {
+		limit = blobStallTimeout
+	}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	w, answer := &stallTimer{limit: limit, cancel: cancel}, &stallTimer{limit: limit, cancel: cancel}
+	w.start()
+	guardedReq := req.WithContext(ctx)
+	if req.Body != nil && req.Body != http.NoBody {
+		// While the body is read, it is its source that is waited for.
+		guardedReq.Body = &timedBody{ReadCloser: req.Body, before: w.stop, after: w.start}
+	}
+	resp, err := g.next.RoundTrip(guardedReq)
+	w.end() // the body may be read on for a moment
+	if err != nil {
+		cause := context.Cause(ctx)
+		cancel(nil)
+		var stalled *StalledError
+		if errors.As(cause, &stalled) {
+			return nil, stalled
+		}
+		return nil, g.proxyError(req, err)
+	}
+	resp.Body = &timedBody{ReadCloser: resp.Body, before: answer.start, after: answer.stop, closed: func() { cancel(nil) }, cause: ctx}
+	return resp, nil
+}
+
+// proxyError names the proxy where the dialer failed to reach it.
+func (g *stallGuard) proxyError(req *http.Request, err error) error {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "proxyconnect" {
+		return err
+	}
+	proxy, perr := g.proxied(req)
+	if perr != nil || proxy == nil {
+		return err
+	}
+	return &ProxyError{Proxy: proxy.Host, Err: op.Err}
+}
+
+// stallTimer ends a request; it runs between start and stop.
+type stallTimer struct {
+	limit  time.Duration
+	cancel context.CancelCauseFunc
+
+	mu    sync.Mutex
+	timer *time.Timer
+	ended bool
+}
+
+func (w *stallTimer) start() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended {
+		return
+	}
+	if w.timer == nil {
+		w.timer = time.AfterFunc(w.limit, func() { w.cancel(&StalledError{w.limit}) })
+		return
+	}
+	w.timer.Reset(w.limit)
+}
+
+func (w *stallTimer) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
+// end stops it for good.
+func (w *stallTimer) end() {
+	w.mu.Lock()
+	w.ended = true
+	w.mu.Unlock()
+	w.stop()
+}
+
+// timedBody tells when it is read.
+type timedBody struct {
+	io.ReadCloser
+	before, after func()
+	closed        func()          // nil for nothing
+	cause         context.Context // whose cause says why a read failed, nil for none
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	b.before()
+	n, err := b.ReadCloser.Read(p)
+	b.after()
+	var stalled *StalledError
+	if err != nil && b.cause != nil && errors.As(context.Cause(b.cause), &stalled) {
+		err = stalled
+	}
+	return n, err
+}
+
+func (b *timedBody) Close() error {
+	if b.closed != nil {
+		defer b.closed()
+	}
+	return b.ReadCloser.Close()
+}
+
+// Dropped says that a connection was there, and was ended without an answer.
+func Dropped(err error) bool {
+	var proxy *ProxyError
+	return !errors.As(err, &proxy) &&
+		(errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+			errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE))
+}
+
+// Proxied says whether requests to a host go through a proxy.
+func Proxied(host string) bool {
+	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: host}})
+	return err == nil && proxy != nil
+}

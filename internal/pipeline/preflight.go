@@ -1,0 +1,82 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/baseimage"
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// CheckDockerfiles reads each local Dockerfile: whether it parses, has the
+// target, and declares the arguments. Warnings go to note.
+func CheckDockerfiles(p *plan.Plan, note func(image, text string)) error {
+	var errs []error
+	for _, img := range p.Images {
+		if plan.Remote(img.Build.Context) {
+			continue
+		}
+		d, err := dockerfile.Read(img)
+		if err == nil {
+			var warnings []string
+			warnings, err = d.Check(img)
+			for _, w := range warnings {
+				note(img.Name(), "warning: "+w)
+			}
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// hubBases counts the base images of a plan that Docker Hub counts as pulls.
+func hubBases(p *plan.Plan) int {
+	seen := map[string]bool{}
+	for _, img := range p.Images {
+		for _, b := range dockerfile.References(img) {
+			host, _, ok := strings.Cut(b, "/")
+			if !ok || !strings.ContainsAny(host, ".:") && host != "localhost" || plan.CanonicalHost(host) == plan.DockerHub {
+				seen[b] = true
+			}
+		}
+	}
+	return len(seen)
+}
+
+// A HubCheck is what Docker Hub says before a build.
+type HubCheck struct {
+	Asked   bool   // whether a base image comes from there
+	Text    string // a sentence for doctor
+	Warning bool
+}
+
+// CheckHub asks Docker Hub whether it accepts the account, and how many pulls
+// are left, where a base image comes from there.
+func CheckHub(ctx context.Context, p *plan.Plan, creds *Backends, agent string) (HubCheck, error) {
+	n := hubBases(p)
+	if n == 0 {
+		return HubCheck{Text: "no base image comes from Docker Hub, as far as the Dockerfiles say"}, nil
+	}
+	account, ok := creds.Login(ctx, plan.DockerHub)
+	who := "with " + account.String()
+	if !ok {
+		who = "anonymously"
+	}
+	limit, err := baseimage.DockerHubLimit(ctx, account, agent)
+	var refused *baseimage.RefusedError
+	switch {
+	case errors.As(err, &refused):
+		return HubCheck{}, err
+	case err != nil: // the engine may have another way there: no reason to stop
+		return HubCheck{true, "Docker Hub could not be asked: " + err.Error(), true}, nil
+	case limit.Remaining < 0:
+		return HubCheck{true, fmt.Sprintf("base images are pulled %s; Docker Hub names no limit", who), false}, nil
+	case limit.Remaining < n:
+		return HubCheck{true, fmt.Sprintf("Docker Hub has %d of %d pulls left for this address or account (%s), and the Dockerfiles name %d base images",
+			limit.Remaining, limit.Limit, who, n), true}, nil
+	}
+	return HubCheck{true, fmt.Sprintf("base images are pulled %s; %d of %d pulls are left", who, limit.Remaining, limit.Limit), false}, nil
+}
