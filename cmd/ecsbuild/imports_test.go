@@ -42,13 +42,13 @@ func TestImports(t *testing.T) {
 		"credentials":   {"plan", "aws", "registry", "baseimage", "hoststate", "pipeline", "progress", "report", "dockerconfig"},
 		"iampolicy":     {"plan", "registry", "dockerfile"},
 		"diagnose":      {"plan", "aws", "registry", "baseimage", "httptransport", "builder", "dockerfile", "layer", "iampolicy", "pipeline", "artifact"},
-		"doctor":        {"plan", "aws", "registry", "builder", "credentials", "pipeline", "diagnose"},
+		"doctor":        {"plan", "progress", "aws", "registry", "builder", "credentials", "pipeline", "diagnose"},
 		"awstest":       {"localregistry", "registry"},
 	}
 	everybody := []string{"fault", "redact", "format"} // may import these
 	theirs := map[string][]string{
 		"github.com/aws/":                         {"aws"},
-		"github.com/moby/buildkit/":               {"builder", "dockerfile", "progress", "pipeline"},
+		"github.com/moby/buildkit/":               {"builder", "dockerfile"},
 		"github.com/moby/moby/":                   {"builder", "dockerpush"},
 		"github.com/google/go-containerregistry/": {"registry", "baseimage", "localregistry", "awstest"},
 		"github.com/docker/docker":                nil,

@@ -5,6 +5,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/config"
 	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
 type loginCmd struct {
@@ -18,7 +19,12 @@ func (c *loginCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	src := a.credentialSource(p, nil, func(text string) { _ = a.lines(a.stderr, "ecsbuild: "+text) })
+	src := a.credentialSource(p, nil, func(severity progress.Severity, text string) {
+		if severity == progress.Warning {
+			text = "warning: " + text
+		}
+		_ = a.lines(a.stderr, "ecsbuild: "+text)
+	})
 	fail := func(err error) error {
 		return &failure{err: err, facts: a.facts(p)}
 	}

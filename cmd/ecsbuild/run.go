@@ -88,8 +88,8 @@ func (r *execution) run() error {
 	}
 	defer r.display.Close()
 
-	note := func(text string) { r.display.Note("", text) }
-	r.docker = a.dockerConfig(note)
+	note := func(severity progress.Severity, text string) { r.display.Note("", severity, text) }
+	r.docker = a.dockerConfig(func(warning string) { note(progress.Warning, warning) })
 	r.from = a.credentialSource(p, r.docker, note)
 	r.from.Cache, r.from.Begin = cacheFolder(a.getenv), r.display.Begin
 	switch {
@@ -150,7 +150,7 @@ func (r *execution) show() (err error) {
 		return &fault.Error{What: err.Error(), Fix: "use --progress plain"}
 	}
 	for _, w := range p.Warnings {
-		r.display.Note("", "warning: "+w)
+		r.display.Note("", progress.Warning, w)
 	}
 	return nil
 }
@@ -179,10 +179,10 @@ func (r *execution) registered(err error) map[string]report.Result {
 }
 
 // dockerConfig reads docker's configuration, nil where it cannot be.
-func (a *app) dockerConfig(note func(string)) *dockerconfig.File {
+func (a *app) dockerConfig(warn func(string)) *dockerconfig.File {
 	c, err := dockerconfig.Open(a.getenv)
 	if err != nil {
-		note("warning: docker's own configuration is not used: " + err.Error())
+		warn("docker's own configuration is not used: " + err.Error())
 		return nil
 	}
 	return c
@@ -190,7 +190,7 @@ func (a *app) dockerConfig(note func(string)) *dockerconfig.File {
 
 // credentialSource is where a command has its credentials from; docker is nil for
 // no look at docker's own.
-func (a *app) credentialSource(p *plan.Plan, docker *dockerconfig.File, note func(string)) credentials.Source {
+func (a *app) credentialSource(p *plan.Plan, docker *dockerconfig.File, note progress.NoteFunc) credentials.Source {
 	return credentials.Source{
 		Plan: p, Agent: "ecsbuild/" + versionText(), Masked: a.secrets, Note: note,
 		Accounts: &credentials.Accounts{Docker: docker, Note: note, Masked: a.secrets},
@@ -250,15 +250,17 @@ func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
 		return nil, err
 	}
 	e.UseProxies(r.docker.Proxies(ep.Docker), r.app.secrets)
-	r.display.Note("", "building with "+e.String())
+	r.display.Note("", progress.Info, "building with "+e.String())
 	if free, ok := e.FreeDisk(); ok && free < builder.LowDisk {
-		r.display.Note("", "warning: the engine has only "+format.Bytes(free)+" of disk left")
+		r.display.Note("", progress.Warning, "the engine has only "+format.Bytes(free)+" of disk left")
 	}
 	return e, nil
 }
 
 func (r *execution) deps(creds func(context.Context) (*pipeline.Backends, error)) pipeline.Deps {
-	dockerfiles := func(context.Context) error { return pipeline.CheckDockerfiles(r.plan, r.display.Note) }
+	dockerfiles := func(context.Context) error {
+		return pipeline.CheckDockerfiles(r.plan, func(image, text string) { r.display.Note(image, progress.Warning, text) })
+	}
 	return pipeline.Deps{Backends: creds, Engine: r.connect, Progress: r.display, Checks: []func(context.Context) error{dockerfiles}}
 }
 
@@ -273,7 +275,7 @@ func (r *execution) aws() error {
 	deps.Background = func(ctx context.Context, creds *pipeline.Backends) error {
 		hub, err := pipeline.CheckHub(ctx, r.plan, creds, r.from.Agent)
 		if hub.Warning && ctx.Err() == nil {
-			r.display.Note("", "warning: "+hub.Text)
+			r.display.Note("", progress.Warning, hub.Text)
 		}
 		return err
 	}
@@ -292,7 +294,7 @@ func (r *execution) local() error {
 	}
 	pushed, err := pipeline.Run(r.app.ctx, r.plan, r.deps(creds), r.options())
 	if err == nil {
-		r.display.Note("", "the images are kept in "+localFolder(r.plan.Directory)+"; ecsbuild serve lets docker pull them")
+		r.display.Note("", progress.Info, "the images are kept in "+localFolder(r.plan.Directory)+"; ecsbuild serve lets docker pull them")
 	}
 	return r.results(pushed, err)
 }
@@ -320,7 +322,7 @@ func (r *execution) results(pushed []pipeline.Pushed, err error) error {
 func (r *execution) dry() error {
 	host := registry.DefaultHost(r.plan.Account, r.plan.Region)
 	if host.Name == "" {
-		r.display.Note("", "account or region is unknown here, so images are named without their registry")
+		r.display.Note("", progress.Info, "account or region is unknown here, so images are named without their registry")
 	}
 	if r.cmd.Pin == "digest" {
 		return &fault.Error{What: "--pin digest cannot go with --dry-run", Why: "an image has no digest before it is in a registry", Fix: "leave one of them out, or use --local"}

@@ -220,7 +220,7 @@ func cacheEntry(text string) bkclient.CacheOptionsEntry {
 // Check refuses what the engine cannot do for an image, before anything is built,
 // and tells of what it would silently leave out. Its error is an *UnsupportedError,
 // or a *plan.Error of what the build needs on this machine.
-func (e *Engine) Check(img plan.Image, note func(string)) error {
+func (e *Engine) Check(img plan.Image, warn func(string)) error {
 	b := img.Build
 	fail := func(key, fix string) error {
 		return &UnsupportedError{Image: img.Name(), Key: key, Engine: e.String(), Fix: fix}
@@ -254,7 +254,7 @@ func (e *Engine) Check(img plan.Image, note func(string)) error {
 			return fail("additional_contexts", "it needs Docker engine 23.0 or later")
 		}
 		if b.ShmSize > 0 {
-			note(fmt.Sprintf("warning: %s ignores shm_size, which needs Docker engine 23.0 or later", e))
+			warn(fmt.Sprintf("%s ignores shm_size, which needs Docker engine 23.0 or later", e))
 		}
 		if len(b.CacheTo) > 1 {
 			return fail("cache_to with more than one entry", "it needs Docker engine 23.0 or later")

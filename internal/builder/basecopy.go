@@ -2,12 +2,9 @@ package builder
 
 import (
 	"context"
-	"regexp"
 	"runtime"
 	"strings"
 	"sync"
-
-	bkclient "github.com/moby/buildkit/client"
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/dockerpush"
@@ -15,44 +12,31 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// fromStep is how BuildKit names the step that takes a base image.
-var fromStep = regexp.MustCompile(`FROM (\S+@sha256:[0-9a-f]{64})`)
-
-// stepPlatform is how BuildKit names the platform in a build of several.
-var stepPlatform = regexp.MustCompile(`^\[([a-z0-9]+/[a-z0-9/]+) `)
-
-// bases hears of base images from the steps of a build. The one whose layers
+// observeBase hears of a base image from a step of the build. The one whose layers
 // the image ends up with is on its way to the registry while the rest is built;
 // what cannot be copied, the engine sends.
-func (r *Request) bases(ctx context.Context, s *bkclient.SolveStatus, copies *baseCopy) {
-	if r.Bases == nil {
+func (r *Request) observeBase(ctx context.Context, s step, copies *baseCopy) {
+	if r.Bases == nil || !strings.Contains(s.base, "@sha256:") {
 		return
 	}
-	for _, v := range s.Vertexes {
-		m := fromStep.FindStringSubmatch(v.Name)
-		if m == nil {
-			continue
+	// One platform is copied: that of the image, or of the engine, which
+	// shares its loopback and so its processor.
+	platform := "linux/" + runtime.GOARCH
+	switch len(r.Image.Build.Platforms) {
+	case 0:
+	case 1:
+		platform = r.Image.Build.Platforms[0]
+	default:
+		// Several are not copied ahead; a step says which one it is for.
+		if s.platform != "" {
+			r.Bases.Observe(s.base, s.platform)
 		}
-		ref := m[1]
-		// One platform is copied: that of the image, or of the engine, which
-		// lends its loopback and so its processor.
-		platform := "linux/" + runtime.GOARCH
-		switch len(r.Image.Build.Platforms) {
-		case 0:
-		case 1:
-			platform = r.Image.Build.Platforms[0]
-		default:
-			// Several are not copied ahead; a step says which one it is for.
-			if m := stepPlatform.FindStringSubmatch(v.Name); m != nil {
-				r.Bases.Observe(ref, m[1])
-			}
-			continue
-		}
-		r.Bases.Observe(ref, platform)
-		if name, _, _ := strings.Cut(ref, "@"); copies.sink != nil && name == copies.base && !copies.begun {
-			copies.begun = true
-			copies.wg.Go(func() { _ = r.Bases.Copy(ctx, ref, platform, copies.least, copies.sink.Put) })
-		}
+		return
+	}
+	r.Bases.Observe(s.base, platform)
+	if name, _, _ := strings.Cut(s.base, "@"); copies.sink != nil && name == copies.base && !copies.begun {
+		copies.begun = true
+		copies.wg.Go(func() { _ = r.Bases.Copy(ctx, s.base, platform, copies.least, copies.sink.Put) })
 	}
 }
 

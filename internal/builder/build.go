@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -29,8 +30,8 @@ type Request struct {
 	Outputs  []string               // files of the run that no context has, absolute
 	Sessions *SharedSessions
 	Masked   *redact.Set // secrets that Status does not tell
-	Status   func(*bkclient.SolveStatus)
-	Note     func(string) // a line for the user
+	Status   func(*progress.BuildStatus)
+	Note     progress.NoteFunc // lines for the user
 	Begin    func(kind, name string) *progress.Span
 	Bases    image.Bases // nil for none
 	State    *hoststate.State
@@ -39,6 +40,7 @@ type Request struct {
 
 // Build builds an image and sends its blobs to sink.
 func (e *Engine) Build(ctx context.Context, r Request, sink image.Store) (*image.Artifact, error) {
+	defer r.Inputs.Wait()
 	if e.Store != Classic {
 		return e.buildBlobs(ctx, r, sink)
 	}
@@ -50,7 +52,7 @@ func (e *Engine) Build(ctx context.Context, r Request, sink image.Store) (*image
 func (e *Engine) BuildLocal(ctx context.Context, r Request) error {
 	export := moby(r.Names)
 	if e.Store == BuildKitd {
-		r.Note("built and dropped: " + e.String() + " keeps no images")
+		r.Note(progress.Info, "built and dropped: "+e.String()+" keeps no images")
 		export = nil
 	}
 	r.Image = WithoutExports(r.Image)
@@ -60,23 +62,18 @@ func (e *Engine) BuildLocal(ctx context.Context, r Request) error {
 	return err
 }
 
-// lostCaches says of each cache that could not be read or written what it would
+// lostCache says of a cache that could not be read or written what it would
 // take; the build goes on without it.
-func (r *Request) lostCaches(s *bkclient.SolveStatus) {
-	for _, v := range s.Vertexes {
-		if v.Error == "" || v.Completed == nil {
-			continue
-		}
-		ref, ok := strings.CutPrefix(v.Name, "importing cache manifest from ")
-		switch {
-		case strings.HasPrefix(v.Name, "exporting cache"):
-			r.Note("warning: the cache was not written, which in ECR needs what a push needs, and ecr:BatchGetImage: " + v.Error)
-		case !ok:
-		case strings.HasSuffix(v.Error, "not found"):
-			r.Note("there is no cache at " + ref + " yet")
-		default:
-			r.Note(fmt.Sprintf("warning: the cache %s was not read, which in ECR needs ecr:BatchGetImage and ecr:GetDownloadUrlForLayer, and the image: %s", ref, v.Error))
-		}
+func (r *Request) lostCache(v *bkclient.Vertex, s step) {
+	switch {
+	case v.Error == "" || v.Completed == nil:
+	case s.exportsCache:
+		r.Note(progress.Warning, "the cache was not written, which in ECR needs what a push needs, and ecr:BatchGetImage: "+v.Error)
+	case s.importsCache == "":
+	case strings.HasSuffix(v.Error, "not found"):
+		r.Note(progress.Info, "there is no cache at "+s.importsCache+" yet")
+	default:
+		r.Note(progress.Warning, fmt.Sprintf("the cache %s was not read, which in ECR needs ecr:BatchGetImage and ecr:GetDownloadUrlForLayer, and the image: %s", s.importsCache, v.Error))
 	}
 }
 
@@ -127,14 +124,16 @@ func (e *Engine) solveOnce(ctx context.Context, r *Request, exports []bkclient.E
 	go func() { // until it is closed, whatever became of ctx
 		defer close(drained)
 		for s := range status {
-			r.lostCaches(s)
-			r.bases(copying, s, copies)
 			for _, v := range s.Vertexes {
-				r.Inputs.ObserveStep(v.Name)
+				step := parseStep(v.Name)
+				r.lostCache(v, step)
+				r.observeBase(copying, step, copies)
+				r.Inputs.Observe(ctx, cmp.Or(step.base, step.frontend), step.fetches)
 			}
-			masking.mask(s)
-			log.add(s)
-			r.Status(s)
+			news := buildStatus(s)
+			masking.mask(news)
+			log.add(news)
+			r.Status(news)
 		}
 	}()
 	res, err := e.bk.Solve(ctx, nil, opt, status)

@@ -12,6 +12,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/dockerpush"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/layer"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
 // buildClassic has a classic engine build an image under its names, and then
@@ -24,7 +25,7 @@ func (e *Engine) buildClassic(ctx context.Context, r Request, sink image.Store) 
 	copies := e.newBaseCopy(r.Image, sink)
 	defer copies.end()
 	if far {
-		r.Note("the engine has a loopback of its own: its layers are saved and compressed here")
+		r.Note(progress.Info, "the engine has a loopback of its own: its layers are saved and compressed here")
 		copies.least = 0 // a base's layers are known here by their diffIDs, whatever their size
 	}
 	before := r.pushedBefore(ctx, sink)
@@ -39,7 +40,7 @@ func (e *Engine) buildClassic(ctx context.Context, r Request, sink image.Store) 
 	if b := before(id); b != nil {
 		return b, nil
 	}
-	r.Inputs.VerifyInBackground()
+	r.Inputs.VerifyInBackground(ctx)
 	b, err := e.pusher.Push(ctx, dockerpush.Push{Image: r.Image, ID: id, Store: sink, Bases: r.Bases, Inputs: r.Inputs, State: r.State, Begin: r.Begin})
 	var silent *dockerpush.NoAnswerError
 	switch {

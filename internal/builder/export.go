@@ -11,6 +11,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/ociexport"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
 // maxExports is how often an export is begun when uploads break: what was
@@ -44,7 +45,7 @@ func (e *Engine) buildBlobs(ctx context.Context, r Request, sink image.Store) (*
 		if ctx.Err() != nil || try == maxExports || !errors.As(failed, &temporary) || !temporary.Temporary() {
 			return nil, failed
 		}
-		r.Note(fmt.Sprintf("a layer's upload broke off (%v): sending the rest again", failed))
+		r.Note(progress.Info, fmt.Sprintf("a layer's upload broke off (%v): sending the rest again", failed))
 		select {
 		case <-time.After(time.Duration(try) * time.Second):
 		case <-ctx.Done():

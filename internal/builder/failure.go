@@ -13,7 +13,6 @@ import (
 	"sync"
 	"unicode/utf8"
 
-	bkclient "github.com/moby/buildkit/client"
 	gateway "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -21,6 +20,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
 // A BuildError is a build that failed: where in the Dockerfile, at which step,
@@ -122,21 +122,21 @@ func newStepLog() *stepLog {
 	return &stepLog{names: map[digest.Digest]string{}, output: map[digest.Digest][]string{}}
 }
 
-func (l *stepLog) add(s *bkclient.SolveStatus) {
+func (l *stepLog) add(s *progress.BuildStatus) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, v := range s.Vertexes {
-		l.names[v.Digest] = v.Name
-		if v.Error != "" && !strings.Contains(v.Error, "context canceled") {
-			l.failed = v.Digest
+	for _, v := range s.Steps {
+		l.names[v.ID] = v.Name
+		if v.Error != "" && !v.Canceled {
+			l.failed = v.ID
 		}
 	}
-	for _, entry := range s.Logs {
-		lines := l.output[entry.Vertex]
+	for _, entry := range s.Output {
+		lines := l.output[entry.Step]
 		for _, line := range bytes.Split(bytes.TrimRight(entry.Data, "\n"), []byte("\n")) {
 			lines = append(lines, strings.TrimRight(string(line), "\r"))
 		}
-		l.output[entry.Vertex] = lines[max(0, len(lines)-keepLines):]
+		l.output[entry.Step] = lines[max(0, len(lines)-keepLines):]
 	}
 }
 

@@ -1,9 +1,9 @@
 package builder
 
 import (
-	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
@@ -26,42 +26,41 @@ func newMasking(set *redact.Set) *masking {
 
 // mask changes a status in place. The output of a step is held back where it may
 // be the beginning of a secret, until more comes or the step ends.
-func (m *masking) mask(s *bkclient.SolveStatus) {
-	for _, v := range s.Vertexes {
+func (m *masking) mask(s *progress.BuildStatus) {
+	for i := range s.Steps {
+		v := &s.Steps[i]
 		v.Name, v.Error = m.set.String(v.Name), m.set.String(v.Error)
 	}
-	for _, st := range s.Statuses {
-		st.ID, st.Name = m.set.String(st.ID), m.set.String(st.Name)
+	for i := range s.Transfers {
+		s.Transfers[i].ID = m.set.String(s.Transfers[i].ID)
 	}
-	for _, w := range s.Warnings {
-		w.Short = []byte(m.set.String(string(w.Short)))
-		for i, d := range w.Detail {
-			w.Detail[i] = []byte(m.set.String(string(d)))
-		}
+	for i := range s.Warnings {
+		s.Warnings[i].Text = m.set.String(s.Warnings[i].Text)
 	}
-	for _, l := range s.Logs {
-		key := outputStream{l.Vertex, l.Stream}
+	for i := range s.Output {
+		o := &s.Output[i]
+		key := outputStream{o.Step, o.Stream}
 		if m.streams[key] == nil {
 			m.streams[key] = m.set.Stream()
 		}
-		l.Data = m.streams[key].Next(l.Data)
+		o.Data = m.streams[key].Next(o.Data)
 	}
-	for _, v := range s.Vertexes {
+	for _, v := range s.Steps {
 		if v.Completed != nil {
-			s.Logs = append(s.Logs, m.end(v)...)
+			s.Output = append(s.Output, m.end(v)...)
 		}
 	}
 }
 
 // end gives what is left of a step's output.
-func (m *masking) end(v *bkclient.Vertex) (out []*bkclient.VertexLog) {
+func (m *masking) end(v progress.BuildStep) (out []progress.StepOutput) {
 	for key, stream := range m.streams {
-		if key.step != v.Digest {
+		if key.step != v.ID {
 			continue
 		}
 		delete(m.streams, key)
 		if data := stream.End(); len(data) > 0 {
-			out = append(out, &bkclient.VertexLog{Vertex: v.Digest, Stream: key.number, Data: data, Timestamp: *v.Completed})
+			out = append(out, progress.StepOutput{Step: v.ID, Stream: key.number, Data: data, Time: *v.Completed})
 		}
 	}
 	return out

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
@@ -15,7 +16,7 @@ import (
 // which one each registry was asked with, for the diagnosis of a refused pull.
 type Accounts struct {
 	Docker *dockerconfig.File // nil for no look at docker's own
-	Note   func(text string)
+	Note   progress.NoteFunc
 	Masked *redact.Set
 
 	mu         sync.Mutex
@@ -73,7 +74,7 @@ func (a *Accounts) use(host string, account plan.Account) {
 func (a *Accounts) fromDocker(ctx context.Context, host string) (plan.Account, bool) {
 	account, ok, err := a.Docker.Account(ctx, host)
 	if err != nil {
-		a.Note(fmt.Sprintf("warning: docker's account for %s cannot be read, so it is asked anonymously: %v", host, err))
+		a.Note(progress.Warning, fmt.Sprintf("docker's account for %s cannot be read, so it is asked anonymously: %v", host, err))
 	}
 	if ok {
 		a.Masked.Add(account.Password.Reveal())

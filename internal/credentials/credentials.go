@@ -28,7 +28,7 @@ type Source struct {
 	AWS      func(ctx context.Context) (*aws.Client, error)
 	Cache    string // folder of the record, "" for none
 	Agent    string // User-Agent of requests to the registry
-	Note     func(text string)
+	Note     progress.NoteFunc
 	Begin    func(image, kind, name string, size int64) *progress.Span
 	Accounts *Accounts
 	Masked   *redact.Set // hears of every secret
@@ -75,7 +75,7 @@ func (s Source) FromAWS(ctx context.Context) (*pipeline.Backends, error) {
 	c.State = hoststate.Open(s.Cache)
 	c.Bases = baseimage.New(c.Login, s.Agent, c.State)
 	c.CreateRepository = func(ctx context.Context, img plan.Image) error {
-		s.Note("creating the repository " + img.Repository)
+		s.Note(progress.Info, "creating the repository "+img.Repository)
 		return a.CreateRepository(ctx, s.Plan.Account, img)
 	}
 	c.CheckTagsFree = func(ctx context.Context, img plan.Image) error { return a.CheckTagsFree(ctx, s.Plan.Account, img) }
@@ -98,7 +98,7 @@ func (s Source) WithoutAWS(ctx context.Context, host registry.Host) (*pipeline.B
 			asked, err = aws.Fetch(ctx, sources)
 		}
 		if err != nil {
-			s.Note("warning: this run goes on without " + sourceNames(sources) + ": " + err.Error())
+			s.Note(progress.Warning, "this run goes on without "+sourceNames(sources)+": "+err.Error())
 		}
 	}
 	if len(s.sources(true)) > 0 && !s.hubLogin(ctx) {
@@ -161,7 +161,7 @@ func sourceNames(sources []plan.Source) string {
 func (s Source) hubLogin(ctx context.Context) bool {
 	account, ok := s.Accounts.Login(ctx, plan.DockerHub)
 	if ok && s.Note != nil {
-		s.Note("base images are pulled from Docker Hub with " + account.String())
+		s.Note(progress.Info, "base images are pulled from Docker Hub with "+account.String())
 	}
 	return ok
 }
@@ -184,7 +184,7 @@ func (s Source) withoutHub(ctx context.Context, err error) {
 		why = fmt.Sprintf("%s was refused for DOCKER_HUB_ID and DOCKER_HUB_PASSWORD", refused.Action)
 	}
 	s.Accounts.anonymous(why, err)
-	s.Note("warning: base images are pulled from Docker Hub anonymously: " + why)
+	s.Note(progress.Warning, "base images are pulled from Docker Hub anonymously: "+why)
 }
 
 func (s Source) credentials(asked, assumed aws.Values) *pipeline.Backends {
@@ -227,7 +227,7 @@ func (s Source) account(l plan.Login, user, password plan.Secret) plan.Account {
 	trimmed := func(what string, from plan.Source, v plan.Secret) string {
 		text := strings.TrimSpace(v.Reveal())
 		if text != v.Reveal() && s.Note != nil {
-			s.Note(fmt.Sprintf("the %s for %s (%s) has white space around it, which is left out", what, l.Host, from))
+			s.Note(progress.Info, fmt.Sprintf("the %s for %s (%s) has white space around it, which is left out", what, l.Host, from))
 		}
 		return text
 	}

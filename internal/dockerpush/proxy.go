@@ -287,7 +287,7 @@ func (s *session) rewriteManifest(ctx context.Context, m image.Manifest) (image.
 	if s.rewriter != nil {
 		return s.rewriter.manifest(ctx, s, from.Layers, config)
 	}
-	config, err := s.inputs.AddLabel(config)
+	config, err := s.inputs.AddLabel(ctx, config)
 	if err != nil {
 		return m, err
 	}

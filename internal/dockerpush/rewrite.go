@@ -187,7 +187,7 @@ func (m *rewriter) manifest(ctx context.Context, s *session, engine []ocispec.De
 func putImage(ctx context.Context, r layer.Encoding, sink image.Store, config []byte, layers []layer.Info, inputs *fingerprint.Inputs) (image.Manifest, error) {
 	config, err := r.RewriteConfig(config, layers)
 	if err == nil {
-		config, err = inputs.AddLabel(config)
+		config, err = inputs.AddLabel(ctx, config)
 	}
 	if err != nil {
 		return image.Manifest{}, err

@@ -16,6 +16,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
@@ -61,7 +62,7 @@ func (p Options) Run(ctx context.Context) []Check {
 	wg.Wait()
 	out := []Check{{Name: "configuration", Verdict: OK, Text: p.configuration()}}
 	for _, w := range append(p.Warnings, p.Plan.Warnings...) {
-		out = append(out, Check{Name: "configuration", Verdict: Warning, Text: strings.TrimPrefix(w, "warning: ")})
+		out = append(out, Check{Name: "configuration", Verdict: Warning, Text: w})
 	}
 	if p.Files != nil {
 		out = append(out, p.failed("files", p.Files))
@@ -104,9 +105,8 @@ func (p Options) account(ctx context.Context) []Check {
 	src := p.Source
 	var said []string
 	warned := false
-	src.Note = func(text string) {
-		text, warning := strings.CutPrefix(text, "warning: ")
-		said, warned = append(said, text), warned || warning
+	src.Note = func(severity progress.Severity, text string) {
+		said, warned = append(said, text), warned || severity == progress.Warning
 	}
 	src.Accounts.Note = src.Note
 	creds, err := src.FromAWS(ctx)
@@ -201,7 +201,7 @@ func (p Options) engine(ctx context.Context) []Check {
 	out := []Check{{Name: "engine", Verdict: OK, Text: e.String() + " at " + e.Endpoint.String()}}
 	for _, img := range p.Plan.Images {
 		var notes []string
-		err := e.Check(img, func(text string) { notes = append(notes, strings.TrimPrefix(text, "warning: ")) })
+		err := e.Check(img, func(text string) { notes = append(notes, text) })
 		switch {
 		case err != nil:
 			out = append(out, p.failed("image "+img.Name(), err))
@@ -237,7 +237,7 @@ func proxies(e *builder.Engine) Check {
 func (p Options) dockerfiles() []Check {
 	var warnings []string
 	err := pipeline.CheckDockerfiles(p.Plan, func(image, text string) {
-		warnings = append(warnings, image+": "+strings.TrimPrefix(text, "warning: "))
+		warnings = append(warnings, image+": "+text)
 	})
 	switch {
 	case err != nil:

@@ -3,9 +3,9 @@ package fingerprint
 
 import (
 	"context"
-	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,52 +13,64 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Inputs are all that an image is made of, as one hash.
+// Inputs are all that an image is made of, as one hash. A nil *Inputs is of an image
+// that nobody may reuse.
 type Inputs struct {
 	Hash  string    // 64 hexadecimal digits
-	Since time.Time // what the image's Stamp shall say; the caller sets it
+	Since time.Time // what the image's Label shall say; the caller sets it
 
 	bases    map[string]string // the base images that went in: name to digest
 	pinned   []string          // those whose digest the Dockerfile names
-	local    func(ref string) []string
+	builder  Builder
 	times    *ContentTimes
-	mismatch atomic.Bool
+	timeless bool // a reproducible image says nothing that differs from build to build
 
-	timeless bool        // a reproducible image says nothing that differs from build to build
-	rehash   func() bool // hashes once more, when the build is over; the first answer counts
+	mismatch atomic.Bool    // the build took something else
+	checks   sync.WaitGroup // of images that the engine has
+	rehash   func(context.Context) bool
+	once     sync.Once
+	same     bool // what rehash said
 }
 
-// The steps that take something from outside: an image, or what ADD fetches.
-var (
-	fromImage = regexp.MustCompile(`^(?:(?:\[[^\]]*\] )?FROM |docker-image://)(\S+)$`)
-	fetched   = regexp.MustCompile(`\] (?:ONBUILD )?ADD .*(://|@\S+:)|^(https?|git)://`)
-)
-
-// saw hears of a step of the build, and holds an image that it takes against
-// those that were hashed: a tag may move meanwhile, an engine may have another
-// image of that name, and a base image may bring instructions of its own.
-func (in *Inputs) ObserveStep(step string) {
+// Observe hears of a step of the build that takes an image, "" for none, or fetches
+// something else, and holds it against what was hashed: a tag may move meanwhile, an
+// engine may have another image of that name, and a base image may bring
+// instructions of its own. Wait must follow.
+func (in *Inputs) Observe(ctx context.Context, image string, fetches bool) {
 	if in == nil {
 		return
 	}
-	if fetched.MatchString(step) {
+	if fetches {
 		in.mismatch.Store(true)
 	}
-	m := fromImage.FindStringSubmatch(step)
-	if m == nil || slices.Contains(in.pinned, m[1]) {
+	if image == "" || slices.Contains(in.pinned, image) {
 		return
 	}
-	ref, digest, named := strings.Cut(m[1], "@")
+	ref, digest, named := strings.Cut(image, "@")
 	if name, err := reference.ParseNormalizedNamed(ref); err == nil {
 		ref = reference.TagNameOnly(name).String() // 20.10 leaves latest out
 	}
 	want := in.bases[ref]
-	if want == "" || named && digest != want || !named && !slices.Contains(in.local(ref), want) {
+	switch {
+	case want == "", named && digest != want:
 		in.mismatch.Store(true)
+	case !named: // the engine's answer takes time, in which BuildKit's news go on
+		in.checks.Go(func() {
+			if !slices.Contains(in.builder.LocalDigests(ctx, ref), want) {
+				in.mismatch.Store(true)
+			}
+		})
 	}
 }
 
-// marked gives the marks of the files that were hashed.
+// Wait ends when nothing that Observe or VerifyInBackground has begun runs any more.
+func (in *Inputs) Wait() {
+	if in != nil {
+		in.checks.Wait()
+	}
+}
+
+// ContentTimes are those of the files that were hashed; nil for none.
 func (in *Inputs) ContentTimes() *ContentTimes {
 	if in == nil {
 		return nil
@@ -66,18 +78,25 @@ func (in *Inputs) ContentTimes() *ContentTimes {
 	return in.times
 }
 
-// Held says, when the build is over, whether it took what was hashed: these base
+// Verify says, when the build is over, whether it took what was hashed: these base
 // images, and files that have not changed since.
-func (in *Inputs) Verify() bool { return !in.mismatch.Load() && in.rehash() }
+func (in *Inputs) Verify(ctx context.Context) bool {
+	if in.mismatch.Load() {
+		return false
+	}
+	in.once.Do(func() { in.same = in.rehash(ctx) })
+	return in.same && !in.mismatch.Load()
+}
 
-// check begins to find out, so that nobody waits for it in the end.
-func (in *Inputs) VerifyInBackground() {
-	if in != nil && !in.mismatch.Load() {
-		go in.rehash()
+// VerifyInBackground starts Verify early, so that its result is ready when the push
+// ends. Wait must follow.
+func (in *Inputs) VerifyInBackground(ctx context.Context) {
+	if in != nil {
+		in.checks.Go(func() { in.Verify(ctx) })
 	}
 }
 
-// pin names the image of a context by the digest that was hashed.
+// Pin names the image of a context by the digest that was hashed.
 func (in *Inputs) Pin(where string) string {
 	image, ok := strings.CutPrefix(where, "docker-image://")
 	if in == nil || !ok {

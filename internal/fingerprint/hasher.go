@@ -27,26 +27,14 @@ import (
 // Resolve gives the digest that an image's name has now.
 type Resolve func(ctx context.Context, ref string) (digest.Digest, error)
 
-// A DoubtError says why what an image is made of cannot be known from here: it
-// is built, then.
+// An UncacheableError says why what an image is made of cannot be known from here:
+// it is built, then.
 type UncacheableError struct{ Why string }
 
 func (e *UncacheableError) Error() string { return e.Why }
 
 func uncacheable(format string, args ...any) error {
 	return &UncacheableError{fmt.Sprintf(format, args...)}
-}
-
-// Hasher finds the inputs of images; a folder that several share is read once.
-type Hasher struct {
-	platform func() (string, error) // that the engine builds for unless told otherwise
-	resolve  Resolve
-	local    func(ref string) []string
-	times    ContentTimes
-
-	mu      sync.Mutex
-	folders map[string]func() (string, error)
-	bases   map[string]func() (digest.Digest, error)
 }
 
 // Builder is what is asked of the engine that builds.
@@ -57,35 +45,57 @@ type Builder interface {
 	LocalDigests(ctx context.Context, ref string) []string
 }
 
-// NewHasher makes one for a run on an engine.
-func NewHasher(e Builder, resolve Resolve) *Hasher {
-	platform := sync.OnceValues(func() (string, error) {
-		p, err := e.Platform(context.Background())
-		if err != nil {
-			return "", uncacheable("the engine does not say what platform it builds for")
-		}
-		return p, nil
-	})
-	local := func(ref string) []string { return e.LocalDigests(context.Background(), ref) }
-	return &Hasher{platform: platform, resolve: resolve, local: local, folders: map[string]func() (string, error){}, bases: map[string]func() (digest.Digest, error){}}
+// Hasher finds the inputs of images; what several share is found out once.
+type Hasher struct {
+	builder  Builder
+	resolve  Resolve
+	times    ContentTimes
+	platform memo[string]
+	folders  memo[string]
+	bases    memo[digest.Digest]
 }
 
-// once gives the one call that all who ask for a key share.
-func once[T any](h *Hasher, calls map[string]func() (T, error), key string, f func() (T, error)) (T, error) {
-	h.mu.Lock()
-	call := calls[key]
-	if call == nil {
-		call = sync.OnceValues(f)
-		calls[key] = call
+// NewHasher makes one for a run on an engine.
+func NewHasher(b Builder, resolve Resolve) *Hasher { return &Hasher{builder: b, resolve: resolve} }
+
+// memo remembers results by key. All who ask for one key wait for one call; a call
+// that its caller has canceled is no result.
+type memo[T any] struct {
+	mu    sync.Mutex
+	calls map[string]*memoCall[T]
+}
+
+type memoCall[T any] struct {
+	mu    sync.Mutex
+	done  bool
+	value T
+	err   error
+}
+
+func (m *memo[T]) get(ctx context.Context, key string, f func() (T, error)) (T, error) {
+	m.mu.Lock()
+	if m.calls == nil {
+		m.calls = map[string]*memoCall[T]{}
 	}
-	h.mu.Unlock()
-	return call()
+	c := m.calls[key]
+	if c == nil {
+		c = &memoCall[T]{}
+		m.calls[key] = c
+	}
+	m.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.done {
+		c.value, c.err = f()
+		c.done = ctx.Err() == nil
+	}
+	return c.value, c.err
 }
 
 // Of hashes what goes into an image: the files of its contexts that the build
 // sees, with path, mode and link target, the Dockerfile, the digests of its
 // base images, and every key that changes what is built; of secrets their
-// names. Its error is a *DoubtError where something cannot be known.
+// names. Its error is an *UncacheableError where something cannot be known.
 func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 	b := img.Build
 	data, err := readPlain(b.Dockerfile)
@@ -98,14 +108,13 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 	if err != nil {
 		return nil, &UncacheableError{err.Error()}
 	}
-	in := &Inputs{bases: map[string]string{}, pinned: pinned, local: h.local, times: &h.times, timeless: b.Reproducible}
-	in.rehash = sync.OnceValue(func() bool {
-		now := &Hasher{platform: h.platform, resolve: in.resolve, folders: map[string]func() (string, error){}, bases: map[string]func() (digest.Digest, error){}}
-		found, err := now.Of(ctx, img)
+	in := &Inputs{bases: map[string]string{}, pinned: pinned, builder: h.builder, times: &h.times, timeless: b.Reproducible}
+	in.rehash = func(ctx context.Context) bool {
+		found, err := NewHasher(h.builder, in.resolve).Of(ctx, img)
 		return err == nil && found.Hash == in.Hash
-	})
+	}
 	for _, ref := range refs {
-		d, err := once(h, h.bases, ref, func() (digest.Digest, error) { return h.resolve(ctx, ref) })
+		d, err := h.bases.get(ctx, ref, func() (digest.Digest, error) { return h.resolve(ctx, ref) })
 		if err != nil {
 			return nil, uncacheable("the digest of its base image %s cannot be had: %v", ref, err)
 		}
@@ -133,9 +142,9 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 	}
 	targets := b.Platforms
 	if len(targets) == 0 {
-		p, err := h.platform()
+		p, err := h.platform.get(ctx, "", func() (string, error) { return h.builder.Platform(ctx) })
 		if err != nil {
-			return nil, err
+			return nil, uncacheable("the engine does not say what platform it builds for")
 		}
 		targets = []string{p}
 	}
@@ -206,7 +215,7 @@ func (h *Hasher) folder(ctx context.Context, dir string, ignored []string) (stri
 	if err != nil {
 		return "", err
 	}
-	return once(h, h.folders, string(key), func() (string, error) {
+	return h.folders.get(ctx, string(key), func() (string, error) {
 		local, err := ContextFS(dir, nil, nil)
 		if err == nil {
 			local, err = fsutil.NewFilterFS(local, &fsutil.FilterOpt{ExcludePatterns: ignored})

@@ -1,6 +1,7 @@
 package fingerprint
 
 import (
+	"context"
 	"strings"
 	"time"
 
@@ -70,8 +71,8 @@ func configSum(c image.Config) (digest.Digest, error) {
 
 // stamp gives the config of an image, stamped where it is known what it was
 // made of.
-func (in *Inputs) AddLabel(config []byte) ([]byte, error) {
-	if in == nil || !in.Verify() {
+func (in *Inputs) AddLabel(ctx context.Context, config []byte) ([]byte, error) {
+	if in == nil || !in.Verify(ctx) {
 		return config, nil
 	}
 	s := Label{in.Hash, in.Since}

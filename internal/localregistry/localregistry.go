@@ -172,9 +172,9 @@ func (r *repository) restore(name, file string) {
 // discard is an answer that nobody reads.
 type discardResponse struct{ header http.Header }
 
-func (d discardResponse) Header() http.Header { return d.header }
+func (d discardResponse) Header() http.Header       { return d.header }
 func (discardResponse) Write(p []byte) (int, error) { return len(p), nil }
-func (discardResponse) WriteHeader(int) {}
+func (discardResponse) WriteHeader(int)             {}
 
 func (r *repository) putManifest(w http.ResponseWriter, req *http.Request, ref string) {
 	body, err := io.ReadAll(io.LimitReader(req.Body, 4<<20))

@@ -72,7 +72,7 @@ func (s *Store) walk(ctx context.Context, d ocispec.Descriptor, b *image.Artifac
 		}
 	}
 	if config, ok := s.kept[m.Config.Digest]; ok { // one that is larger than any other went through
-		config, err := s.inputs.AddLabel(config)
+		config, err := s.inputs.AddLabel(ctx, config)
 		if err != nil {
 			return d, err
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"path/filepath"
 
-	bkclient "github.com/moby/buildkit/client"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
@@ -45,7 +44,7 @@ func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, err
 	}
 	for _, def := range p.Definitions {
 		if def.Format == plan.ImageDetail {
-			d.Progress.Note("", filepath.Base(def.File)+" names the image by its tag here: it has no digest before it is in a registry")
+			d.Progress.Note("", progress.Info, filepath.Base(def.File)+" names the image by its tag here: it has no digest before it is in a registry")
 		}
 	}
 	return Definitions(p, pushed, false)
@@ -64,8 +63,8 @@ func request(p *plan.Plan, d Deps, creds *Backends, contexts *builder.SharedSess
 		Outputs: outputs,
 		Image:   img, Login: creds.Login, Masked: creds.Masked, Secrets: creds.Secrets(img), Sessions: contexts,
 		Names:  imageNames(creds.Registry.Host.Name, img),
-		Status: func(s *bkclient.SolveStatus) { d.Progress.Status(name, s) },
-		Note:   func(text string) { d.Progress.Note(name, text) },
+		Status: func(s *progress.BuildStatus) { d.Progress.Status(name, s) },
+		Note:   func(severity progress.Severity, text string) { d.Progress.Note(name, severity, text) },
 		Begin:  func(kind, what string) *progress.Span { return d.Progress.Begin(name, kind, what, 0) },
 		Bases:  creds.Bases, State: creds.State,
 	}

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 
-	bkclient "github.com/moby/buildkit/client"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ecsbuild/ecsbuild/internal/builder"
@@ -37,7 +36,7 @@ type Deps struct {
 
 // Engine builds images; *engine.Engine is one.
 type Engine interface {
-	Check(img plan.Image, note func(string)) error
+	Check(img plan.Image, warn func(string)) error
 	Build(ctx context.Context, r builder.Request, sink image.Store) (*image.Artifact, error)
 	BuildLocal(ctx context.Context, r builder.Request) error
 	ShareSessions(images []plan.Image) *builder.SharedSessions
@@ -47,8 +46,8 @@ type Engine interface {
 
 // Progress hears what happens.
 type Progress interface {
-	Note(image, text string)
-	Status(image string, s *bkclient.SolveStatus)
+	Note(image string, severity progress.Severity, text string)
+	Status(image string, s *progress.BuildStatus)
 	Image(image, state, text string)
 	Begin(image, kind, name string, size int64) *progress.Span
 }
@@ -102,7 +101,7 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) ([]Pushed, error)
 	}
 	span := d.Progress.Begin("", report.Tags, "tags", 0)
 	stopTelling := context.AfterFunc(ctx, func() {
-		d.Progress.Note("", "tags are moving: the run ends when all have; a second signal ends it at once, with some of them moved")
+		d.Progress.Note("", progress.Info, "tags are moving: the run ends when all have; a second signal ends it at once, with some of them moved")
 	})
 	err = tag(ctx, creds, pushed, states())
 	stopTelling()
@@ -163,7 +162,7 @@ func checkImages(p *plan.Plan, d Deps, o Options, eng Engine) error {
 		if o.dry {
 			img = builder.WithoutExports(img)
 		}
-		errs = append(errs, eng.Check(img, func(text string) { d.Progress.Note(img.Name(), text) }))
+		errs = append(errs, eng.Check(img, func(text string) { d.Progress.Note(img.Name(), progress.Warning, text) }))
 	}
 	return errors.Join(errs...)
 }
@@ -247,7 +246,7 @@ func build(ctx context.Context, p *plan.Plan, d Deps, o Options, creds *Backends
 				return &ImageError{Image: img, Err: err}
 			}
 			pushed[i].Built = built
-			if r.Inputs != nil && r.Inputs.Verify() {
+			if r.Inputs != nil && r.Inputs.Verify(ctx) {
 				old.keep(img, r.Inputs, built)
 			}
 			d.Progress.Image(img.Name(), report.Done, "built, and its layers are in "+img.Repository)

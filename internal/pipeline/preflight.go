@@ -12,8 +12,8 @@ import (
 )
 
 // CheckDockerfiles reads each local Dockerfile: whether it parses, has the
-// target, and declares the arguments. Warnings go to note.
-func CheckDockerfiles(p *plan.Plan, note func(image, text string)) error {
+// target, and declares the arguments. Warnings go to warn.
+func CheckDockerfiles(p *plan.Plan, warn func(image, text string)) error {
 	var errs []error
 	for _, img := range p.Images {
 		if plan.Remote(img.Build.Context) {
@@ -24,7 +24,7 @@ func CheckDockerfiles(p *plan.Plan, note func(image, text string)) error {
 			var warnings []string
 			warnings, err = d.Check(img)
 			for _, w := range warnings {
-				note(img.Name(), "warning: "+w)
+				warn(img.Name(), w)
 			}
 		}
 		errs = append(errs, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 	"github.com/ecsbuild/ecsbuild/internal/report"
 )
@@ -49,7 +50,7 @@ func (r *reuse) find(ctx context.Context, img plan.Image) (*image.Artifact, *fin
 	in, err := r.hasher.Of(ctx, img)
 	if err != nil {
 		if ctx.Err() == nil {
-			r.progress.Note(img.Name(), "reuse: is built in any case, since "+err.Error())
+			r.progress.Note(img.Name(), progress.Info, "reuse: is built in any case, since "+err.Error())
 		}
 		return nil, nil
 	}
@@ -104,7 +105,7 @@ func (r *reuse) look(ctx context.Context, img plan.Image, in *fingerprint.Inputs
 		var e *registry.Error
 		if errors.As(err, &e) && (e.Status() == http.StatusForbidden || e.Status() == http.StatusUnauthorized) {
 			r.refused.Do(func() {
-				r.progress.Note("", fmt.Sprintf("reuse: %s was refused, so that only what this host remembers is reused", e.Action))
+				r.progress.Note("", progress.Info, fmt.Sprintf("reuse: %s was refused, so that only what this host remembers is reused", e.Action))
 			})
 			return kept{}
 		}

@@ -32,7 +32,7 @@ func (p *Display) Report(results map[string]report.Result, failure string) repor
 		}
 		cached := map[string]bool{} // by name: of a step that BuildKit has merged with another's, it tells twice
 		for _, s := range i.steps {
-			if s.Kind != report.Base && strings.HasPrefix(s.Name, "[") && !report.IsInternalStep(s.Name) { // an instruction that could be cached
+			if s.step == Instruction { // one that could be cached
 				cached[s.Name] = cached[s.Name] || s.cached
 			}
 		}
@@ -51,7 +51,7 @@ func (p *Display) Report(results map[string]report.Result, failure string) repor
 			end = r.ended
 		}
 		out.Spans = append(out.Spans, report.Span{Image: s.Image, Kind: s.Kind, Name: format.Clean(s.Name), Start: max(0, r.since(s.start)), Seconds: max(0, end.Sub(s.start).Seconds()),
-			Bytes: s.sent.Load(), Cached: s.cached, Critical: critical[s], Error: format.Clean(strings.ReplaceAll(s.failed, "\n", " "))})
+			Bytes: s.sent.Load(), Cached: s.cached, Critical: critical[s], Internal: s.step == InternalStep, Error: format.Clean(strings.ReplaceAll(s.failed, "\n", " "))})
 	}
 	slices.SortStableFunc(out.Spans, func(a, b report.Span) int { return cmp.Compare(a.Start, b.Start) })
 	return out

@@ -19,7 +19,7 @@ func sample(failed bool) report.Report {
 	r := newRun([]string{"app", "nginx", "worker"}, began)
 	at := func(s float64) time.Time { return began.Add(report.Seconds(s)) }
 	span := func(image, kind, name string, from, to float64, bytes int64) {
-		s := &Span{Image: image, Kind: kind, Name: name, start: at(from), end: at(to)}
+		s := &Span{Image: image, Kind: kind, Name: name, step: stepKind(name), start: at(from), end: at(to)}
 		s.sent.Store(bytes)
 		r.spans = append(r.spans, s)
 		if kind == report.Step {

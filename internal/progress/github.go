@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	bkclient "github.com/moby/buildkit/client"
-
 	"github.com/ecsbuild/ecsbuild/internal/format"
 	"github.com/ecsbuild/ecsbuild/internal/report"
 )
@@ -33,8 +31,8 @@ func (g *github) draw(r *Run, e event) {
 	if e.state != "" {
 		g.group(r, e.image)
 	}
-	if text, ok := strings.CutPrefix(e.note, warned); ok {
-		_, _ = fmt.Fprintln(g.w, Annotation("warning", Place{}, title(e.image), text))
+	if e.warns {
+		_, _ = fmt.Fprintln(g.w, Annotation("warning", Place{}, title(e.image), e.note))
 		g.wrote = time.Now()
 		return
 	}
@@ -46,8 +44,8 @@ func (g *github) draw(r *Run, e event) {
 	}
 	g.status(r, e, false)
 	for _, w := range e.status.Warnings {
-		if r.mine(e.image, w.Vertex) {
-			_, _ = fmt.Fprintln(g.w, Annotation("warning", g.place(e.image, w), title(e.image), string(w.Short)))
+		if r.mine(e.image, w.Step) {
+			_, _ = fmt.Fprintln(g.w, Annotation("warning", g.place(e.image, w), title(e.image), w.Text))
 		}
 	}
 }
@@ -60,12 +58,10 @@ func title(image string) string {
 }
 
 // place finds the Dockerfile, which BuildKit knows without its folder.
-func (g *github) place(image string, w *bkclient.VertexWarning) (p Place) {
-	if w.SourceInfo != nil && len(w.Range) > 0 && w.Range[0].Start != nil {
-		p = Place{File: w.SourceInfo.Filename, Line: int(w.Range[0].Start.Line)}
-		if file := g.dockerfiles[image]; filepath.Base(file) == p.File {
-			p.File = file
-		}
+func (g *github) place(image string, w BuildWarning) Place {
+	p := Place{File: w.File, Line: w.Line}
+	if file := g.dockerfiles[image]; p.File != "" && filepath.Base(file) == p.File {
+		p.File = file
 	}
 	return p
 }

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
-	"strings"
 	"time"
 
-	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ecsbuild/ecsbuild/internal/redact"
@@ -82,12 +80,11 @@ func (j *jsonLines) draw(r *Run, e event) {
 		}
 		WriteLine(j.w, l)
 	}
-	text, warning := strings.CutPrefix(e.note, warned)
 	switch {
 	case e.state != "":
 		emit(Line{Type: "image", Status: e.state, Text: e.note})
-	case warning:
-		emit(Line{Type: "warning", Text: text})
+	case e.warns:
+		emit(Line{Type: "warning", Text: e.note})
 	case e.note != "":
 		emit(Line{Type: "note", Text: e.note})
 	case e.began != nil:
@@ -106,43 +103,43 @@ func (j *jsonLines) draw(r *Run, e event) {
 
 // status tells of the steps that began, what they said, and those that ended.
 func (j *jsonLines) status(r *Run, e event, emit func(Line)) {
-	ended := func(v *bkclient.Vertex) bool { return v.Completed != nil }
-	for _, v := range e.status.Vertexes {
-		j.names[v.Digest] = v.Name
-		if r.mine(e.image, v.Digest) && !ended(v) {
+	ended := func(v BuildStep) bool { return v.Completed != nil }
+	for _, v := range e.status.Steps {
+		j.names[v.ID] = v.Name
+		if r.mine(e.image, v.ID) && !ended(v) {
 			j.step(v, emit)
 		}
 	}
-	for _, l := range e.status.Logs {
-		if !r.mine(e.image, l.Vertex) {
+	for _, l := range e.status.Output {
+		if !r.mine(e.image, l.Step) {
 			continue
 		}
 		for _, text := range j.output.lines(e.image, l) {
-			emit(Line{Type: "output", Step: j.names[l.Vertex], Text: text, Time: l.Timestamp})
+			emit(Line{Type: "output", Step: j.names[l.Step], Text: text, Time: l.Time})
 		}
 	}
-	for _, v := range e.status.Vertexes {
-		if !r.mine(e.image, v.Digest) || !ended(v) {
+	for _, v := range e.status.Steps {
+		if !r.mine(e.image, v.ID) || !ended(v) {
 			continue
 		}
-		if text, ok := j.output.rest(e.image, v.Digest); ok {
+		if text, ok := j.output.rest(e.image, v.ID); ok {
 			emit(Line{Type: "output", Step: v.Name, Text: text, Time: *v.Completed})
 		}
 		j.step(v, emit)
 	}
 	for _, w := range e.status.Warnings {
-		if r.mine(e.image, w.Vertex) {
-			emit(Line{Type: "warning", Step: j.names[w.Vertex], Text: string(w.Short)})
+		if r.mine(e.image, w.Step) {
+			emit(Line{Type: "warning", Step: j.names[w.Step], Text: w.Text})
 		}
 	}
 }
 
-func (j *jsonLines) step(v *bkclient.Vertex, emit func(Line)) {
+func (j *jsonLines) step(v BuildStep, emit func(Line)) {
 	l := Line{Type: "step", Step: v.Name}
 	switch {
 	case v.Error != "" && v.Completed != nil:
 		l.Status, l.Text, l.Time = "failed", v.Error, *v.Completed
-		if strings.Contains(v.Error, "context canceled") {
+		if v.Canceled {
 			l.Status, l.Text = report.Stopped, ""
 		}
 	case v.Cached && v.Completed != nil:
@@ -154,14 +151,14 @@ func (j *jsonLines) step(v *bkclient.Vertex, emit func(Line)) {
 	}
 	// A step whose result was looked for and not found is started anew: it is
 	// told to start once.
-	if l.Status == "done" && report.IsInternalStep(v.Name) && v.Completed.Sub(*v.Started) < lookup {
+	if l.Status == "done" && v.Kind == InternalStep && v.Completed.Sub(*v.Started) < lookup {
 		return
 	}
-	if l.Status == "" || l.Status == j.state[v.Digest] || l.Status == "started" && j.started[v.Digest] {
+	if l.Status == "" || l.Status == j.state[v.ID] || l.Status == "started" && j.started[v.ID] {
 		return
 	}
-	j.state[v.Digest] = l.Status
-	j.started[v.Digest] = j.started[v.Digest] || l.Status == "started"
+	j.state[v.ID] = l.Status
+	j.started[v.ID] = j.started[v.ID] || l.Status == "started"
 	emit(l)
 }
 

@@ -3,10 +3,8 @@ package progress
 import (
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
-	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ecsbuild/ecsbuild/internal/format"
@@ -60,7 +58,10 @@ func (p *plain) log(image string) *imageLog {
 }
 
 func (p *plain) draw(r *Run, e event) {
-	if e.note != "" && e.state != report.Failed {
+	switch {
+	case e.warns:
+		p.say(e.image, warned+e.note)
+	case e.note != "" && e.state != report.Failed:
 		p.say(e.image, e.note)
 	}
 	if e.status == nil {
@@ -68,8 +69,8 @@ func (p *plain) draw(r *Run, e event) {
 	}
 	p.status(r, e, true)
 	for _, w := range e.status.Warnings {
-		if r.mine(e.image, w.Vertex) {
-			p.say(e.image, warned+string(w.Short))
+		if r.mine(e.image, w.Step) {
+			p.say(e.image, warned+w.Text)
 		}
 	}
 }
@@ -83,28 +84,28 @@ func (p *plain) status(r *Run, e event, output bool) {
 		}
 		p.log(e.image).add(text)
 	}
-	for _, v := range e.status.Vertexes {
-		if s := p.step(e.image, v.Digest); v.Started != nil && !s.started && !v.Cached && !report.IsInternalStep(v.Name) {
+	for _, v := range e.status.Steps {
+		if s := p.step(e.image, v.ID); v.Started != nil && !s.started && !v.Cached && v.Kind != InternalStep {
 			s.started = true
-			put(v.Digest, v.Name, true)
+			put(v.ID, v.Name, true)
 		}
 	}
-	for _, l := range e.status.Logs {
+	for _, l := range e.status.Output {
 		for _, text := range p.output.lines(e.image, l) {
-			put(l.Vertex, "  "+text, output)
+			put(l.Step, "  "+text, output)
 		}
 	}
-	for _, v := range e.status.Vertexes {
-		s := p.step(e.image, v.Digest)
-		if v.Completed == nil || s.done || report.IsInternalStep(v.Name) && v.Error == "" {
+	for _, v := range e.status.Steps {
+		s := p.step(e.image, v.ID)
+		if v.Completed == nil || s.done || v.Kind == InternalStep && v.Error == "" {
 			continue
 		}
 		s.done = true
-		if text, ok := p.output.rest(e.image, v.Digest); ok {
-			put(v.Digest, "  "+text, output)
+		if text, ok := p.output.rest(e.image, v.ID); ok {
+			put(v.ID, "  "+text, output)
 		}
 		if text := outcome(v); text != "" {
-			put(v.Digest, v.Name+": "+text, true)
+			put(v.ID, v.Name+": "+text, true)
 		}
 	}
 }
@@ -176,9 +177,9 @@ func (p *plain) step(image string, d digest.Digest) *step {
 }
 
 // outcome says how a step ended, "" for one that is not worth a line.
-func outcome(v *bkclient.Vertex) string {
+func outcome(v BuildStep) string {
 	switch {
-	case v.Error != "" && strings.Contains(v.Error, "context canceled"):
+	case v.Canceled:
 		return "stopped"
 	case v.Error != "":
 		return "failed"

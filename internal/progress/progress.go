@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	bkclient "github.com/moby/buildkit/client"
-
 	"github.com/ecsbuild/ecsbuild/internal/format"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
@@ -29,12 +27,25 @@ const (
 	GitHub Mode = "github"
 )
 
+// A Severity says how much a note matters.
+type Severity int
+
+// The severities of notes.
+const (
+	Info    Severity = iota
+	Warning          // the run goes on, and somebody should know
+)
+
+// A NoteFunc takes a line for the user.
+type NoteFunc func(severity Severity, text string)
+
 // An event is one thing that happened; which one, the field that is set says.
 type event struct {
 	image  string // "" for the run as a whole
 	at     time.Time
-	status *bkclient.SolveStatus
+	status *BuildStatus
 	note   string
+	warns  bool   // the note is a warning
 	state  string // of the image; note says more
 	began  *Span
 	ended  *Span
@@ -161,7 +172,9 @@ func (p *Display) Close() {
 }
 
 // Note shows a line about an image, or about the run where image is "".
-func (p *Display) Note(image, text string) { p.send(event{image: image, note: text}) }
+func (p *Display) Note(image string, severity Severity, text string) {
+	p.send(event{image: image, note: text, warns: severity == Warning})
+}
 
 // Image says what has become of an image.
 func (p *Display) Image(image, state, text string) {
@@ -176,7 +189,7 @@ func (p *Display) Begin(image, kind, name string, size int64) *Span {
 }
 
 // Status takes BuildKit's news of one image's build, in which secrets are masked.
-func (p *Display) Status(image string, s *bkclient.SolveStatus) {
+func (p *Display) Status(image string, s *BuildStatus) {
 	p.send(event{image: image, status: s})
 }
 
@@ -216,18 +229,18 @@ func warnings(r *Run, e event) (out []string) {
 	if e.image != "" {
 		prefix = e.image + ": "
 	}
-	if strings.HasPrefix(e.note, warned) {
-		out = append(out, prefix+e.note)
+	if e.warns {
+		out = append(out, prefix+warned+e.note)
 	}
 	if e.status != nil {
 		for _, w := range e.status.Warnings {
-			if r.mine(e.image, w.Vertex) {
-				out = append(out, prefix+warned+string(w.Short))
+			if r.mine(e.image, w.Step) {
+				out = append(out, prefix+warned+w.Text)
 			}
 		}
 	}
 	return out
 }
 
-// warned is how a note begins that is a warning.
+// warned is how the line of a warning begins.
 const warned = "warning: "

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -20,17 +19,17 @@ func TestSharedStepsOnce(t *testing.T) {
 	now := time.Now()
 	later := now.Add(2 * time.Second)
 	for _, image := range []string{"app", "nginx", "app"} {
-		v := &bkclient.Vertex{Digest: digest.FromString("step"), Name: "[1/2] RUN make", Started: &now}
-		d.Status(image, &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{v}, Logs: []*bkclient.VertexLog{{Vertex: v.Digest, Data: []byte("hello\nwor")}}})
+		v := BuildStep{ID: digest.FromString("step"), Name: "[1/2] RUN make", Kind: Instruction, Started: &now}
+		d.Status(image, &BuildStatus{Steps: []BuildStep{v}, Output: []StepOutput{{Step: v.ID, Data: []byte("hello\nwor")}}})
 		if image == "nginx" {
 			continue
 		}
-		d.Status(image, &bkclient.SolveStatus{Logs: []*bkclient.VertexLog{{Vertex: v.Digest, Data: []byte("ld\n")}}})
+		d.Status(image, &BuildStatus{Output: []StepOutput{{Step: v.ID, Data: []byte("ld\n")}}})
 	}
-	d.Status("app", &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{{Digest: digest.FromString("step"), Name: "[1/2] RUN make", Started: &now, Completed: &later}}})
-	d.Note("", "done")
+	d.Status("app", &BuildStatus{Steps: []BuildStep{{ID: digest.FromString("step"), Name: "[1/2] RUN make", Kind: Instruction, Started: &now, Completed: &later}}})
+	d.Note("", Info, "done")
 	d.Close()
-	d.Note("", "too late")
+	d.Note("", Info, "too late")
 	want := "app      | [1/2] RUN make\napp      |   hello\napp      |   world\napp      |   hello\napp      |   world\napp      | [1/2] RUN make: 2.0 s\necsbuild | done\n"
 	if out.String() != want {
 		t.Errorf("got:\n%s", out.String())
@@ -42,19 +41,19 @@ func TestJSONLines(t *testing.T) {
 	d, _ := New(JSON, Output{W: &out}, nil)
 	now := time.Unix(1700000000, 0)
 	end := now.Add(time.Second)
-	v := func(name, failure string, completed *time.Time) *bkclient.SolveStatus {
-		return &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{{Digest: digest.FromString(name), Name: name, Started: &now, Completed: completed, Error: failure}}}
+	v := func(name, failure string, completed *time.Time) *BuildStatus {
+		return &BuildStatus{Steps: []BuildStep{{ID: digest.FromString(name), Name: name, Kind: stepKind(name), Started: &now, Completed: completed, Error: failure, Canceled: strings.Contains(failure, "canceled")}}}
 	}
-	log := func(name, text string) *bkclient.SolveStatus {
-		return &bkclient.SolveStatus{Logs: []*bkclient.VertexLog{{Vertex: digest.FromString(name), Data: []byte(text), Timestamp: now}}}
+	log := func(name, text string) *BuildStatus {
+		return &BuildStatus{Output: []StepOutput{{Step: digest.FromString(name), Data: []byte(text), Time: now}}}
 	}
-	d.Note("", "warning: one")
+	d.Note("", Warning, "one")
 	d.Status("app", v("[1/1] COPY . /", "", nil))
 	d.Status("app", v("[1/1] COPY . /", "", nil))
 	d.Status("app", log("[1/1] COPY . /", "in two pi"))
 	d.Status("app", log("[1/1] COPY . /", "eces\nno newline"))
 	last := v("[1/1] COPY . /", "", &end)
-	last.Logs = log("[1/1] COPY . /", " at the end").Logs
+	last.Output = log("[1/1] COPY . /", " at the end").Output
 	d.Status("app", last)
 	d.Status("app", v("[2/2] RUN make", "process was context canceled", &end))
 	d.Close()

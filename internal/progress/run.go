@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ecsbuild/ecsbuild/internal/format"
@@ -23,6 +22,7 @@ type Span struct {
 	Name  string
 
 	start, end time.Time
+	step       StepKind
 	cached     bool
 	failed     string
 	size       int64 // bytes that it will be, 0 where nobody knows
@@ -60,7 +60,7 @@ type Run struct {
 
 	byName map[string]*image
 	steps  map[digest.Digest]*Span
-	pulls  map[digest.Digest]map[string]*bkclient.VertexStatus
+	pulls  map[digest.Digest]map[string]Transfer
 	output pieces
 }
 
@@ -76,7 +76,7 @@ type image struct {
 }
 
 func newRun(names []string, now time.Time) *Run {
-	r := &Run{began: now, byName: map[string]*image{}, steps: map[digest.Digest]*Span{}, pulls: map[digest.Digest]map[string]*bkclient.VertexStatus{}, output: pieces{}}
+	r := &Run{began: now, byName: map[string]*image{}, steps: map[digest.Digest]*Span{}, pulls: map[digest.Digest]map[string]Transfer{}, output: pieces{}}
 	for _, n := range names {
 		r.image(n)
 	}
@@ -111,8 +111,8 @@ type piece struct {
 }
 
 // lines gives the whole lines of what has come, and keeps what is left.
-func (p pieces) lines(image string, l *bkclient.VertexLog) (out []string) {
-	key := piece{image, l.Vertex}
+func (p pieces) lines(image string, l StepOutput) (out []string) {
+	key := piece{image, l.Step}
 	lines := strings.Split(string(p[key])+string(l.Data), "\n")
 	p[key] = []byte(lines[len(lines)-1])
 	return lines[:len(lines)-1]
@@ -150,21 +150,21 @@ func (r *Run) status(img *image, e event) {
 	if img.state == report.Waiting {
 		img.state = report.Building
 	}
-	for _, v := range e.status.Vertexes {
+	for _, v := range e.status.Steps {
 		r.vertex(img, v)
 	}
-	for _, s := range e.status.Statuses {
-		if step := r.steps[s.Vertex]; step == nil || step.Kind != report.Base {
+	for _, s := range e.status.Transfers {
+		if step := r.steps[s.Step]; step == nil || step.Kind != report.Base {
 			continue
 		}
-		if r.pulls[s.Vertex] == nil {
-			r.pulls[s.Vertex] = map[string]*bkclient.VertexStatus{}
+		if r.pulls[s.Step] == nil {
+			r.pulls[s.Step] = map[string]Transfer{}
 		}
-		r.pulls[s.Vertex][s.ID] = s
+		r.pulls[s.Step][s.ID] = s
 	}
-	for _, l := range e.status.Logs {
+	for _, l := range e.status.Output {
 		lines := r.output.lines(e.image, l)
-		for _, text := range append(lines, string(r.output[piece{e.image, l.Vertex}])) {
+		for _, text := range append(lines, string(r.output[piece{e.image, l.Step}])) {
 			if text = format.Clean(text); strings.TrimSpace(text) != "" {
 				img.output = text
 			}
@@ -172,17 +172,17 @@ func (r *Run) status(img *image, e event) {
 	}
 }
 
-func (r *Run) vertex(img *image, v *bkclient.Vertex) {
-	s := r.steps[v.Digest]
+func (r *Run) vertex(img *image, v BuildStep) {
+	s := r.steps[v.ID]
 	if s == nil {
 		if v.Started == nil {
 			return
 		}
-		s = &Span{Image: img.name, Kind: report.Step, Name: v.Name}
-		if fromStep(v.Name) {
+		s = &Span{Image: img.name, Kind: report.Step, Name: v.Name, step: v.Kind}
+		if v.Kind == BaseStep {
 			s.Kind = report.Base
 		}
-		r.steps[v.Digest] = s
+		r.steps[v.ID] = s
 		r.spans = append(r.spans, s)
 		s.start = *v.Started
 	}
@@ -193,7 +193,7 @@ func (r *Run) vertex(img *image, v *bkclient.Vertex) {
 		s.start = *v.Started
 	}
 	s.cached = v.Cached
-	if v.Error != "" && !strings.Contains(v.Error, "context canceled") {
+	if v.Error != "" && !v.Canceled {
 		s.failed = v.Error
 	}
 	if v.Completed == nil {
@@ -207,8 +207,6 @@ func (r *Run) vertex(img *image, v *bkclient.Vertex) {
 	}
 	delete(img.active, s)
 }
-
-func fromStep(name string) bool { return strings.Contains(name, "] FROM ") }
 
 // pulled is how much of a base image has come, in bytes.
 func (r *Run) pulled(s *Span) (now, total int64) {

@@ -219,7 +219,7 @@ func activity(r *Run, i *image, now time.Time) string {
 			}
 			parts = append(parts, text)
 		case report.Step:
-			if !report.IsInternalStep(s.Name) {
+			if s.step != InternalStep {
 				parts = append(parts, s.Name)
 			}
 		}

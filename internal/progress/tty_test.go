@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
 	"github.com/tonistiigi/vt100"
 
@@ -51,15 +50,28 @@ func (s *screen) String() string {
 	return strings.TrimRight(strings.Join(lines, "\n"), "\n") + "\n"
 }
 
+// stepKind is that of a step in these tests.
+func stepKind(name string) StepKind {
+	switch {
+	case strings.HasPrefix(name, "[internal]"):
+		return InternalStep
+	case strings.Contains(name, "] FROM "):
+		return BaseStep
+	case strings.HasPrefix(name, "["):
+		return Instruction
+	}
+	return OtherStep
+}
+
 func (s *screen) step(image, name, output string, done bool) event {
 	start := s.now
-	v := &bkclient.Vertex{Digest: digest.FromString(image + name), Name: name, Started: &start}
+	v := BuildStep{ID: digest.FromString(image + name), Name: name, Kind: stepKind(name), Started: &start}
 	if done {
 		v.Completed = &start
 	}
-	st := &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{v}}
+	st := &BuildStatus{Steps: []BuildStep{v}}
 	if output != "" {
-		st.Logs = []*bkclient.VertexLog{{Vertex: v.Digest, Data: []byte(output)}}
+		st.Output = []StepOutput{{Step: v.ID, Data: []byte(output)}}
 	}
 	return event{image: image, status: st}
 }
@@ -74,8 +86,8 @@ func TestTTY(t *testing.T) {
 		s.at(0, event{note: "building with Docker engine 28.5.2 (classic store)"})
 		s.at(100*time.Millisecond, event{image: "worker", state: report.Reused, note: "not built: what it is made of has not changed since 2026-11-22 10:00 UTC"})
 		s.at(100*time.Millisecond, s.step("app", "[1/4] FROM docker.io/library/php:8.4-fpm@sha256:0123456789abcdef", "", false))
-		s.at(0, event{image: "app", status: &bkclient.SolveStatus{Statuses: []*bkclient.VertexStatus{
-			{Vertex: digest.FromString("app[1/4] FROM docker.io/library/php:8.4-fpm@sha256:0123456789abcdef"), ID: "a", Current: 40e6, Total: 120e6}}}})
+		s.at(0, event{image: "app", status: &BuildStatus{Transfers: []Transfer{
+			{Step: digest.FromString("app[1/4] FROM docker.io/library/php:8.4-fpm@sha256:0123456789abcdef"), ID: "a", Current: 40e6, Total: 120e6}}}})
 		s.at(0, s.step("nginx", "[2/2] COPY public /usr/share/nginx/html", "", false))
 		show("the base is pulled")
 		s.at(2*time.Second, s.step("app", "[1/4] FROM docker.io/library/php:8.4-fpm@sha256:0123456789abcdef", "", true))
@@ -83,7 +95,7 @@ func TestTTY(t *testing.T) {
 		up := &Span{Image: "nginx", Kind: report.Upload, Name: "sha256:1", size: 18e6, start: s.now}
 		s.at(0, event{image: "nginx", began: up})
 		up.Add(6e6)
-		s.at(time.Second, event{note: "warning: the engine has only 1.2 GB of disk left"})
+		s.at(time.Second, event{warns: true, note: "the engine has only 1.2 GB of disk left"})
 		show("a layer is on its way")
 		s.at(time.Second, event{image: "nginx", ended: up})
 		s.at(0, event{image: "nginx", state: report.Done, note: "built, and its layers are in laravel-nginx"})
@@ -152,7 +164,7 @@ func TestHeartbeat(t *testing.T) {
 	now := time.Now()
 	p, r := newPlain(&out, []string{"app"}), newRun([]string{"app"}, now)
 	start := now
-	r.take(event{image: "app", status: &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{{Digest: "sha256:1", Name: "[2/4] RUN make", Started: &start}}}})
+	r.take(event{image: "app", status: &BuildStatus{Steps: []BuildStep{{ID: "sha256:1", Name: "[2/4] RUN make", Kind: Instruction, Started: &start}}}})
 	p.tick(r, now.Add(29*time.Second))
 	if out.Len() > 0 {
 		t.Errorf("too early: %s", out.String())
@@ -209,8 +221,8 @@ func TestTerminalWarnings(t *testing.T) {
 	s := newScreen(80, 10, "app")
 	var out bytes.Buffer
 	s.tty.w, s.tty.colors = &out, true
-	s.at(0, event{note: "warning: one"})
-	s.at(0, event{image: "app", status: &bkclient.SolveStatus{Warnings: []*bkclient.VertexWarning{{Short: []byte("two\x1b[2J")}}}})
+	s.at(0, event{warns: true, note: "one"})
+	s.at(0, event{image: "app", status: &BuildStatus{Warnings: []BuildWarning{{Text: "two\x1b[2J"}}}})
 	for _, want := range []string{"\x1b[33mwarning: one\x1b[0m", "\x1b[33mapp: warning: two\x1b[0m"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in %q", want, out.String())
@@ -225,17 +237,17 @@ func TestSharedStep(t *testing.T) {
 		d, out := display(t, mode, "app", "nginx")
 		now := time.Unix(1700000000, 0)
 		end := now.Add(time.Second)
-		v := func(done bool) []*bkclient.Vertex {
-			v := &bkclient.Vertex{Digest: "sha256:1", Name: "[1/2] RUN make", Started: &now}
+		v := func(done bool) []BuildStep {
+			v := BuildStep{ID: "sha256:1", Name: "[1/2] RUN make", Kind: Instruction, Started: &now}
 			if done {
 				v.Completed, v.Error = &end, "exit code: 1"
 			}
-			return []*bkclient.Vertex{v}
+			return []BuildStep{v}
 		}
 		for _, image := range []string{"app", "nginx"} {
-			d.Status(image, &bkclient.SolveStatus{Vertexes: v(false), Logs: []*bkclient.VertexLog{{Vertex: "sha256:1", Data: []byte("one\nlast")}}})
+			d.Status(image, &BuildStatus{Steps: v(false), Output: []StepOutput{{Step: "sha256:1", Data: []byte("one\nlast")}}})
 		}
-		d.Status("nginx", &bkclient.SolveStatus{Vertexes: v(true)})
+		d.Status("nginx", &BuildStatus{Steps: v(true)})
 		d.Image("nginx", report.Failed, "[1/2] RUN make")
 		d.Image("app", report.Stopped, "")
 		d.Close()
@@ -257,11 +269,11 @@ func TestWholeLog(t *testing.T) {
 		now := time.Unix(1700000000, 0)
 		end := now.Add(time.Second)
 		for i, image := range []string{"app", "nginx"} {
-			v := &bkclient.Vertex{Digest: digest.FromString(image), Name: fmt.Sprintf("[%d/2] RUN make %s", i+1, image), Started: &now}
-			d.Status(image, &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{v}, Logs: []*bkclient.VertexLog{{Vertex: v.Digest, Data: []byte("::error::of " + image + "\n")}}})
+			v := BuildStep{ID: digest.FromString(image), Name: fmt.Sprintf("[%d/2] RUN make %s", i+1, image), Kind: Instruction, Started: &now}
+			d.Status(image, &BuildStatus{Steps: []BuildStep{v}, Output: []StepOutput{{Step: v.ID, Data: []byte("::error::of " + image + "\n")}}})
 		}
-		d.Note("app", "warning: 100% of a,b: c")
-		d.Status("app", &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{{Digest: digest.FromString("app"), Name: "[1/2] RUN make app", Started: &now, Completed: &end, Error: "exit code: 1"}}})
+		d.Note("app", Warning, "100% of a,b: c")
+		d.Status("app", &BuildStatus{Steps: []BuildStep{{ID: digest.FromString("app"), Name: "[1/2] RUN make app", Kind: Instruction, Started: &now, Completed: &end, Error: "exit code: 1"}}})
 		d.Image("app", report.Failed, "[1/2] RUN make app")
 		d.Image("nginx", report.Stopped, "")
 		d.Close()

@@ -89,7 +89,7 @@ func (b *page) timeline(r Report) {
 	b.add("<li><i class=\"critical\"></i>outlined: the run waited for it</li>\n</ul>\n")
 	by := map[string][]Span{}
 	for _, s := range r.Spans {
-		if !s.Cached && !IsInternalStep(s.Name) {
+		if !s.Cached && !s.Internal {
 			by[s.Image] = append(by[s.Image], s)
 		}
 	}

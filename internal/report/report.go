@@ -14,9 +14,6 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/format"
 )
 
-// internal says whether a step is BuildKit's housekeeping.
-func IsInternalStep(name string) bool { return strings.HasPrefix(name, "[internal] ") }
-
 // A Report is a whole run: what --report writes. Times are seconds, from the
 // beginning of the run where they say when.
 type Report struct {
@@ -65,6 +62,7 @@ type Span struct {
 	Cached   bool    `json:"cached,omitempty"`
 	Critical bool    `json:"critical,omitempty"` // the run waited for it
 	Error    string  `json:"error,omitempty"`
+	Internal bool    `json:"-"` // BuildKit's housekeeping, which people need not see
 }
 
 // A Result is what the registry has of an image.
@@ -139,7 +137,7 @@ func (r Report) Markdown(w io.Writer) error {
 // gantt draws the longest spans as a chart that GitHub renders.
 // https://mermaid.js.org/syntax/gantt.html
 func (r Report) gantt(b *strings.Builder) {
-	spans := slices.DeleteFunc(slices.Clone(r.Spans), func(s Span) bool { return s.Cached || s.Seconds < 0.05 || IsInternalStep(s.Name) })
+	spans := slices.DeleteFunc(slices.Clone(r.Spans), func(s Span) bool { return s.Cached || s.Seconds < 0.05 || s.Internal })
 	slices.SortStableFunc(spans, func(a, b Span) int { return cmp.Compare(b.Seconds, a.Seconds) })
 	spans = spans[:min(len(spans), maxGantt)]
 	slices.SortStableFunc(spans, func(a, b Span) int {

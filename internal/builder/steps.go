@@ -1,0 +1,85 @@
+package builder
+
+import (
+	"regexp"
+	"strings"
+
+	bkclient "github.com/moby/buildkit/client"
+
+	"github.com/ecsbuild/ecsbuild/internal/progress"
+)
+
+// BuildKit tells what a step does by its name alone. This file is the one place
+// that reads those names.
+
+// step is what a step's name says.
+type step struct {
+	kind     progress.StepKind
+	base     string // the image that it begins with, as BuildKit spells it; "" for none
+	frontend string // the image that reads the Dockerfile; "" for none
+	platform string // that the image is taken for, where the build has several
+	fetches  bool   // it takes something from the network beside images
+
+	importsCache string // the reference of a cache that it reads, "" for none
+	exportsCache bool
+}
+
+var (
+	instructionStep = regexp.MustCompile(`^\[[^\]]*\] `)
+	fromStep        = regexp.MustCompile(`^(?:\[[^\]]*\] )?FROM (\S+)$`)
+	frontendStep    = regexp.MustCompile(`^docker-image://(\S+)$`)
+	platformStep    = regexp.MustCompile(`^\[([a-z0-9]+/[a-z0-9/]+) `)
+	fetchStep       = regexp.MustCompile(`\] (?:ONBUILD )?ADD .*(://|@\S+:)|^(https?|git)://`)
+)
+
+func parseStep(name string) (s step) {
+	switch {
+	case strings.HasPrefix(name, "[internal] "):
+		s.kind = progress.InternalStep
+	case strings.Contains(name, "] FROM "):
+		s.kind = progress.BaseStep
+	case instructionStep.MatchString(name):
+		s.kind = progress.Instruction
+	}
+	if m := fromStep.FindStringSubmatch(name); m != nil {
+		s.base = m[1]
+	}
+	if m := frontendStep.FindStringSubmatch(name); m != nil {
+		s.frontend = m[1]
+	}
+	if m := platformStep.FindStringSubmatch(name); m != nil {
+		s.platform = m[1]
+	}
+	s.fetches = fetchStep.MatchString(name)
+	s.importsCache, _ = strings.CutPrefix(name, "importing cache manifest from ")
+	if s.importsCache == name {
+		s.importsCache = ""
+	}
+	s.exportsCache = strings.HasPrefix(name, "exporting cache")
+	return s
+}
+
+// buildStatus is BuildKit's news in our own types.
+func buildStatus(s *bkclient.SolveStatus) *progress.BuildStatus {
+	out := &progress.BuildStatus{}
+	for _, v := range s.Vertexes {
+		out.Steps = append(out.Steps, progress.BuildStep{
+			ID: v.Digest, Name: v.Name, Kind: parseStep(v.Name).kind, Started: v.Started, Completed: v.Completed,
+			Cached: v.Cached, Error: v.Error, Canceled: strings.Contains(v.Error, "context canceled"),
+		})
+	}
+	for _, l := range s.Logs {
+		out.Output = append(out.Output, progress.StepOutput{Step: l.Vertex, Stream: l.Stream, Data: l.Data, Time: l.Timestamp})
+	}
+	for _, t := range s.Statuses {
+		out.Transfers = append(out.Transfers, progress.Transfer{Step: t.Vertex, ID: t.ID, Current: t.Current, Total: t.Total})
+	}
+	for _, w := range s.Warnings {
+		warning := progress.BuildWarning{Step: w.Vertex, Text: string(w.Short)}
+		if w.SourceInfo != nil && len(w.Range) > 0 && w.Range[0].Start != nil {
+			warning.File, warning.Line = w.SourceInfo.Filename, int(w.Range[0].Start.Line)
+		}
+		out.Warnings = append(out.Warnings, warning)
+	}
+	return out
+}
