@@ -53,8 +53,8 @@ func (e exports) write(pushed []pipeline.Pushed, pin bool) error {
 	var b strings.Builder
 	for _, p := range pushed {
 		for _, c := range p.Image.Containers {
-			fmt.Fprintf(&b, "export ECSBUILD_IMAGE_URI_%s='%s'\n", variable(c), p.URI(pin))
-			fmt.Fprintf(&b, "export ECSBUILD_IMAGE_DIGEST_%s='%s'\n", variable(c), p.Built.Root().Digest)
+			fmt.Fprintf(&b, "export ECSBUILD_IMAGE_URI_%s='%s'\n", variable(c), p.Ref(pin))
+			fmt.Fprintf(&b, "export ECSBUILD_IMAGE_DIGEST_%s='%s'\n", variable(c), p.Artifact.Root().Digest)
 		}
 	}
 	file := artifact.File{Path: e.file, Kind: artifact.Exports, Flag: "--exports"}

@@ -42,7 +42,7 @@ func TestImports(t *testing.T) {
 		"credentials":   {"plan", "aws", "registry", "baseimage", "hoststate", "pipeline", "progress", "report", "dockerconfig"},
 		"iampolicy":     {"plan", "registry", "dockerfile"},
 		"diagnose":      {"plan", "aws", "registry", "baseimage", "httptransport", "builder", "dockerfile", "layer", "iampolicy", "pipeline", "artifact"},
-		"doctor":        {"plan", "progress", "aws", "registry", "builder", "credentials", "pipeline", "diagnose"},
+		"doctor":        {"plan", "progress", "dockerfile", "aws", "registry", "builder", "credentials", "pipeline", "diagnose"},
 		"awstest":       {"localregistry", "registry"},
 	}
 	everybody := []string{"fault", "redact", "format"} // may import these

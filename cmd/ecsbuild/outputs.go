@@ -12,7 +12,7 @@ import (
 // imagedefinitions, images and digests as JSON, and image-NAME and digest-NAME
 // a container.
 // https://docs.github.com/actions/reference/workflow-commands-for-github-actions#setting-an-output-parameter
-func (r *execution) stepOutputs(pushed []pipeline.Pushed, pin bool) error {
+func (r *execution) stepOutputs(result *pipeline.Result, pin bool) error {
 	if r.app.githubFile("GITHUB_OUTPUT") == "" {
 		return nil
 	}
@@ -22,20 +22,16 @@ func (r *execution) stepOutputs(pushed []pipeline.Pushed, pin bool) error {
 	}
 	images, digests := map[string]image{}, map[string]string{}
 	var b strings.Builder
-	for _, one := range pushed {
+	for _, one := range result.Images {
 		for _, c := range one.Image.Containers {
-			images[c] = image{one.URI(pin), one.Built.Root().Digest.String()}
+			images[c] = image{one.Ref(pin).String(), one.Artifact.Root().Digest.String()}
 			digests[c] = images[c].Digest
 			fmt.Fprintf(&b, "image-%s=%s\ndigest-%s=%s\n", c, images[c].Image, c, digests[c])
 		}
 	}
-	definitions, err := pipeline.Definitions(r.plan, pushed, pin)
-	if err != nil {
-		return err
-	}
 	first := json.RawMessage("[]") // --only may leave no file
-	if len(definitions) > 0 {
-		first = definitions[0]
+	if len(result.Definitions) > 0 {
+		first = result.Definitions[0]
 	}
 	for name, v := range map[string]any{"images": images, "digests": digests, "imagedefinitions": first} {
 		data, err := json.Marshal(v)
@@ -45,7 +41,6 @@ func (r *execution) stepOutputs(pushed []pipeline.Pushed, pin bool) error {
 		fmt.Fprintf(&b, "%s=%s\n", name, data)
 	}
 	r.outputs = b.String()
-	host, _, _ := strings.Cut(pushed[0].URI(false), "/")
-	r.after = append(r.after, fmt.Sprintf("the step's outputs name the registry %s; where its account number is masked, GitHub empties the job outputs that hold it, and digests, which has none, is left", host))
+	r.after = append(r.after, fmt.Sprintf("the step's outputs name the registry %s; where its account number is masked, GitHub empties the job outputs that hold it, and digests, which has none, is left", result.Images[0].Refs[0].Registry))
 	return nil
 }

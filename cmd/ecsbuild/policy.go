@@ -22,15 +22,13 @@ func (c *policyCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	files, _ := dockerfile.ReadAll(p.Images)
 	for _, img := range p.Images {
-		if plan.Remote(img.Build.Context) {
-			continue
-		}
-		if _, err := dockerfile.Read(img); err != nil {
+		if files[img.Name()] == nil && !plan.Remote(img.Build.Context) {
 			_ = a.lines(a.stderr, "ecsbuild: warning: "+img.Name()+": the policy lacks base images in ECR, since its Dockerfile cannot be parsed")
 		}
 	}
-	needs := iampolicy.Needs(p, callerAccount(a.getenv))
+	needs := iampolicy.Needs(p, files, callerAccount(a.getenv))
 	if !c.Explain {
 		return iampolicy.Write(a.stdout, needs, c.Format)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/credentials"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/format"
 	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
@@ -162,7 +163,7 @@ func (r *execution) registered(err error) map[string]report.Result {
 	var late *artifact.Error
 	if err == nil || errors.As(err, &late) && late.Late {
 		for _, p := range r.pushed {
-			out[p.Image.Name()] = report.Result{Image: p.URI(false), Digest: p.Built.Root().Digest.String(), Size: p.Built.Size()}
+			out[p.Image.Name()] = report.Result{Image: p.Refs[0].String(), Digest: p.Artifact.Root().Digest.String(), Size: p.Artifact.Size()}
 		}
 	}
 	var tags *pipeline.TagsError
@@ -258,10 +259,7 @@ func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
 }
 
 func (r *execution) deps(creds func(context.Context) (*pipeline.Backends, error)) pipeline.Deps {
-	dockerfiles := func(context.Context) error {
-		return pipeline.CheckDockerfiles(r.plan, func(image, text string) { r.display.Note(image, progress.Warning, text) })
-	}
-	return pipeline.Deps{Backends: creds, Engine: r.connect, Progress: r.display, Checks: []func(context.Context) error{dockerfiles}}
+	return pipeline.Deps{Backends: creds, Engine: r.connect, Progress: r.display}
 }
 
 func (r *execution) options() pipeline.Options {
@@ -271,9 +269,9 @@ func (r *execution) options() pipeline.Options {
 // aws is the real thing.
 func (r *execution) aws() error {
 	deps := r.deps(r.from.FromAWS)
-	deps.Checks = append(deps.Checks, func(ctx context.Context) error { return pipeline.CheckServices(ctx, r.from.AWS, r.plan) })
-	deps.Background = func(ctx context.Context, creds *pipeline.Backends) error {
-		hub, err := pipeline.CheckHub(ctx, r.plan, creds, r.from.Agent)
+	deps.Checks = []func(context.Context) error{func(ctx context.Context) error { return pipeline.CheckServices(ctx, r.from.AWS, r.plan) }}
+	deps.Background = func(ctx context.Context, b *pipeline.Backends, files dockerfile.Files) error {
+		hub, err := pipeline.CheckHub(ctx, r.plan, files, b, r.from.Agent)
 		if hub.Warning && ctx.Err() == nil {
 			r.display.Note("", progress.Warning, hub.Text)
 		}
@@ -292,30 +290,32 @@ func (r *execution) local() error {
 	creds := func(ctx context.Context) (*pipeline.Backends, error) {
 		return r.from.WithoutAWS(ctx, registry.Host{Name: addr, Plain: true})
 	}
-	pushed, err := pipeline.Run(r.app.ctx, r.plan, r.deps(creds), r.options())
+	result, err := pipeline.Run(r.app.ctx, r.plan, r.deps(creds), r.options())
 	if err == nil {
 		r.display.Note("", progress.Info, "the images are kept in "+localFolder(r.plan.Directory)+"; ecsbuild serve lets docker pull them")
 	}
-	return r.results(pushed, err)
+	return r.results(result, err)
 }
 
 func localFolder(dir string) string { return filepath.Join(dir, ".ecsbuild") }
 
 // results writes one line an image, NAME, a tab, REPOSITORY:TAG@DIGEST, and
 // what else was asked for.
-func (r *execution) results(pushed []pipeline.Pushed, err error) error {
-	r.pushed = pushed
+func (r *execution) results(result *pipeline.Result, err error) error {
+	if result != nil {
+		r.pushed = result.Images
+	}
 	if err != nil {
 		return err
 	}
-	for _, p := range pushed {
-		fmt.Fprintf(&r.out, "%s\t%s@%s\n", p.Image.Name(), p.URI(false), p.Built.Root().Digest)
+	for _, p := range result.Images {
+		fmt.Fprintf(&r.out, "%s\t%s\n", p.Image.Name(), p.Refs[0].WithDigest(p.Artifact.Root().Digest))
 	}
 	pin := r.options().Pin
-	if err := r.exports.write(pushed, pin); err != nil {
+	if err := r.exports.write(result.Images, pin); err != nil {
 		return err
 	}
-	return r.stepOutputs(pushed, pin)
+	return r.stepOutputs(result, pin)
 }
 
 // dry builds and tags with the local engine, and prints what would be written.

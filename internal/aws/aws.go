@@ -30,7 +30,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
-// AWS makes the calls that need the caller's AWS credentials.
+// Client makes the calls that need the caller's AWS credentials.
 type Client struct {
 	config aws.Config
 
@@ -38,7 +38,7 @@ type Client struct {
 	token Token
 }
 
-// LoadAWS finds credentials where the AWS CLI would: environment, shared
+// Load finds credentials where the AWS CLI would: environment, shared
 // files, container and instance roles. It makes no call yet.
 func Load(ctx context.Context, region string) (*Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)

@@ -43,7 +43,7 @@ func (a *Client) CreateRepository(ctx context.Context, account string, img plan.
 	return nil
 }
 
-// CheckTags is for on_immutable: fail: a tag of the image that is there
+// CheckTagsFree is for on_immutable: fail: a tag of the image that is there
 // already is a *TakenError.
 func (a *Client) CheckTagsFree(ctx context.Context, account string, img plan.Image) error {
 	for _, tag := range img.Tags {

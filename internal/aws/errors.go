@@ -11,7 +11,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/httptransport"
 )
 
-// An AWSError is a call to an AWS service that failed.
+// An Error is a call to an AWS service that failed.
 type Error struct {
 	Action    string   // as IAM spells it
 	Resources []string // names of what was asked for, without values

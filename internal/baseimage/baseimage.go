@@ -22,9 +22,9 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// Images knows the base images of a run, and lends their layers: one that the
+// Images knows the base images of a run, and reads their layers: one that the
 // registry lacks goes there from the base's own registry, as it was compressed
-// upstream, and not through an engine that would compress it anew.
+// upstream, and not through an engine that would compress it again.
 type Images struct {
 	login func(ctx context.Context, host string) (a plan.Account, ok bool)
 	http  http.RoundTripper
@@ -38,11 +38,13 @@ type Images struct {
 type baseImage struct {
 	ref      name.Digest
 	platform v1.Platform
-	once     sync.Once
-	layers   []baseLayer
+
+	mu     sync.Mutex
+	read   bool
+	layers []baseLayer
 }
 
-// A baseLayer is a line of the record, which spares the next run a request to
+// A baseLayer is one of the host state, which spares the next run a request to
 // Docker Hub that counts as a pull. It is a hint: a digest says what it is.
 type baseLayer struct {
 	Digest digest.Digest `json:"digest"`
@@ -50,12 +52,12 @@ type baseLayer struct {
 	Size   int64         `json:"size"` // bytes, compressed
 }
 
-// recordBases is the kind of the record that holds them.
+// hintKind is the kind of hint that holds them.
 const hintKind = "bases"
 
 // New makes the base images of a run.
 func New(login func(context.Context, string) (plan.Account, bool), agent string, known *hoststate.State) *Images {
-	return &Images{login: login, http: httptransport.New(), agent: agent, known: known, images: map[string]*baseImage{}}
+	return &Images{login: login, http: httptransport.New(""), agent: agent, known: known, images: map[string]*baseImage{}}
 }
 
 // Observe hears of a base image, as ref@sha256:…, and the platform of its build.
@@ -94,8 +96,7 @@ func (b *Images) find(ctx context.Context, is func(baseLayer) bool) (d digest.Di
 		b.mu.Lock()
 		img := b.images[k]
 		b.mu.Unlock()
-		img.once.Do(func() { img.layers = b.layers(ctx, k, img) })
-		for _, l := range img.layers {
+		for _, l := range b.layersOf(ctx, k, img) {
 			if is(l) {
 				return l.Digest, l.Size, func() (io.ReadCloser, error) { return b.open(ctx, img, l.Digest) }, true
 			}
@@ -109,7 +110,7 @@ const copiesAtOnce = 3
 
 // Copy puts the layers of a base image that was seen, those of at least so
 // many bytes. Reading its manifest
-// counts as a pull at Docker Hub: where the record does not have it, and the
+// counts as a pull at Docker Hub: where the host state does not have it, and the
 // pulls are an anonymous address's few, nothing is copied ahead.
 func (b *Images) Copy(ctx context.Context, ref, platform string, least int64, put func(context.Context, digest.Digest, int64, func() (io.ReadCloser, error)) error) error {
 	d, err := name.NewDigest(ref)
@@ -129,21 +130,32 @@ func (b *Images) Copy(ctx context.Context, ref, platform string, least int64, pu
 	if !b.known.Get(hintKind, key, &known) && !account && host == plan.DockerHub {
 		return nil
 	}
-	img.once.Do(func() { img.layers = b.layers(ctx, key, img) })
-	g, ctx := errgroup.WithContext(ctx)
+	g, copying := errgroup.WithContext(ctx)
 	g.SetLimit(copiesAtOnce)
-	for _, l := range img.layers {
+	for _, l := range b.layersOf(ctx, key, img) {
 		if l.Size < least {
 			continue
 		}
 		g.Go(func() error {
-			return put(ctx, l.Digest, l.Size, func() (io.ReadCloser, error) { return b.open(ctx, img, l.Digest) })
+			return put(copying, l.Digest, l.Size, func() (io.ReadCloser, error) { return b.open(copying, img, l.Digest) })
 		})
 	}
 	return g.Wait()
 }
 
-// layers reads a base's manifest, or the record of it. What cannot be had is
+// layersOf gives the layers of a base image, which are read once. What a caller has
+// canceled is no answer for the next one.
+func (b *Images) layersOf(ctx context.Context, key string, img *baseImage) []baseLayer {
+	img.mu.Lock()
+	defer img.mu.Unlock()
+	if !img.read {
+		img.layers = b.layers(ctx, key, img)
+		img.read = ctx.Err() == nil
+	}
+	return img.layers
+}
+
+// layers reads a base's manifest, or what the host state has of it. What cannot be had is
 // no layer: the engine then sends its own.
 func (b *Images) layers(ctx context.Context, key string, img *baseImage) []baseLayer {
 	var known []baseLayer

@@ -28,7 +28,7 @@ func (e *RefusedError) Error() string {
 	return "Docker Hub does not accept " + e.Account.String()
 }
 
-// hubTimeout bounds the two requests together.
+// timeout bounds the two requests together.
 const timeout = 20 * time.Second
 
 // DockerHubLimit logs in, or not, and reads the limit from the answer to a HEAD, which
@@ -38,7 +38,7 @@ func DockerHubLimit(ctx context.Context, account plan.Account, agent string) (Li
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	const image = "ratelimitpreview/test"
-	client := &http.Client{Transport: httptransport.New()}
+	client := &http.Client{Transport: httptransport.New("registry-1.docker.io")}
 	defer client.CloseIdleConnections()
 	get := func(method, target string, auth func(*http.Request)) (*http.Response, []byte, error) {
 		req, err := http.NewRequestWithContext(ctx, method, target, nil)

@@ -16,18 +16,18 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
-	b := r.Image.Build
+func (e *Engine) solveOpt(ctx context.Context, j *Job) (bkclient.SolveOpt, error) {
+	b := j.Image.Build
 	attrs := map[string]string{}
 	mounts := map[string]fsutil.FS{}
-	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(folders(r.Image)...), SourcePolicy: e.policy}
+	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(folders(j.Image)...), SourcePolicy: e.policy}
 	var err error
-	if opt.Session, err = r.attachables(); err != nil {
+	if opt.Session, err = j.attachables(); err != nil {
 		return opt, err
 	}
 	if plan.Remote(b.Context) {
 		attrs["context"], attrs["filename"] = b.Context, b.Dockerfile
-	} else if err := e.localContext(r, &opt); err != nil {
+	} else if err := e.localContext(j, &opt); err != nil {
 		return opt, err
 	}
 	set := func(key, value string) {
@@ -37,7 +37,7 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 	}
 	set("target", b.Target)
 	set("platform", strings.Join(b.Platforms, ","))
-	hosts, err := e.extraHosts(r)
+	hosts, err := e.extraHosts(ctx, j)
 	if err != nil {
 		return opt, err
 	}
@@ -70,19 +70,19 @@ func (e *Engine) solveOpt(r *Request) (bkclient.SolveOpt, error) {
 	}
 	for name, where := range b.AdditionalContexts {
 		if plan.Remote(where) {
-			attrs["context:"+name] = r.Inputs.Pin(where)
+			attrs["context:"+name] = j.Inputs.Pin(where)
 			continue
 		}
 		mount := name
 		if name == fingerprint.ContextName || name == fingerprint.DockerfileName {
 			mount = "_" + name
 		}
-		if mounts[mount], err = fingerprint.ContextFS(where, r.Outputs, r.Inputs.ContentTimes()); err != nil {
+		if mounts[mount], err = fingerprint.ContextFS(where, j.Excluded, j.Inputs.ContentTimes()); err != nil {
 			return opt, err
 		}
 		attrs["context:"+name] = "local:" + mount
 	}
-	from, to := r.caches()
+	from, to := j.caches()
 	for _, c := range from {
 		opt.CacheImports = append(opt.CacheImports, cacheEntry(c))
 	}
@@ -105,17 +105,17 @@ func hasArg(args map[string]string, name string) bool {
 // caches are those that are named, and the one in ECR that cache asks for: in
 // the image itself, or in a tag of its repository. ECR takes a cache that is an
 // image manifest, and no other. A cache that cannot be written costs no build.
-func (r *Request) caches() (from, to []string) {
-	b := r.Image.Build
+func (j *Job) caches() (from, to []string) {
+	b := j.Image.Build
 	from, to = b.CacheFrom, b.CacheTo
-	host, _, known := strings.Cut(r.Names[0], "/"+r.Image.Repository+":")
+	ref := j.Refs[0]
 	switch {
-	case !known: // no registry here
+	case ref.Registry == "":
 	case b.Cache == plan.CacheInline:
-		return append(slices.Clone(from), r.Names[0]), append(slices.Clone(to), "type=inline")
+		return append(slices.Clone(from), ref.String()), append(slices.Clone(to), "type=inline")
 	case b.Cache == plan.CacheRegistry:
-		ref := host + "/" + r.Image.Repository + ":" + r.Image.CacheTag()
-		return append(slices.Clone(from), ref), append(slices.Clone(to), "type=registry,mode=max,image-manifest=true,oci-mediatypes=true,ignore-error=true,ref="+ref)
+		cache := ref.WithTag(j.Image.CacheTag()).String()
+		return append(slices.Clone(from), cache), append(slices.Clone(to), "type=registry,mode=max,image-manifest=true,oci-mediatypes=true,ignore-error=true,ref="+cache)
 	}
 	return from, to
 }
@@ -131,8 +131,8 @@ func WithoutExports(img plan.Image) plan.Image {
 	return img
 }
 
-// exportAttrs say how BuildKit packs layers. Those of base images, and others
-// that it has packed before, it leaves as they are.
+// exportAttrs say how BuildKit compresses layers. Those of base images, and others
+// that it has compressed before, it leaves as they are.
 // https://github.com/moby/buildkit#imageregistry
 func exportAttrs(b plan.Build) map[string]string {
 	attrs := map[string]string{"tar": "false"}
@@ -152,14 +152,14 @@ func exportAttrs(b plan.Build) map[string]string {
 }
 
 // extraHosts puts the address of the engine's host where host-gateway stands.
-func (e *Engine) extraHosts(r *Request) ([]string, error) {
-	hosts := slices.Clone(r.Image.Build.ExtraHosts)
+func (e *Engine) extraHosts(ctx context.Context, j *Job) ([]string, error) {
+	hosts := slices.Clone(j.Image.Build.ExtraHosts)
 	for i, h := range hosts {
 		name, ip, _ := strings.Cut(h, "=")
 		if ip != plan.HostGateway {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 		defer cancel()
 		workers, err := e.bk.ListWorkers(ctx)
 		if err != nil {
@@ -171,7 +171,7 @@ func (e *Engine) extraHosts(r *Request) ([]string, error) {
 			}
 		}
 		if strings.HasSuffix(hosts[i], plan.HostGateway) {
-			return nil, &UnsupportedError{Image: r.Image.Name(), Key: "extra_hosts with host-gateway", Engine: e.String(), Fix: "it needs a Docker engine of 23.0 or later; or write the address itself"}
+			return nil, &UnsupportedError{Image: j.Image.Name(), Key: "extra_hosts with host-gateway", Engine: e.String(), Fix: "it needs a Docker engine of 23.0 or later; or write the address itself"}
 		}
 	}
 	return hosts, nil
@@ -179,13 +179,13 @@ func (e *Engine) extraHosts(r *Request) ([]string, error) {
 
 // localContext mounts the context and the folder of the Dockerfile, which may
 // lie outside it. A context that siblings share comes through their session.
-func (e *Engine) localContext(r *Request, opt *bkclient.SolveOpt) error {
-	b := r.Image.Build
-	fs, err := fingerprint.ContextFS(b.Context, r.Outputs, r.Inputs.ContentTimes())
+func (e *Engine) localContext(j *Job, opt *bkclient.SolveOpt) error {
+	b := j.Image.Build
+	fs, err := fingerprint.ContextFS(b.Context, j.Excluded, j.Inputs.ContentTimes())
 	if err != nil {
 		return err
 	}
-	shared, err := r.Sessions.session(r.Image, r.Inputs != nil, fs)
+	shared, err := e.sessions.get(j, fs)
 	if err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func (e *Engine) localContext(r *Request, opt *bkclient.SolveOpt) error {
 	if shared != "" {
 		opt.FrontendAttrs["local-sessionid:"+fingerprint.ContextName] = shared
 	}
-	if opt.LocalMounts[fingerprint.DockerfileName], err = fingerprint.ContextFS(filepath.Dir(b.Dockerfile), nil, r.Inputs.ContentTimes()); err != nil {
+	if opt.LocalMounts[fingerprint.DockerfileName], err = fingerprint.ContextFS(filepath.Dir(b.Dockerfile), nil, j.Inputs.ContentTimes()); err != nil {
 		return err
 	}
 	opt.FrontendAttrs["filename"] = filepath.Base(b.Dockerfile)

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/buildkit/util/grpcerrors"
 	"google.golang.org/grpc/codes"
 
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
 	"github.com/ecsbuild/ecsbuild/internal/hoststate"
 	"github.com/ecsbuild/ecsbuild/internal/image"
@@ -21,59 +22,77 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
-// A Request is one image to build.
-type Request struct {
-	Image    plan.Image
-	Login    Login
-	Secrets  map[string]plan.Secret // by the id that RUN --mount names
-	Names    []string               // what docker images shall call it, where the engine keeps images
-	Outputs  []string               // files of the run that no context has, absolute
-	Sessions *SharedSessions
-	Masked   *redact.Set // secrets that Status does not tell
-	Status   func(*progress.BuildStatus)
-	Note     progress.NoteFunc // lines for the user
-	Begin    func(kind, name string) *progress.Span
-	Bases    image.Bases // nil for none
-	State    *hoststate.State
-	Inputs   *fingerprint.Inputs // what the image says of itself; nil for nothing
+// A Job is one image to build, and all that its build needs.
+type Job struct {
+	Image      plan.Image
+	Refs       []image.Ref      // what its tags will be; the first is deployed
+	Dockerfile *dockerfile.File // nil where the context is fetched
+	Keep       bool             // leave the image in the engine and send it nowhere
+	Store      image.Store      // takes the blobs, unless Keep is set
+	Excluded   []string         // files of the run that no context has, absolute
+
+	Login   Login
+	Secrets map[string]plan.Secret // by the id that RUN --mount names
+	Masked  *redact.Set            // secrets that Status does not tell
+	Bases   image.Bases            // nil for none
+	State   *hoststate.State
+	Inputs  *fingerprint.Inputs // what the image says of itself; nil for nothing
+
+	Status func(*progress.BuildStatus)
+	Note   progress.NoteFunc // lines for the user
+	Begin  func(kind, name string) *progress.Span
+
+	sharedContext string // the key of the session that sends it, "" for the job's own
 }
 
-// Build builds an image and sends its blobs to sink.
-func (e *Engine) Build(ctx context.Context, r Request, sink image.Store) (*image.Artifact, error) {
-	defer r.Inputs.Wait()
-	if e.Store != Classic {
-		return e.buildBlobs(ctx, r, sink)
+// names are what docker images shall call the image, where the engine keeps images.
+func (j *Job) names() string {
+	var names []string
+	for _, r := range j.Refs {
+		names = append(names, r.String())
 	}
-	return e.buildClassic(ctx, r, sink)
+	return strings.Join(names, ",")
 }
 
-// BuildLocal builds an image and leaves it in the engine under its names. A
-// buildkitd has nowhere to leave it.
-func (e *Engine) BuildLocal(ctx context.Context, r Request) error {
-	export := moby(r.Names)
+// Build builds an image and sends its blobs to the job's Store, or leaves it in the
+// engine under its names.
+func (e *Engine) Build(ctx context.Context, j Job) (*image.Artifact, error) {
+	defer j.Inputs.Wait()
+	switch {
+	case j.Keep:
+		return &image.Artifact{}, e.buildAndKeep(ctx, j)
+	case e.Store == Classic:
+		return e.buildAndPush(ctx, j)
+	}
+	return e.buildAndExport(ctx, j)
+}
+
+// buildAndKeep leaves an image in the engine. A buildkitd has nowhere to leave it.
+func (e *Engine) buildAndKeep(ctx context.Context, j Job) error {
+	export := mobyExport(&j)
 	if e.Store == BuildKitd {
-		r.Note(progress.Info, "built and dropped: "+e.String()+" keeps no images")
+		j.Note(progress.Info, "built and dropped: "+e.String()+" keeps no images")
 		export = nil
 	}
-	r.Image = WithoutExports(r.Image)
-	copies := e.newBaseCopy(r.Image, nil)
+	j.Image = WithoutExports(j.Image)
+	copies := e.newBaseCopy(&j)
 	defer copies.end()
-	_, err := e.solve(ctx, &r, export, copies, false)
+	_, err := e.solve(ctx, &j, export, copies, false)
 	return err
 }
 
 // lostCache says of a cache that could not be read or written what it would
 // take; the build goes on without it.
-func (r *Request) lostCache(v *bkclient.Vertex, s step) {
+func (j *Job) lostCache(v *bkclient.Vertex, s step) {
 	switch {
 	case v.Error == "" || v.Completed == nil:
 	case s.exportsCache:
-		r.Note(progress.Warning, "the cache was not written, which in ECR needs what a push needs, and ecr:BatchGetImage: "+v.Error)
+		j.Note(progress.Warning, "the cache was not written, which in ECR needs what a push needs, and ecr:BatchGetImage: "+v.Error)
 	case s.importsCache == "":
 	case strings.HasSuffix(v.Error, "not found"):
-		r.Note(progress.Info, "there is no cache at "+s.importsCache+" yet")
+		j.Note(progress.Info, "there is no cache at "+s.importsCache+" yet")
 	default:
-		r.Note(progress.Warning, fmt.Sprintf("the cache %s was not read, which in ECR needs ecr:BatchGetImage and ecr:GetDownloadUrlForLayer, and the image: %s", s.importsCache, v.Error))
+		j.Note(progress.Warning, fmt.Sprintf("the cache %s was not read, which in ECR needs ecr:BatchGetImage and ecr:GetDownloadUrlForLayer, and the image: %s", s.importsCache, v.Error))
 	}
 }
 
@@ -88,7 +107,7 @@ const maxStarts = 5
 
 // solve runs BuildKit's Dockerfile frontend. again leaves out what would
 // build anew what has just been built.
-func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.ExportEntry, copies *baseCopy, again bool) (*bkclient.SolveResponse, error) {
+func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEntry, copies *baseCopy, again bool) (*bkclient.SolveResponse, error) {
 	select {
 	case e.solves <- struct{}{}:
 		defer func() { <-e.solves }()
@@ -96,7 +115,7 @@ func (e *Engine) solve(ctx context.Context, r *Request, exports []bkclient.Expor
 		return nil, context.Cause(ctx)
 	}
 	for start := 1; ; start++ {
-		res, err := e.solveOnce(ctx, r, exports, copies, again)
+		res, err := e.solveOnce(ctx, j, exports, copies, again)
 		if err == nil || start == maxStarts || ctx.Err() != nil || !notBegun(err) {
 			return res, err
 		}
@@ -108,8 +127,8 @@ func notBegun(err error) bool {
 	return strings.Contains(err.Error(), "failed to receive status") && strings.Contains(err.Error(), "no such job")
 }
 
-func (e *Engine) solveOnce(ctx context.Context, r *Request, exports []bkclient.ExportEntry, copies *baseCopy, again bool) (*bkclient.SolveResponse, error) {
-	opt, err := e.solveOpt(r)
+func (e *Engine) solveOnce(ctx context.Context, j *Job, exports []bkclient.ExportEntry, copies *baseCopy, again bool) (*bkclient.SolveResponse, error) {
+	opt, err := e.solveOpt(ctx, j)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +136,7 @@ func (e *Engine) solveOnce(ctx context.Context, r *Request, exports []bkclient.E
 		delete(opt.FrontendAttrs, "no-cache")
 	}
 	opt.Exports = exports
-	log, masking := newStepLog(), newMasking(r.Masked)
+	log, masking := newStepLog(), newMasking(j.Masked)
 	copying, stop := context.WithCancel(ctx)
 	status := make(chan *bkclient.SolveStatus)
 	drained := make(chan struct{})
@@ -126,14 +145,14 @@ func (e *Engine) solveOnce(ctx context.Context, r *Request, exports []bkclient.E
 		for s := range status {
 			for _, v := range s.Vertexes {
 				step := parseStep(v.Name)
-				r.lostCache(v, step)
-				r.observeBase(copying, step, copies)
-				r.Inputs.Observe(ctx, cmp.Or(step.base, step.frontend), step.fetches)
+				j.lostCache(v, step)
+				j.observeBase(copying, step, copies)
+				j.Inputs.Observe(ctx, cmp.Or(step.base, step.frontend), step.fetches)
 			}
 			news := buildStatus(s)
 			masking.mask(news)
 			log.add(news)
-			r.Status(news)
+			j.Status(news)
 		}
 	}()
 	res, err := e.bk.Solve(ctx, nil, opt, status)
@@ -150,10 +169,10 @@ func (e *Engine) solveOnce(ctx context.Context, r *Request, exports []bkclient.E
 		if grpcerrors.Code(err) == codes.Unavailable {
 			return nil, &UnreachableError{Endpoint: e.Endpoint, Lost: true, Err: err}
 		}
-		if nerr := unreadableName(r.Image, err); nerr != nil {
+		if nerr := unreadableName(j.Image, err); nerr != nil {
 			return nil, nerr
 		}
-		return nil, newBuildError(r.Image, err, log)
+		return nil, newBuildError(j, err, log)
 	}
 	return res, nil
 }

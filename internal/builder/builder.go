@@ -37,12 +37,13 @@ type Engine struct {
 	docker *client.Client // nil for a buildkitd
 	bk     *bkclient.Client
 
-	solves chan struct{}      // those that run
-	packs  chan struct{}      // layers that are compressed at the moment
-	pusher *dockerpush.Pusher // nil where blobs leave the engine by BuildKit
+	solves       chan struct{} // those that run
+	compressions chan struct{} // layers that are compressed at the moment
+	sessions     sharedSessions
+	pusher       *dockerpush.Pusher // nil where blobs leave the engine by BuildKit
 }
 
-// Store is where an engine keeps images, and so which way they leave it.
+// StoreKind is where an engine keeps images, and so which way they leave it.
 type StoreKind string
 
 const (
@@ -69,7 +70,7 @@ const connectTimeout = 30 * time.Second
 
 // Connect asks the engine who it is. Its error is an *UnreachableError.
 func Connect(ctx context.Context, ep Endpoint) (*Engine, error) {
-	e := &Engine{Endpoint: ep, solves: make(chan struct{}, maxSolves), packs: make(chan struct{}, dockerpush.MaxConcurrentCompressions)}
+	e := &Engine{Endpoint: ep, solves: make(chan struct{}, maxSolves), compressions: make(chan struct{}, dockerpush.MaxConcurrentCompressions)}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	if err := e.connect(ctx); err != nil {
@@ -80,6 +81,7 @@ func Connect(ctx context.Context, ep Endpoint) (*Engine, error) {
 		}
 		return nil, &UnreachableError{Endpoint: ep, Err: err}
 	}
+	e.sessions.dial = e.sessionDialer()
 	return e, nil
 }
 
@@ -196,8 +198,9 @@ func (e *Engine) UseSourcePolicy(file string) error {
 // Proxies are the build arguments that UseProxies was given.
 func (e *Engine) Proxies() map[string]string { return e.proxies }
 
-// Close ends the connections and the door.
+// Close ends the connections and the proxy.
 func (e *Engine) Close() {
+	e.sessions.close()
 	if e.pusher != nil {
 		e.pusher.Close()
 	}
@@ -250,7 +253,7 @@ func (e *Engine) LocalDigests(ctx context.Context, ref string) (out []string) {
 	return out
 }
 
-// before says whether the engine is older than a version such as 23.0.
+// olderThan says whether the engine is older than a version such as 23.0.
 func (e *Engine) olderThan(major, minor int) bool {
 	parts := strings.SplitN(strings.TrimPrefix(e.Version, "v"), ".", 3)
 	if e.Store == BuildKitd || len(parts) < 2 {

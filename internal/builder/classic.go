@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
@@ -15,21 +14,22 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
-// buildClassic has a classic engine build an image under its names, and then
-// push it, through the door or as a saved image.
-func (e *Engine) buildClassic(ctx context.Context, r Request, sink image.Store) (*image.Artifact, error) {
+// buildAndPush has a classic engine build an image under its names, and then
+// push it.
+func (e *Engine) buildAndPush(ctx context.Context, j Job) (*image.Artifact, error) {
 	far, err := e.pusher.Unreachable(ctx)
 	if err != nil {
 		return nil, err
 	}
-	copies := e.newBaseCopy(r.Image, sink)
+	copies := e.newBaseCopy(&j)
 	defer copies.end()
 	if far {
-		r.Note(progress.Info, "the engine has a loopback of its own: its layers are saved and compressed here")
+		j.Note(progress.Info, "the engine has a loopback of its own: its layers are saved and compressed here")
 		copies.least = 0 // a base's layers are known here by their diffIDs, whatever their size
 	}
-	before := r.pushedBefore(ctx, sink)
-	res, err := e.solve(ctx, &r, moby(r.Names), copies, false)
+	before, stop := j.pushedBefore(ctx)
+	defer stop()
+	res, err := e.solve(ctx, &j, mobyExport(&j), copies, false)
 	if err != nil {
 		return nil, err
 	}
@@ -40,8 +40,8 @@ func (e *Engine) buildClassic(ctx context.Context, r Request, sink image.Store) 
 	if b := before(id); b != nil {
 		return b, nil
 	}
-	r.Inputs.VerifyInBackground(ctx)
-	b, err := e.pusher.Push(ctx, dockerpush.Push{Image: r.Image, ID: id, Store: sink, Bases: r.Bases, Inputs: r.Inputs, State: r.State, Begin: r.Begin})
+	j.Inputs.VerifyInBackground(ctx)
+	b, err := e.pusher.Push(ctx, dockerpush.Push{Image: j.Image, ID: id, Store: j.Store, Bases: j.Bases, Inputs: j.Inputs, State: j.State, Begin: j.Begin})
 	var silent *dockerpush.NoAnswerError
 	switch {
 	case errors.As(err, &silent):
@@ -49,49 +49,57 @@ func (e *Engine) buildClassic(ctx context.Context, r Request, sink image.Store) 
 	case err != nil:
 		return nil, err
 	}
-	r.keepPushed(id, b)
+	j.keepPushed(id, b)
 	return b, nil
 }
 
-// recordPushed is the kind of the record for what a classic engine has pushed
-// last of an image.
+// hintPushed is the kind of hint for what a classic engine has pushed last of an
+// image.
 const hintPushed = "pushed"
 
 // pushed is an image that the engine has pushed. It calls it by the digest of
 // its config, so that the same ID means the same layers.
 type pushed struct {
 	ID       digest.Digest  `json:"id"`
-	Recipe   string         `json:"recipe"`
+	Encoding string         `json:"encoding"`
 	Manifest image.Manifest `json:"manifest"`
 }
 
-func (r *Request) pushedKey() string {
-	repository, _, _ := strings.Cut(r.Names[0], ":"+r.Image.Tags[0])
-	return repository + " " + r.Image.Name()
+func (j *Job) pushedKey() string {
+	return j.Refs[0].Name() + " " + j.Image.Name()
 }
 
 // pushedBefore asks, while the image is built, whether the registry still has
-// the last one whole. The function that it gives says so of the new one, where
-// that is the same; nil else. What an image says of itself may differ each time.
-func (r *Request) pushedBefore(ctx context.Context, sink image.Store) func(digest.Digest) *image.Artifact {
+// the last one whole. The first function that it gives says so of the new one, where
+// that is the same; nil else. The second ends the question, and must be called. What
+// an image says of itself may differ each time.
+func (j *Job) pushedBefore(ctx context.Context) (same func(digest.Digest) *image.Artifact, stop func()) {
 	var p pushed
-	recipe, _ := layer.EncodingOf(r.Image.Build)
-	if r.Inputs != nil || !r.State.Get(hintPushed, r.pushedKey(), &p) || p.Recipe != recipe.Key() {
-		return func(digest.Digest) *image.Artifact { return nil }
+	encoding, _ := layer.EncodingOf(j.Image.Build)
+	if j.Inputs != nil || !j.State.Get(hintPushed, j.pushedKey(), &p) || p.Encoding != encoding.Key() {
+		return func(digest.Digest) *image.Artifact { return nil }, func() {}
 	}
-	whole := make(chan bool, 1)
-	go func() { whole <- p.Manifest.Whole(ctx, sink) }()
-	return func(id digest.Digest) *image.Artifact {
-		if id != p.ID || !<-whole {
+	ctx, cancel := context.WithCancel(ctx)
+	whole, done := false, make(chan struct{})
+	go func() {
+		defer close(done)
+		whole = p.Manifest.Whole(ctx, j.Store)
+	}()
+	same = func(id digest.Digest) *image.Artifact {
+		if id != p.ID {
+			return nil
+		}
+		if <-done; !whole {
 			return nil
 		}
 		return &image.Artifact{Manifests: []image.Manifest{p.Manifest}}
 	}
+	return same, func() { cancel(); <-done }
 }
 
-func (r *Request) keepPushed(id digest.Digest, b *image.Artifact) {
-	if recipe, _ := layer.EncodingOf(r.Image.Build); r.Inputs == nil {
-		r.State.Put(hintPushed, r.pushedKey(), pushed{id, recipe.Key(), b.Root()})
+func (j *Job) keepPushed(id digest.Digest, b *image.Artifact) {
+	if encoding, _ := layer.EncodingOf(j.Image.Build); j.Inputs == nil {
+		j.State.Put(hintPushed, j.pushedKey(), pushed{id, encoding.Key(), b.Root()})
 	}
 }
 
@@ -105,6 +113,7 @@ func (e *Engine) imageID(res *bkclient.SolveResponse) (digest.Digest, error) {
 	return id, nil
 }
 
-func moby(names []string) []bkclient.ExportEntry {
-	return []bkclient.ExportEntry{{Type: "moby", Attrs: map[string]string{"name": strings.Join(names, ",")}}}
+// mobyExport has an engine keep an image under the names of its job.
+func mobyExport(j *Job) []bkclient.ExportEntry {
+	return []bkclient.ExportEntry{{Type: "moby", Attrs: map[string]string{"name": j.names()}}}
 }

@@ -18,20 +18,20 @@ import (
 // built is in BuildKit's cache, and what was sent is not sent again.
 const maxExports = 4
 
-// buildBlobs exports through BuildKit's content store protocol.
-func (e *Engine) buildBlobs(ctx context.Context, r Request, sink image.Store) (*image.Artifact, error) {
-	again := map[digest.Digest]bool{} // layers that must come in any case
+// buildAndExport exports through BuildKit's content store protocol.
+func (e *Engine) buildAndExport(ctx context.Context, j Job) (*image.Artifact, error) {
+	required := map[digest.Digest]bool{} // layers that must come in any case
 	for try := 1; ; try++ {
-		copies := e.newBaseCopy(r.Image, sink)
-		store := ociexport.New(ociexport.Options{Build: r.Image.Build, Store: sink, Bases: r.Bases, Inputs: r.Inputs, State: r.State, Compressions: e.packs, Required: again})
-		res, err := e.solve(ctx, &r, []bkclient.ExportEntry{{Type: bkclient.ExporterOCI, Attrs: exportAttrs(r.Image.Build), OutputStore: store}}, copies, try > 1)
+		copies := e.newBaseCopy(&j)
+		store := ociexport.New(ociexport.Options{Build: j.Image.Build, Store: j.Store, Bases: j.Bases, Inputs: j.Inputs, State: j.State, Compressions: e.compressions, Required: required})
+		res, err := e.solve(ctx, &j, []bkclient.ExportEntry{{Type: bkclient.ExporterOCI, Attrs: exportAttrs(j.Image.Build), OutputStore: store}}, copies, try > 1)
 		copies.end()
 		if err == nil {
 			b, err := store.Artifact(ctx, res.ExporterResponse)
 			var other *ociexport.RecompressError
-			if errors.As(err, &other) && len(again) == 0 {
+			if errors.As(err, &other) && len(required) == 0 {
 				for _, d := range other.Layers {
-					again[d] = true
+					required[d] = true
 				}
 				continue
 			}
@@ -45,7 +45,7 @@ func (e *Engine) buildBlobs(ctx context.Context, r Request, sink image.Store) (*
 		if ctx.Err() != nil || try == maxExports || !errors.As(failed, &temporary) || !temporary.Temporary() {
 			return nil, failed
 		}
-		r.Note(progress.Info, fmt.Sprintf("a layer's upload broke off (%v): sending the rest again", failed))
+		j.Note(progress.Info, fmt.Sprintf("a layer's upload broke off (%v): sending the rest again", failed))
 		select {
 		case <-time.After(time.Duration(try) * time.Second):
 		case <-ctx.Done():

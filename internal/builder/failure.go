@@ -75,8 +75,8 @@ func unreadableName(img plan.Image, err error) error {
 		Why: "BuildKit takes no other names", Fix: "rename it, or leave it out by .dockerignore"}
 }
 
-func newBuildError(img plan.Image, err error, log *stepLog) *BuildError {
-	e := &BuildError{Image: img.Name(), Dockerfile: img.Build.Dockerfile, Err: err}
+func newBuildError(j *Job, err error, log *stepLog) *BuildError {
+	e := &BuildError{Image: j.Image.Name(), Dockerfile: j.Image.Build.Dockerfile, Err: err}
 	var v *errdefs.VertexError
 	if errors.As(err, &v) {
 		e.Step, e.Output = log.of(digest.Digest(v.Digest))
@@ -98,7 +98,7 @@ func newBuildError(img plan.Image, err error, log *stepLog) *BuildError {
 		break
 	}
 	if e.Lines == nil {
-		e.Lines = dockerfile.FindStep(e.Dockerfile, e.Step)
+		e.Lines = j.Dockerfile.FindStep(e.Step)
 	}
 	return e
 }

@@ -21,7 +21,6 @@ import (
 	"github.com/tonistiigi/fsutil"
 	"google.golang.org/grpc"
 
-	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -59,9 +58,9 @@ func (s secretStore) GetSecret(_ context.Context, id string) ([]byte, error) {
 }
 
 // attachables are what one image's build may ask its session for.
-func (r *Request) attachables() ([]session.Attachable, error) {
-	out := []session.Attachable{&authProvider{login: r.Login}, secretsprovider.NewSecretProvider(secretStore(r.Secrets))}
-	p, err := sshProvider(r.Image)
+func (j *Job) attachables() ([]session.Attachable, error) {
+	out := []session.Attachable{&authProvider{login: j.Login}, secretsprovider.NewSecretProvider(secretStore(j.Secrets))}
+	p, err := sshProvider(j.Image)
 	if p != nil {
 		out = append(out, p)
 	}
@@ -90,62 +89,63 @@ func sshProvider(img plan.Image) (session.Attachable, error) {
 	return p, nil
 }
 
-// Contexts sends what several images read of one folder through one session,
-// so that BuildKit fetches it once. Images that read different files of it have
-// sessions of their own: BuildKit sends each just those, and keeps them apart
-// for the next run.
-type SharedSessions struct {
-	engine *Engine
-	keys   map[string]string // of each image, by its name
-	uses   map[string]int
-
-	mu     sync.Mutex
-	shared map[string]*session.Session
-	wg     sync.WaitGroup
-}
-
-// NewContexts finds the images that read the same.
-func (e *Engine) ShareSessions(images []plan.Image) *SharedSessions {
-	c := &SharedSessions{engine: e, keys: map[string]string{}, uses: map[string]int{}, shared: map[string]*session.Session{}}
-	for _, img := range images {
-		key := img.Name()
-		if d, err := dockerfile.Read(img); err == nil {
-			key = sharedKey(append([]string{img.Build.Context}, d.Reads...)...)
+// ShareContexts has jobs that read the same files of one folder send them through one
+// session, so that BuildKit fetches them once. Those that read different files of it
+// have sessions of their own: BuildKit sends each just those, and keeps them apart for
+// the next run.
+func ShareContexts(jobs []Job) {
+	uses := map[string]int{}
+	for i, j := range jobs {
+		if j.Dockerfile != nil {
+			jobs[i].sharedContext = sharedKey(append([]string{j.Image.Build.Context}, j.Dockerfile.Reads...)...)
+			uses[jobs[i].sharedContext]++
 		}
-		c.keys[img.Name()] = key
-		c.uses[key]++
 	}
-	return c
+	for i := range jobs {
+		if uses[jobs[i].sharedContext] < 2 {
+			jobs[i].sharedContext = ""
+		}
+	}
 }
 
-// session gives the ID of the shared session for an image's context, "" where
-// nobody shares it.
-func (c *SharedSessions) session(img plan.Image, marked bool, fs fsutil.FS) (string, error) {
-	key := c.keys[img.Name()]
-	if c.uses[key] < 2 {
+// sharedSessions are the sessions that several builds of a run share.
+type sharedSessions struct {
+	dial session.Dialer
+
+	mu       sync.Mutex
+	sessions map[string]*session.Session
+	wg       sync.WaitGroup
+}
+
+// get gives the ID of the shared session for a job's context, "" where nobody shares it.
+func (c *sharedSessions) get(j *Job, fs fsutil.FS) (string, error) {
+	if j.sharedContext == "" {
 		return "", nil
 	}
-	key = sharedKey(key, strconv.FormatBool(marked))
+	key := sharedKey(j.sharedContext, strconv.FormatBool(j.Inputs != nil))
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s := c.shared[key]; s != nil {
+	if s := c.sessions[key]; s != nil {
 		return s.ID(), nil
 	}
-	// The session outlives a cancelled build; Close ends it.
+	// The session outlives a cancelled build; close ends it.
 	s, err := session.NewSession(context.Background(), key)
 	if err != nil {
 		return "", err
 	}
 	s.Allow(filesync.NewFSSyncProvider(filesync.StaticDirSource{fingerprint.ContextName: fs}))
-	c.shared[key] = s
-	c.wg.Go(func() { _ = s.Run(context.Background(), c.engine.sessionDialer()) })
+	if c.sessions == nil {
+		c.sessions = map[string]*session.Session{}
+	}
+	c.sessions[key] = s
+	c.wg.Go(func() { _ = s.Run(context.Background(), c.dial) })
 	return s.ID(), nil
 }
 
-// Close ends the shared sessions.
-func (c *SharedSessions) Close() {
+// close ends the shared sessions.
+func (c *sharedSessions) close() {
 	c.mu.Lock()
-	for _, s := range c.shared {
+	for _, s := range c.sessions {
 		_ = s.Close()
 	}
 	c.mu.Unlock()

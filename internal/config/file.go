@@ -15,7 +15,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// config is ecsbuild.yml as it was written.
+// fileConfig is ecsbuild.yml as it was written.
 type fileConfig struct {
 	region, account, tag string
 	images               []imageConfig

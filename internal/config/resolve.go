@@ -10,7 +10,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// builder joins file and environment; what the file says wins.
+// resolver joins file and environment; what the file says wins.
 type resolver struct {
 	plan   *plan.Plan
 	config *fileConfig

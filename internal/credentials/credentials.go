@@ -26,7 +26,7 @@ import (
 type Source struct {
 	Plan     *plan.Plan
 	AWS      func(ctx context.Context) (*aws.Client, error)
-	Cache    string // folder of the record, "" for none
+	Cache    string // folder of the host state, "" for none
 	Agent    string // User-Agent of requests to the registry
 	Note     progress.NoteFunc
 	Begin    func(image, kind, name string, size int64) *progress.Span
@@ -74,18 +74,33 @@ func (s Source) FromAWS(ctx context.Context) (*pipeline.Backends, error) {
 	}
 	c.State = hoststate.Open(s.Cache)
 	c.Bases = baseimage.New(c.Login, s.Agent, c.State)
-	c.CreateRepository = func(ctx context.Context, img plan.Image) error {
-		s.Note(progress.Info, "creating the repository "+img.Repository)
-		return a.CreateRepository(ctx, s.Plan.Account, img)
-	}
-	c.CheckTagsFree = func(ctx context.Context, img plan.Image) error { return a.CheckTagsFree(ctx, s.Plan.Account, img) }
-	c.TagStates = func(ctx context.Context, images []plan.Image) map[string]registry.TagState {
-		look := func(ctx context.Context, repository, tag string) (digest.Digest, error) {
-			return c.Registry.Repository(repository).TagDigest(ctx, tag)
-		}
-		return a.TagStates(ctx, look, s.Plan.Account, images)
-	}
+	c.ECR = &ecr{source: s, client: a, registry: c.Registry}
 	return c, nil
+}
+
+// ecr is pipeline.ECR for the plan's account.
+type ecr struct {
+	source   Source
+	client   *aws.Client
+	registry *registry.Client
+}
+
+func (e *ecr) CheckRepositories() bool { return true }
+
+func (e *ecr) CreateRepository(ctx context.Context, img plan.Image) error {
+	e.source.Note(progress.Info, "creating the repository "+img.Repository)
+	return e.client.CreateRepository(ctx, e.source.Plan.Account, img)
+}
+
+func (e *ecr) CheckTagsFree(ctx context.Context, img plan.Image) error {
+	return e.client.CheckTagsFree(ctx, e.source.Plan.Account, img)
+}
+
+func (e *ecr) TagStates(ctx context.Context, images []plan.Image) map[string]registry.TagState {
+	look := func(ctx context.Context, repository, tag string) (digest.Digest, error) {
+		return e.registry.Repository(repository).TagDigest(ctx, tag)
+	}
+	return e.client.TagStates(ctx, look, e.source.Plan.Account, images)
 }
 
 // WithoutAWS serves --dry-run and --local: AWS is asked only where the plan
@@ -105,6 +120,7 @@ func (s Source) WithoutAWS(ctx context.Context, host registry.Host) (*pipeline.B
 		s.Accounts.anonymous("this run asked AWS for nothing, DOCKER_USER and DOCKER_PASSWORD are not set, and docker is not logged in there", nil)
 	}
 	c := s.credentials(asked, nil)
+	c.ECR = pipeline.NoECR{}
 	c.Registry = registry.NewClient(host, nil, s.Agent, s.watch)
 	c.State = hoststate.Open(s.Cache)
 	c.Bases = baseimage.New(c.Login, s.Agent, c.State)

@@ -22,10 +22,15 @@ func (f Facts) registry(e *registry.Error) Finding {
 	region := f.RegionName()
 	found := Finding{Why: msg, Exit: ExitOther}
 	var proxy *httptransport.ProxyError
+	var address *httptransport.AddressError
 	switch status := e.Status(); {
 	case errors.As(e.Err, &proxy):
 		found.What = "the registry " + e.Host + " could not be reached"
 		found.Why, found.Do, found.Exit = proxy.Error(), proxyFix(proxy), ExitUnreachable
+	case errors.As(e.Err, &address):
+		found.What = fmt.Sprintf("the registry %s sends a request to an address that is not public", e.Host)
+		found.Why = e.Err.Error()
+		found.Do = []string{"nothing was sent there; find out who answers in the registry's place: DNS, a proxy (HTTPS_PROXY), a VPC endpoint"}
 	case status == 0 && e.Action == "ecr:InitiateLayerUpload" && httptransport.Dropped(e.Err):
 		found.What = fmt.Sprintf("the registry drops the connection when an upload to %s begins", e.Repository)
 		found.Why = fmt.Sprintf("%v; ECR does that where a repository does not exist", e.Err)

@@ -18,8 +18,13 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// A Dockerfile is what can be known of one before it is built.
+// A File is a Dockerfile: what can be known of it before it is built. A nil *File is
+// one that nobody has read, as that of a context which BuildKit fetches.
 type File struct {
+	Path    string // absolute
+	Data    []byte
+	Regular bool // not a link, which BuildKit follows within its folder alone
+
 	Stages []string // their names, "" for one without
 	Bases  []string // base images, variables not resolved left out
 	Args   []string // build arguments that are declared
@@ -27,6 +32,31 @@ type File struct {
 
 	parents map[string]string // what each stage begins with, by name and by number
 	custom  bool              // its syntax is not ours to judge
+	stages  []instructions.Stage
+	meta    []instructions.ArgCommand
+	escape  rune
+}
+
+// Files are the Dockerfiles of a run, by the name of the image.
+type Files map[string]*File
+
+// ReadAll reads and parses the Dockerfiles of images, each once. Those that cannot be
+// read or parsed are missing; the error joins a *fault.Error or *ParseError for each.
+func ReadAll(images []plan.Image) (Files, error) {
+	files := Files{}
+	var errs []error
+	for _, img := range images {
+		if plan.Remote(img.Build.Context) {
+			continue
+		}
+		f, err := Read(img)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		files[img.Name()] = f
+	}
+	return files, errors.Join(errs...)
 }
 
 // A ParseError is a Dockerfile that does not parse.
@@ -40,25 +70,22 @@ type ParseError struct {
 func (e *ParseError) Error() string { return e.Image + ": " + e.Err.Error() }
 func (e *ParseError) Unwrap() error { return e.Err }
 
-// ReadDockerfile parses the Dockerfile of a local build as BuildKit would. Its
+// Read reads the Dockerfile of a local build and parses it as BuildKit would. Its
 // error is a *ParseError that shows the line. One with a syntax directive has
 // a frontend of its own, and is empty here where our parser does not know it.
 func Read(img plan.Image) (*File, error) {
-	data, err := os.ReadFile(img.Build.Dockerfile)
-	if err != nil {
-		return nil, &fault.Error{What: "cannot read " + img.Build.Dockerfile, Why: err.Error()}
-	}
-	var stages []instructions.Stage
-	var meta []instructions.ArgCommand
-	ast, err := parser.Parse(bytes.NewReader(data))
+	path := img.Build.Dockerfile
+	st, err := os.Lstat(path)
+	var data []byte
 	if err == nil {
-		stages, meta, err = instructions.Parse(ast.AST, nil)
+		data, err = os.ReadFile(path)
 	}
 	if err != nil {
-		if _, _, _, custom := parser.DetectSyntax(data); custom {
-			return &File{custom: true}, nil
-		}
-		e := &ParseError{Image: img.Name(), File: img.Build.Dockerfile, Err: err}
+		return nil, &fault.Error{What: "cannot read " + path, Why: err.Error()}
+	}
+	f, err := Parse(data)
+	if err != nil {
+		e := &ParseError{Image: img.Name(), File: path, Err: err}
 		var located *parser.LocationError
 		if errors.As(err, &located) && len(located.Locations) > 0 && len(located.Locations[0]) > 0 {
 			r := located.Locations[0]
@@ -66,16 +93,33 @@ func Read(img plan.Image) (*File, error) {
 		}
 		return nil, e
 	}
-	d := &File{parents: map[string]string{}}
+	f.Path, f.Regular = path, st.Mode().IsRegular()
+	return f, nil
+}
+
+// Parse parses the text of a Dockerfile.
+func Parse(data []byte) (*File, error) {
+	d := &File{Data: data, parents: map[string]string{}}
+	ast, err := parser.Parse(bytes.NewReader(data))
+	if err == nil {
+		d.escape = ast.EscapeToken
+		d.stages, d.meta, err = instructions.Parse(ast.AST, nil)
+	}
+	if err != nil {
+		if _, _, _, custom := parser.DetectSyntax(data); custom {
+			return &File{Data: data, custom: true}, nil
+		}
+		return nil, err
+	}
 	declare := func(args []instructions.KeyValuePairOptional) {
 		for _, kv := range args {
 			d.Args = append(d.Args, kv.Key)
 		}
 	}
-	for _, m := range meta {
+	for _, m := range d.meta {
 		declare(m.Args)
 	}
-	for _, s := range stages {
+	for _, s := range d.stages {
 		if base := s.BaseName; base != "scratch" && !strings.Contains(base, "$") && !slices.Contains(d.Stages, strings.ToLower(base)) && !slices.Contains(d.Bases, base) {
 			d.Bases = append(d.Bases, base)
 		}
@@ -102,6 +146,9 @@ func Read(img plan.Image) (*File, error) {
 // Base is the base image whose layers a target ends up with, as BuildKit spells
 // it: docker.io/library/php:8. It is "" for scratch and for what a variable names.
 func (d *File) Base(target string) string {
+	if d == nil {
+		return ""
+	}
 	stage := strings.ToLower(target)
 	if stage == "" {
 		stage = strconv.Itoa(len(d.Stages) - 1)
@@ -129,6 +176,9 @@ var predefined = []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_prox
 // Check holds an image's target and arguments against its Dockerfile: what is
 // wrong is an error, what is only idle a warning.
 func (d *File) Check(img plan.Image) (warnings []string, err error) {
+	if d == nil {
+		return nil, nil
+	}
 	if d.custom {
 		return nil, nil
 	}

@@ -1,9 +1,6 @@
 package dockerfile
 
-import (
-	"os"
-	"strings"
-)
+import "strings"
 
 // A Line of a Dockerfile; At marks the ones that failed.
 type Line struct {
@@ -12,23 +9,22 @@ type Line struct {
 	At     bool
 }
 
-// findStep looks for the instruction that a step such as "[2/4] RUN make" is.
-func FindStep(dockerfile, step string) []Line {
+// FindStep looks for the instruction that a step such as "[2/4] RUN make" is.
+func (d *File) FindStep(step string) []Line {
 	_, instruction, ok := strings.Cut(step, "] ")
-	data, err := os.ReadFile(dockerfile)
-	if !ok || err != nil || len(data) > 1<<20 {
+	if d == nil || !ok || len(d.Data) > 1<<20 {
 		return nil
 	}
 	fold := func(s string) string { return strings.Join(strings.Fields(s), " ") }
-	for i, line := range strings.Split(string(data), "\n") {
+	for i, line := range strings.Split(string(d.Data), "\n") {
 		if l := fold(strings.TrimSuffix(strings.TrimSpace(line), "\\")); strings.Contains(l, " ") && strings.HasPrefix(fold(instruction), l) {
-			return Excerpt(string(data), i+1, i+1)
+			return Excerpt(string(d.Data), i+1, i+1)
 		}
 	}
 	return nil
 }
 
-// excerpt takes the marked lines and two around them.
+// Excerpt takes the marked lines and two around them.
 func Excerpt(text string, from, to int) (out []Line) {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	to = max(from, to)

@@ -1,10 +1,8 @@
 package dockerfile
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -25,35 +23,32 @@ const frontend = "docker.io/docker/dockerfile"
 // knownSyntax are the versions that take a .dockerignore of the Dockerfile's own.
 var knownSyntax = regexp.MustCompile(`^(latest|1(\.([2-9]|[1-9][0-9])(\.[0-9]+)?)?)(-labs)?$`)
 
-// References are the images that a local build takes something from, by their full
-// names, as far as its Dockerfile says: FROM, COPY --from, RUN --mount, the syntax
-// and the contexts that are images. None for a context that is fetched.
-func References(img plan.Image) []string {
-	if plan.Remote(img.Build.Context) {
-		return nil
-	}
-	data, err := os.ReadFile(img.Build.Dockerfile)
-	if err != nil {
-		return nil
-	}
-	refs, pinned, _ := External(data, img.Build)
-	return append(refs, pinned...)
+// References are the images that a build takes something from, by their full names:
+// FROM, COPY --from, RUN --mount, the syntax and the contexts that are images.
+type References struct {
+	Names   []string // whose digests are to be found, sorted
+	Pinned  []string // that name a digest, sorted
+	Unknown error    // the first reason why more may be taken than can be known from here, or nil
 }
 
-// external lists the images that a Dockerfile takes something from, by their
-// full names: refs, whose digests are to be found, and those that have one. With
-// an error, which is the first reason why more may be taken than can be known from
-// here, it gives all that can.
-func External(data []byte, b plan.Build) (refs, pinned []string, first error) {
+// All are the names of both kinds.
+func (r References) All() []string { return slices.Concat(r.Names, r.Pinned) }
+
+// References lists the images that a build of the Dockerfile takes something from.
+// A nil *File has none.
+func (d *File) References(b plan.Build) (out References) {
+	if d == nil {
+		return out
+	}
 	defer func() {
-		for _, names := range []*[]string{&refs, &pinned} {
+		for _, names := range []*[]string{&out.Names, &out.Pinned} {
 			slices.Sort(*names)
 			*names = slices.Compact(*names)
 		}
 	}()
 	note := func(err error) {
-		if first == nil {
-			first = err
+		if out.Unknown == nil {
+			out.Unknown = err
 		}
 	}
 	add := func(name string) {
@@ -63,27 +58,21 @@ func External(data []byte, b plan.Build) (refs, pinned []string, first error) {
 			return
 		}
 		if _, ok := named.(reference.Digested); ok {
-			pinned = append(pinned, named.String())
+			out.Pinned = append(out.Pinned, named.String())
 		} else {
-			refs = append(refs, reference.TagNameOnly(named).String())
+			out.Names = append(out.Names, reference.TagNameOnly(named).String())
 		}
 	}
 	if syntax := b.Args["BUILDKIT_SYNTAX"]; syntax != "" {
 		note(errors.New("its syntax is an argument"))
 		add(syntax)
-	} else if syntax, _, _, ok := parser.DetectSyntax(data); ok {
+	} else if syntax, _, _, ok := parser.DetectSyntax(d.Data); ok {
 		add(syntax)
 		note(unknownSyntax(syntax))
 	}
-	ast, err := parser.Parse(bytes.NewReader(data))
-	if err != nil {
+	if d.custom {
 		note(errors.New("its Dockerfile cannot be parsed"))
-		return refs, pinned, first
-	}
-	stages, meta, err := instructions.Parse(ast.AST, nil)
-	if err != nil {
-		note(errors.New("its Dockerfile cannot be parsed"))
-		return refs, pinned, first
+		return out
 	}
 	for name, where := range b.AdditionalContexts {
 		if image, ok := strings.CutPrefix(where, "docker-image://"); ok {
@@ -92,7 +81,7 @@ func External(data []byte, b plan.Build) (refs, pinned []string, first error) {
 			note(fmt.Errorf("its context %s is fetched by the build", name)) // whose URL may hold a token
 		}
 	}
-	args := metaArgs(meta, b, shell.NewLex(ast.EscapeToken))
+	args := metaArgs(d.meta, b, shell.NewLex(d.escape))
 	known := map[string]bool{"scratch": true}
 	for name := range b.AdditionalContexts {
 		known[strings.ToLower(name)] = true
@@ -101,7 +90,7 @@ func External(data []byte, b plan.Build) (refs, pinned []string, first error) {
 		if known[strings.ToLower(name)] || name == "" {
 			return
 		}
-		expanded, unset, err := shell.NewLex(ast.EscapeToken).ProcessWord(name, args)
+		expanded, unset, err := shell.NewLex(d.escape).ProcessWord(name, args)
 		switch {
 		case err != nil || len(unset) > 0 || strings.Contains(expanded, "$"):
 			note(fmt.Errorf("what %s stands for is known to the build alone", name))
@@ -112,19 +101,19 @@ func External(data []byte, b plan.Build) (refs, pinned []string, first error) {
 			add(expanded)
 		}
 	}
-	for i, s := range stages {
+	for i, s := range d.stages {
 		from(s.BaseName)
 		known[strconv.Itoa(i)] = true
 		if s.Name != "" {
 			known[strings.ToLower(s.Name)] = true
 		}
 	}
-	for _, s := range stages {
+	for _, s := range d.stages {
 		for _, c := range s.Commands {
 			note(takes(c, from))
 		}
 	}
-	return refs, pinned, first
+	return out
 }
 
 // repositoryOf gives the repository of an image whose tag alone holds a variable.

@@ -41,11 +41,15 @@ func TestExternal(t *testing.T) {
 		{"a context of another name", "FROM base\n", plan.Build{AdditionalContexts: map[string]string{"base": "/here"}}, ""},
 		{"a context that is an image", "FROM base\n", plan.Build{AdditionalContexts: map[string]string{"base": "docker-image://alpine:3"}}, "docker.io/library/alpine:3"},
 		{"a context that is fetched", "FROM base\n", plan.Build{AdditionalContexts: map[string]string{"base": "https://example.com/x.git"}}, "unknown"},
-		{"no Dockerfile", "FRUM scratch\n", plan.Build{}, "unknown"},
+		{"an instruction that only another syntax knows", "# syntax=docker/dockerfile:1\nFRUM scratch\n", plan.Build{}, "unknown"},
 	} {
-		refs, _, err := External([]byte(tt.dockerfile), tt.build)
-		got := strings.Join(refs, " ")
+		f, err := Parse([]byte(tt.dockerfile))
 		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		refs := f.References(tt.build)
+		got := strings.Join(refs.Names, " ")
+		if refs.Unknown != nil {
 			got = "unknown"
 		}
 		if got != tt.want {

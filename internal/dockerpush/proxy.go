@@ -25,60 +25,61 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/layer"
 )
 
-// Door is a registry on loopback, for the time of a run. A classic engine
+// proxy is a registry on loopback, for the time of a run. A classic engine
 // pushes to it as to any registry, and so uses what it knows of its layers;
-// the door passes the blobs on to a Sink and keeps the manifests, so that no
+// the proxy forwards the blobs to a store and keeps the manifests, so that no
 // tag moves. The engine never sees a credential of the real registry.
 //
 // It speaks the part of the distribution protocol that docker push uses.
 // https://github.com/opencontainers/distribution-spec/blob/main/spec.md
-type Proxy struct {
+type proxy struct {
 	addr     string
 	password string
 	server   *http.Server
+	running  sync.WaitGroup // Serve, and uploads that are being given up
 
 	mu       sync.Mutex
 	sessions map[string]*session
 	uploads  map[string]*upload
 
-	packing chan struct{} // bounds the layers that are packed at once
+	compressions chan struct{} // bounds the layers that are compressed at once
 }
 
-// A Slot is one image's way through the door.
+// session is the push of one image through the proxy.
 type session struct {
-	Name string // what the engine pushes: 127.0.0.1:PORT/REPOSITORY:TAG
+	name string // what the engine pushes: 127.0.0.1:PORT/REPOSITORY:TAG
 
-	proxy    *Proxy
+	proxy    *proxy
 	path     string
-	sink     image.Store
+	store    image.Store
 	bases    image.Bases
 	rewriter *rewriter // nil where the engine's own layers will do
 	inputs   *fingerprint.Inputs
 	manifest chan image.Manifest
-	ctx      context.Context         // of the push, and of what is copied meanwhile
-	cancel   context.CancelCauseFunc // ends the push with the sink's own error
+	image    digest.Digest // of the engine's config
 
 	mu      sync.Mutex
-	image   digest.Digest            // of the engine's config
-	configs map[digest.Digest][]byte // those that will be written anew
-	copies  sync.WaitGroup
-	copied  error // the first layer that could not be copied from its base's registry
+	ctx     context.Context          // of the push and its copies; nil while none runs
+	cancel  context.CancelCauseFunc  // ends the push with the store's own error
+	configs map[digest.Digest][]byte // those that will be rewritten
+	copies  sync.WaitGroup           // layers of base images; added to under mu while ctx is set
+	copyErr error                    // the first layer that could not be copied from its base's registry
 
-	failed   error // what the sink said last; the engine has only a status of it
+	failed   error // what the store said last; the engine has only a status of it
 	failures int
 }
 
 const proxyUser = "ecsbuild"
 
-// packsAtOnce bounds the layers that are packed side by side, each of which
-// takes some megabytes of memory and all cores.
+// MaxConcurrentCompressions bounds the layers that are compressed side by side, each
+// of which takes some megabytes of memory and all cores.
 const MaxConcurrentCompressions = 4
 
-// doorPort is tried first: an engine asks for every layer that it remembers to
+// proxyPort is tried first: an engine asks for every layer that it remembers to
 // have pushed to the same address, and of another one for the large ones alone.
 const proxyPort = "127.0.0.1:53170"
 
-func newProxy() (*Proxy, error) {
+func newProxy() (*proxy, error) {
 	l, err := net.Listen("tcp4", proxyPort)
 	if err != nil {
 		l, err = net.Listen("tcp4", "127.0.0.1:0")
@@ -86,67 +87,78 @@ func newProxy() (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Proxy{addr: l.Addr().String(), password: rand.Text(), sessions: map[string]*session{}, uploads: map[string]*upload{}, packing: make(chan struct{}, MaxConcurrentCompressions)}
-	d.server = &http.Server{Handler: d, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = d.server.Serve(l) }()
-	return d, nil
+	p := &proxy{addr: l.Addr().String(), password: rand.Text(), sessions: map[string]*session{}, uploads: map[string]*upload{}, compressions: make(chan struct{}, MaxConcurrentCompressions)}
+	p.server = &http.Server{Handler: p, ReadHeaderTimeout: 10 * time.Second}
+	p.running.Go(func() { _ = p.server.Serve(l) })
+	return p, nil
 }
 
-// Close ends the door; a push that still runs fails.
-func (d *Proxy) close() { _ = d.server.Close() }
-
-// openDoor starts the door once a run and asks the engine to knock: one with
-// a loopback of its own (a virtual machine, another network namespace) cannot,
-// and the door is nil for it.
-func (p *Pusher) startProxy(ctx context.Context) (*Proxy, error) {
-	p.proxyOnce.Do(func() {
-		d, err := newProxy()
-		if err != nil {
-			p.proxyErr = err
-			return
-		}
-		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-		defer cancel()
-		if _, err := p.docker.RegistryLogin(ctx, client.RegistryLoginOptions{Username: proxyUser, Password: d.password, ServerAddress: d.addr}); err != nil {
-			d.close()
-			return
-		}
-		p.proxy = d
-	})
-	return p.proxy, p.proxyErr
+// close ends the proxy; a push that still runs fails.
+func (p *proxy) close() {
+	_ = p.server.Close()
+	p.running.Wait()
 }
 
-// Open makes a slot for one image. Its path is the image's own, also where
+// startProxy starts the proxy once a run and asks the engine to log in to it: one with
+// a loopback of its own (a virtual machine, another network namespace) cannot, and the
+// proxy is nil for it.
+func (p *Pusher) startProxy(ctx context.Context) (*proxy, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.probed {
+		return p.proxy, nil
+	}
+	started, err := newProxy()
+	if err != nil {
+		return nil, err
+	}
+	limited, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	_, err = p.docker.RegistryLogin(limited, client.RegistryLoginOptions{Username: proxyUser, Password: started.password, ServerAddress: started.addr})
+	switch {
+	case ctx.Err() != nil: // says nothing of the engine; the next one asks again
+		started.close()
+		return nil, context.Cause(ctx)
+	case err != nil:
+		started.close()
+	default:
+		p.proxy = started
+	}
+	p.probed = true
+	return p.proxy, nil
+}
+
+// open makes a session for one image. Its path is the image's own, also where
 // images share a repository, and the same in every run, so that the engine
 // finds what it remembers of it.
-func (d *Proxy) open(r Push) *session {
+func (p *proxy) open(r Push) *session {
 	img := r.Image
 	sum := sha256.Sum256([]byte(img.Name()))
-	s := &session{proxy: d, path: img.Repository + "/" + hex.EncodeToString(sum[:4]), sink: r.Store, bases: r.Bases, manifest: make(chan image.Manifest, 1), image: r.ID, inputs: r.Inputs, configs: map[digest.Digest][]byte{}}
-	if recipe, own := layer.EncodingOf(img.Build); own {
-		s.rewriter = newRewriter(recipe, r.State, d.packing)
+	s := &session{proxy: p, path: img.Repository + "/" + hex.EncodeToString(sum[:4]), store: r.Store, bases: r.Bases, manifest: make(chan image.Manifest, 1), image: r.ID, inputs: r.Inputs, configs: map[digest.Digest][]byte{}}
+	if encoding, custom := layer.EncodingOf(img.Build); custom {
+		s.rewriter = newRewriter(encoding, r.State, p.compressions)
 	}
-	s.Name = d.addr + "/" + s.path + ":run"
-	d.mu.Lock()
-	d.sessions[s.path] = s
-	d.mu.Unlock()
+	s.name = p.addr + "/" + s.path + ":run"
+	p.mu.Lock()
+	p.sessions[s.path] = s
+	p.mu.Unlock()
 	return s
 }
 
-// Close forgets the slot, and the uploads that nobody ended.
-func (s *session) Close() {
+// close forgets the session, and the uploads that nobody ended.
+func (s *session) close() {
 	s.proxy.mu.Lock()
 	defer s.proxy.mu.Unlock()
 	delete(s.proxy.sessions, s.path)
 	for id, u := range s.proxy.uploads {
-		if u.slot == s {
+		if u.session == s {
 			delete(s.proxy.uploads, id)
-			go u.end() // whoever still writes it comes first
+			s.proxy.running.Go(u.end) // whoever still writes it comes first
 		}
 	}
 }
 
-// rewrites says that the config of the slot's image will be another one than
+// rewritesConfig says that the config of the session's image will be another one than
 // the engine's.
 func (s *session) rewritesConfig() bool { return s.rewriter != nil || s.inputs != nil }
 
@@ -166,10 +178,10 @@ func (s *session) keepConfig(d digest.Digest, data []byte) {
 
 var requestPath = regexp.MustCompile(`^/v2/(.+)/(blobs|manifests)/(uploads/)?([^/]*)$`)
 
-func (d *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	user, pass, _ := r.BasicAuth()
-	if user != proxyUser || subtle.ConstantTimeCompare([]byte(pass), []byte(d.password)) != 1 {
+	if user != proxyUser || subtle.ConstantTimeCompare([]byte(pass), []byte(p.password)) != 1 {
 		w.Header().Set("WWW-Authenticate", `Basic realm="ecsbuild"`)
 		writeError(w, http.StatusUnauthorized, "UNAUTHORIZED", "this registry serves one run of ecsbuild")
 		return
@@ -183,24 +195,24 @@ func (d *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	path, kind, last := m[1], m[2], m[4]
-	d.mu.Lock()
-	slot := d.sessions[path]
-	d.mu.Unlock()
-	if slot == nil {
+	p.mu.Lock()
+	s := p.sessions[path]
+	p.mu.Unlock()
+	if s == nil {
 		writeError(w, http.StatusNotFound, "NAME_UNKNOWN", "no image of this run is called "+path)
 		return
 	}
 	switch {
 	case kind == "manifests" && r.Method == http.MethodPut:
-		slot.putManifest(w, r)
+		s.putManifest(w, r)
 	case kind == "manifests":
-		writeError(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "the door keeps manifests back")
+		writeError(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "this registry keeps no manifests")
 	case m[3] == "" && r.Method == http.MethodHead:
-		slot.head(w, r, digest.Digest(last))
+		s.head(w, r, digest.Digest(last))
 	case m[3] != "" && r.Method == http.MethodPost:
-		d.initiateUpload(w, slot)
+		p.initiateUpload(w, s)
 	case m[3] != "":
-		d.upload(w, r, slot, last)
+		p.upload(w, r, s, last)
 	default:
 		writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "not a request that a push makes")
 	}
@@ -210,12 +222,12 @@ func (d *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // engine cannot write its manifest.
 func (s *session) has(ctx context.Context, d digest.Digest) (size int64, ok bool, err error) {
 	if config, ok := s.config(d); ok || s.rewritesConfig() && d == s.image {
-		return int64(len(config)), ok, nil // the registry may have it, and the door needs it
+		return int64(len(config)), ok, nil // the registry may have it, and the proxy needs it
 	}
 	if s.rewriter != nil {
 		return s.rewriter.has(ctx, s, d)
 	}
-	if size, ok, err = s.sink.Has(ctx, d); err != nil || ok && size >= 0 {
+	if size, ok, err = s.store.Has(ctx, d); err != nil || ok && size >= 0 {
 		return size, ok, err
 	}
 	size, ok = s.copyFromBase(d)
@@ -248,7 +260,7 @@ func (s *session) putManifest(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	m := image.Manifest{MediaType: r.Header.Get("Content-Type"), Digest: digest.FromBytes(data), Data: data}
-	w.Header().Set("Docker-Content-Digest", m.Digest.String()) // also of one that is made anew: the engine holds it against its own
+	w.Header().Set("Docker-Content-Digest", m.Digest.String()) // also of one that is rewritten: the engine holds it against its own
 	if m.MediaType != image.DockerManifest && m.MediaType != ocispec.MediaTypeImageManifest {
 		s.fail(fmt.Errorf("the engine pushes a manifest of the type %q", m.MediaType))
 		writeError(w, http.StatusUnsupportedMediaType, "MANIFEST_INVALID", "not the manifest of an image")
@@ -274,7 +286,7 @@ func (s *session) putManifest(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusCreated)
 }
 
-// rewrite gives the manifest that the registry gets; its config is put.
+// rewriteManifest gives the manifest that the registry gets; its config is put.
 func (s *session) rewriteManifest(ctx context.Context, m image.Manifest) (image.Manifest, error) {
 	var from ocispec.Manifest
 	if err := json.Unmarshal(m.Data, &from); err != nil {
@@ -291,7 +303,7 @@ func (s *session) rewriteManifest(ctx context.Context, m image.Manifest) (image.
 	if err != nil {
 		return m, err
 	}
-	if err := image.PutBytes(ctx, s.sink, digest.FromBytes(config), config); err != nil {
+	if err := image.PutBytes(ctx, s.store, digest.FromBytes(config), config); err != nil {
 		return m, err
 	}
 	return image.WithConfig(m, config)

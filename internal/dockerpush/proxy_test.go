@@ -12,7 +12,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// TestDoorRefuses sends the door what no engine should, and then gives up half
+// TestProxyRefuses sends the proxy what no engine should, and then gives up half
 // way: no manifest passes, and nothing is left.
 func TestProxyRefuses(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -25,7 +25,7 @@ func TestProxyRefuses(t *testing.T) {
 		"a config that did not come": {plan.Build{Reproducible: true}, image.DockerManifest, `{"config":{"digest":"` + digest.FromString("x").String() + `"},"layers":[]}`, http.StatusBadGateway},
 		"no config":                  {plan.Build{Reproducible: true}, image.DockerManifest, `{"layers":[]}`, http.StatusBadGateway},
 	} {
-		d := &Proxy{password: "p", sessions: map[string]*session{}, uploads: map[string]*upload{}}
+		d := &proxy{password: "p", sessions: map[string]*session{}, uploads: map[string]*upload{}}
 		s := d.open(Push{Image: plan.Image{Containers: []string{"web"}, Repository: "shop", Build: tt.build}, ID: digest.FromString("id")})
 		ask := func(method, path, contentType, body string) int {
 			r := httptest.NewRequest(method, "/v2/"+s.path+path, strings.NewReader(body))
@@ -41,9 +41,9 @@ func TestProxyRefuses(t *testing.T) {
 		if got := ask(http.MethodPost, "/blobs/uploads/", "", ""); got != http.StatusAccepted || len(d.uploads) != 1 {
 			t.Fatalf("%s: an upload: status %d", name, got)
 		}
-		s.Close()
+		s.close()
 		if len(d.uploads) != 0 || len(d.sessions) != 0 {
-			t.Errorf("%s: %d uploads and %d slots are left", name, len(d.uploads), len(d.sessions))
+			t.Errorf("%s: %d uploads and %d sessions are left", name, len(d.uploads), len(d.sessions))
 		}
 	}
 }

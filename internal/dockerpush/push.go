@@ -30,13 +30,14 @@ type Pusher struct {
 	docker *client.Client
 	engine string // for messages
 
-	untags    sync.WaitGroup // names that are being taken away
-	proxyOnce sync.Once
-	proxy     *Proxy
-	proxyErr  error
+	untags sync.WaitGroup // names that are being taken away
+
+	mu     sync.Mutex
+	probed bool
+	proxy  *proxy // nil before it is probed, and where the engine cannot reach it
 }
 
-// NewPusher makes one for a run; engine is what messages call it.
+// New makes one for a run; engine is what messages call it.
 func New(docker *client.Client, engine string) *Pusher {
 	return &Pusher{docker: docker, engine: engine}
 }
@@ -52,26 +53,26 @@ type Push struct {
 	Begin  func(kind, name string) *progress.Span
 }
 
-// Far says whether the engine has a loopback of its own, so that images must be
+// Unreachable says whether the engine cannot reach our loopback, so that images must be
 // saved and compressed here.
 func (p *Pusher) Unreachable(ctx context.Context) (bool, error) {
-	door, err := p.startProxy(ctx)
-	return door == nil, err
+	proxy, err := p.startProxy(ctx)
+	return proxy == nil, err
 }
 
-// Push pushes an image through the door, or as a saved image.
+// Push pushes an image through the proxy, or as a saved image.
 func (p *Pusher) Push(ctx context.Context, r Push) (*image.Artifact, error) {
-	door, err := p.startProxy(ctx)
+	proxy, err := p.startProxy(ctx)
 	switch {
 	case err != nil:
 		return nil, err
-	case door == nil:
+	case proxy == nil:
 		return p.saveAndPush(ctx, r)
 	}
-	return p.pushThrough(ctx, r, door)
+	return p.pushThrough(ctx, r, proxy)
 }
 
-// Close ends the door, when every name has been taken away.
+// Close ends the proxy, when every name has been taken away.
 func (p *Pusher) Close() {
 	p.untags.Wait()
 	if p.proxy != nil {
@@ -79,17 +80,17 @@ func (p *Pusher) Close() {
 	}
 }
 
-// pushThrough has a classic engine push an image through the door, under a name
+// pushThrough has a classic engine push an image through the proxy, under a name
 // of its own that is taken away again, whatever becomes of the push.
-func (p *Pusher) pushThrough(ctx context.Context, r Push, door *Proxy) (*image.Artifact, error) {
-	slot := door.open(r)
-	defer slot.Close()
-	if err := p.tag(ctx, r.ID, slot.Name); err != nil {
+func (p *Pusher) pushThrough(ctx context.Context, r Push, proxy *proxy) (*image.Artifact, error) {
+	s := proxy.open(r)
+	defer s.close()
+	if err := p.tag(ctx, r.ID, s.name); err != nil {
 		return nil, err
 	}
-	defer p.untag(ctx, slot.Name)
+	defer p.untag(ctx, s.name)
 	span := r.Begin(report.Push, "the engine compresses and pushes")
-	b, err := p.push(ctx, slot)
+	b, err := p.push(ctx, s)
 	span.End(err)
 	return b, err
 }
@@ -130,7 +131,7 @@ func (p *Pusher) untag(ctx context.Context, name string) {
 	})
 }
 
-// push has the engine push through the slot and gives the manifest that it
+// push has the engine push through the session and gives the manifest that it
 // put there.
 func (p *Pusher) push(ctx context.Context, s *session) (*image.Artifact, error) {
 	m, err := p.pushOnce(ctx, s)
@@ -150,7 +151,7 @@ func (p *Pusher) pushOnce(ctx context.Context, s *session) (image.Manifest, erro
 	s.ctx, s.cancel = ctx, cancel
 	s.mu.Unlock()
 	auth, _ := json.Marshal(map[string]string{"username": proxyUser, "password": s.proxy.password, "serveraddress": s.proxy.addr})
-	resp, err := p.docker.ImagePush(ctx, s.Name, client.ImagePushOptions{RegistryAuth: base64.URLEncoding.EncodeToString(auth)})
+	resp, err := p.docker.ImagePush(ctx, s.name, client.ImagePushOptions{RegistryAuth: base64.URLEncoding.EncodeToString(auth)})
 	if err == nil {
 		err = resp.Wait(ctx)
 		_ = resp.Close()
@@ -159,6 +160,9 @@ func (p *Pusher) pushOnce(ctx context.Context, s *session) (image.Manifest, erro
 	if err != nil && len(s.manifest) == 0 {
 		cancel(nil) // nobody needs what is still copied
 	}
+	s.mu.Lock()
+	s.ctx = nil // no copy begins any more
+	s.mu.Unlock()
 	s.copies.Wait()
 	select {
 	case m := <-s.manifest:
@@ -180,14 +184,14 @@ func (p *Pusher) pushOnce(ctx context.Context, s *session) (image.Manifest, erro
 	return image.Manifest{}, fmt.Errorf("%s pushes: %w", p.engine, err)
 }
 
-// lendNoMore says whether a layer could not be copied. The engine has these
+// disableBaseCopy says whether a layer could not be copied. The engine has these
 // layers as well, and sends them itself the next time.
 func (s *session) disableBaseCopy() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	failed := s.copied != nil
+	failed := s.copyErr != nil
 	if failed {
-		s.bases, s.copied, s.failed, s.failures = nil, nil, nil, 0
+		s.bases, s.copyErr, s.failed, s.failures = nil, nil, nil, 0
 		if s.rewriter != nil {
 			s.rewriter.disableBaseCopy()
 		}
@@ -195,54 +199,61 @@ func (s *session) disableBaseCopy() bool {
 	return failed
 }
 
-// lend answers for a layer that the registry lacks and a base image has: it is
+// baseLayers gives the base images and the context of a push that runs; ok is false
+// where nothing may be copied.
+func (s *session) baseLayers() (ctx context.Context, bases image.Bases, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ctx, s.bases, s.bases != nil && s.ctx != nil
+}
+
+// copyFromBase answers for a layer that the registry lacks and a base image has: it is
 // copied from the base's registry while the engine goes on.
 func (s *session) copyFromBase(d digest.Digest) (size int64, ok bool) {
-	s.mu.Lock()
-	ctx, bases := s.ctx, s.bases
-	s.mu.Unlock()
-	if bases == nil || ctx == nil {
+	ctx, bases, ok := s.baseLayers()
+	if !ok {
 		return 0, false
 	}
 	size, open, ok := bases.LayerByDigest(ctx, d)
-	if ok {
-		s.copy(ctx, d, size, open)
-	}
-	return size, ok
+	return size, ok && s.copy(d, size, open)
 }
 
-// lendUnpacked is lend for a layer that is known by its diffID.
+// copyFromBaseByDiffID is copyFromBase for a layer that is known by its diffID.
 func (s *session) copyFromBaseByDiffID(diffID digest.Digest) (layer.Info, bool) {
-	s.mu.Lock()
-	ctx, bases := s.ctx, s.bases
-	s.mu.Unlock()
-	if bases == nil || ctx == nil {
+	ctx, bases, ok := s.baseLayers()
+	if !ok {
 		return layer.Info{}, false
 	}
 	d, size, open, ok := bases.LayerByDiffID(ctx, diffID)
-	if ok {
-		s.copy(ctx, d, size, open)
-	}
-	return layer.Info{Desc: ocispec.Descriptor{MediaType: image.DockerLayer, Digest: d, Size: size}, SourceDiffID: diffID, DiffID: diffID}, ok
+	info := layer.Info{Desc: ocispec.Descriptor{MediaType: image.DockerLayer, Digest: d, Size: size}, SourceDiffID: diffID, DiffID: diffID}
+	return info, ok && s.copy(d, size, open)
 }
 
-func (s *session) copy(ctx context.Context, d digest.Digest, size int64, open func() (io.ReadCloser, error)) {
+// copy starts a copy, unless the push has ended; the push waits for it.
+func (s *session) copy(d digest.Digest, size int64, open func() (io.ReadCloser, error)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx := s.ctx
+	if ctx == nil {
+		return false
+	}
 	s.copies.Go(func() {
-		if err := s.sink.Put(ctx, d, size, open); err != nil && ctx.Err() == nil {
+		if err := s.store.Put(ctx, d, size, open); err != nil && ctx.Err() == nil {
 			s.mu.Lock()
-			if s.copied == nil {
-				s.copied = err
+			if s.copyErr == nil {
+				s.copyErr = err
 			}
 			s.mu.Unlock()
 		}
 	})
+	return true
 }
 
-// maxFailures is how many passing failures of the sink end a push. Some the sink has
+// maxFailures is how many temporary failures of the store end a push. Some the store has
 // tried several times; a stream it cannot, and the engine does.
 const maxFailures = 4
 
-// fail keeps the sink's own words, and ends the push with them when trying
+// fail keeps the store's own words, and ends the push with them when trying
 // again is of no use.
 func (s *session) fail(err error) {
 	if errors.Is(err, context.Canceled) {

@@ -21,30 +21,30 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/layer"
 )
 
-// recordLayers is the kind of the record for layers that were made anew.
+// hintLayers is the kind of hint for layers that were compressed here.
 const hintLayers = "layers"
 
-// remake makes anew what a classic engine pushes, by a recipe: its layers as
-// they come in, and config and manifest in the end. The engine learns nothing
+// rewriter compresses what a classic engine pushes as the image asks for: its layers
+// as they come in, and config and manifest in the end. The engine learns nothing
 // of it, and goes on calling its layers by its own digests.
 type rewriter struct {
-	recipe layer.Encoding
-	state  *hoststate.State
-	busy   chan struct{} // bounds the layers that are packed at once
+	encoding     layer.Encoding
+	state        *hoststate.State
+	compressions chan struct{} // bounds the layers that are compressed at once
 
 	mu     sync.Mutex
 	layers map[digest.Digest]rewrittenLayer // by the engine's digest
 }
 
-// remade is a layer and the bytes that the engine has of it.
+// rewrittenLayer is a layer, and its size as the engine has it.
 type rewrittenLayer struct {
 	layer.Info
-	Size     int64 `json:"size"`
-	fromBase bool  // by a base's registry, from where it may still fail to come
+	Size     int64 `json:"size"` // bytes
+	fromBase bool  // copied from a base's registry, which may still fail
 }
 
-func newRewriter(r layer.Encoding, state *hoststate.State, busy chan struct{}) *rewriter {
-	return &rewriter{recipe: r, state: state, busy: busy, layers: map[digest.Digest]rewrittenLayer{}}
+func newRewriter(e layer.Encoding, state *hoststate.State, compressions chan struct{}) *rewriter {
+	return &rewriter{encoding: e, state: state, compressions: compressions, layers: map[digest.Digest]rewrittenLayer{}}
 }
 
 func (m *rewriter) keep(engine digest.Digest, l rewrittenLayer) {
@@ -53,7 +53,7 @@ func (m *rewriter) keep(engine digest.Digest, l rewrittenLayer) {
 	m.layers[engine] = l
 }
 
-// lendNoMore forgets what did not come from the engine itself.
+// disableBaseCopy forgets what did not come from the engine itself.
 func (m *rewriter) disableBaseCopy() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -70,7 +70,7 @@ func (m *rewriter) arrived(d digest.Digest) (size int64, ok bool) {
 }
 
 // has answers the engine's question for a layer by its own digest: a base's
-// layer stays what it is, and one that was made in an earlier run need not come
+// layer stays what it is, and one that was compressed in an earlier run need not come
 // again while the registry has it.
 func (m *rewriter) has(ctx context.Context, s *session, d digest.Digest) (size int64, ok bool, err error) {
 	if size, ok := m.arrived(d); ok {
@@ -81,17 +81,17 @@ func (m *rewriter) has(ctx context.Context, s *session, d digest.Digest) (size i
 		return size, true, nil
 	}
 	var known rewrittenLayer
-	if !m.state.Get(hintLayers, m.recipe.Key()+" "+d.String(), &known) {
+	if !m.state.Get(hintLayers, m.encoding.Key()+" "+d.String(), &known) {
 		return 0, false, nil
 	}
-	if _, ok, err := s.sink.Has(ctx, known.Desc.Digest); err != nil || !ok {
+	if _, ok, err := s.store.Has(ctx, known.Desc.Digest); err != nil || !ok {
 		return 0, false, err
 	}
 	m.keep(d, known)
 	return known.Size, true, nil
 }
 
-// remaking is one blob on its way from the engine.
+// rewriteUpload is a blob whose layer is compressed here on its way.
 type rewriteUpload struct {
 	bytes  int64
 	sum    digest.Digest
@@ -119,8 +119,8 @@ func (u *rewriteUpload) take(r *http.Request, s *session) error {
 		return err
 	}
 	select {
-	case s.rewriter.busy <- struct{}{}:
-		defer func() { <-s.rewriter.busy }()
+	case s.rewriter.compressions <- struct{}{}:
+		defer func() { <-s.rewriter.compressions }()
 	case <-r.Context().Done():
 		return r.Context().Err()
 	}
@@ -128,7 +128,7 @@ func (u *rewriteUpload) take(r *http.Request, s *session) error {
 	if err != nil {
 		return err
 	}
-	if u.layer, err = s.rewriter.recipe.Compress(z); err != nil {
+	if u.layer, err = s.rewriter.encoding.Compress(z); err != nil {
 		return err
 	}
 	_, err = io.Copy(io.Discard, in)
@@ -142,8 +142,8 @@ func (u *rewriteUpload) drop() {
 	}
 }
 
-// finish puts the layer as it was made; small layers of a base, for which the
-// engine did not ask, are lent after all.
+// finish sends the layer as it was compressed here; small layers of a base, for which
+// the engine did not ask, are copied from its registry after all.
 func (u *rewriteUpload) finish(ctx context.Context, s *session, want digest.Digest) error {
 	defer u.drop()
 	if u.sum != want {
@@ -154,16 +154,16 @@ func (u *rewriteUpload) finish(ctx context.Context, s *session, want digest.Dige
 		s.keepConfig(want, u.config)
 		return nil
 	}
-	if lent, ok := s.copyFromBaseByDiffID(u.layer.SourceDiffID); ok {
-		m.keep(want, rewrittenLayer{lent, u.bytes, true})
+	if copied, ok := s.copyFromBaseByDiffID(u.layer.SourceDiffID); ok {
+		m.keep(want, rewrittenLayer{copied, u.bytes, true})
 		return nil
 	}
-	if err := s.sink.Put(ctx, u.layer.Desc.Digest, u.layer.Desc.Size, u.layer.Open); err != nil {
+	if err := s.store.Put(ctx, u.layer.Desc.Digest, u.layer.Desc.Size, u.layer.Open); err != nil {
 		return err
 	}
 	l := rewrittenLayer{u.layer.Info, u.bytes, false}
 	m.keep(want, l)
-	m.state.Put(hintLayers, m.recipe.Key()+" "+want.String(), l)
+	m.state.Put(hintLayers, m.encoding.Key()+" "+want.String(), l)
 	return nil
 }
 
@@ -180,20 +180,20 @@ func (m *rewriter) manifest(ctx context.Context, s *session, engine []ocispec.De
 		}
 		layers = append(layers, layer.Info)
 	}
-	return putImage(ctx, m.recipe, s.sink, config, layers, s.inputs)
+	return putImage(ctx, m.encoding, s.store, config, layers, s.inputs)
 }
 
 // putImage puts the config of layers and gives their manifest.
-func putImage(ctx context.Context, r layer.Encoding, sink image.Store, config []byte, layers []layer.Info, inputs *fingerprint.Inputs) (image.Manifest, error) {
-	config, err := r.RewriteConfig(config, layers)
+func putImage(ctx context.Context, e layer.Encoding, store image.Store, config []byte, layers []layer.Info, inputs *fingerprint.Inputs) (image.Manifest, error) {
+	config, err := e.RewriteConfig(config, layers)
 	if err == nil {
 		config, err = inputs.AddLabel(ctx, config)
 	}
 	if err != nil {
 		return image.Manifest{}, err
 	}
-	if err := image.PutBytes(ctx, sink, digest.FromBytes(config), config); err != nil {
+	if err := image.PutBytes(ctx, store, digest.FromBytes(config), config); err != nil {
 		return image.Manifest{}, err
 	}
-	return r.Manifest(config, layers)
+	return e.Manifest(config, layers)
 }

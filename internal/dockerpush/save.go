@@ -21,13 +21,13 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
-// saveAndPush is for a classic engine that cannot reach the door: it saves the
+// saveAndPush is for a classic engine that cannot reach the proxy: it saves the
 // image, by its ID, and its layers are compressed here, in parallel.
 func (p *Pusher) saveAndPush(ctx context.Context, r Push) (*image.Artifact, error) {
 	span := r.Begin(report.Push, "its layers are saved and compressed")
 	b, err := p.save(ctx, r)
-	var lent *baseCopyError
-	if errors.As(err, &lent) && ctx.Err() == nil {
+	var copyFailed *baseCopyError
+	if errors.As(err, &copyFailed) && ctx.Err() == nil {
 		r.Bases = nil // the engine has these layers as well
 		b, err = p.save(ctx, r)
 	}
@@ -44,10 +44,10 @@ func (p *Pusher) save(ctx context.Context, r Push) (*image.Artifact, error) {
 		return nil, fmt.Errorf("%s saves %s: %w", p.engine, r.Image.Name(), err)
 	}
 	defer stream.Close()
-	recipe, _ := layer.EncodingOf(r.Image.Build)
+	encoding, _ := layer.EncodingOf(r.Image.Build)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(MaxConcurrentCompressions)
-	a := &archive{recipe: recipe, bases: r.Bases, inputs: r.Inputs, sink: r.Store, layers: map[string]layer.Info{}, small: map[string][]byte{}, links: map[string]string{}}
+	a := &archive{encoding: encoding, bases: r.Bases, inputs: r.Inputs, store: r.Store, layers: map[string]layer.Info{}, small: map[string][]byte{}, links: map[string]string{}}
 	err = a.read(gctx, g, stream)
 	if werr := g.Wait(); werr != nil {
 		return nil, werr
@@ -58,7 +58,7 @@ func (p *Pusher) save(ctx context.Context, r Push) (*image.Artifact, error) {
 	return a.image(ctx)
 }
 
-// lendError is a base's layer that could not be had from its own registry.
+// baseCopyError is a base's layer that could not be had from its own registry.
 type baseCopyError struct{ error }
 
 func (e *baseCopyError) Unwrap() error { return e.error }
@@ -74,17 +74,17 @@ type savedManifest []struct {
 
 // archive is a saved image while it is read, once.
 type archive struct {
-	recipe layer.Encoding
-	bases  image.Bases // nil for none
-	inputs *fingerprint.Inputs
-	sink   image.Store
+	encoding layer.Encoding
+	bases    image.Bases // nil for none
+	inputs   *fingerprint.Inputs
+	store    image.Store
 
 	layers map[string]layer.Info // by name in the archive
 	small  map[string][]byte
 	links  map[string]string
 }
 
-// read goes through the archive; each layer is on its way to the sink while
+// read goes through the archive; each layer is on its way to the store while
 // the next is read.
 func (a *archive) read(ctx context.Context, g *errgroup.Group, stream io.Reader) error {
 	tr := tar.NewReader(stream)
@@ -122,7 +122,7 @@ func (a *archive) file(ctx context.Context, g *errgroup.Group, h *tar.Header, tr
 		a.small[h.Name], err = io.ReadAll(body)
 		return err
 	}
-	l, err := a.recipe.Compress(body)
+	l, err := a.encoding.Compress(body)
 	if err != nil {
 		return err
 	}
@@ -133,12 +133,12 @@ func (a *archive) file(ctx context.Context, g *errgroup.Group, h *tar.Header, tr
 	a.layers[h.Name] = l.Info
 	g.Go(func() error {
 		defer l.Close()
-		return a.sink.Put(ctx, l.Desc.Digest, l.Desc.Size, l.Open)
+		return a.store.Put(ctx, l.Desc.Digest, l.Desc.Size, l.Open)
 	})
 	return nil
 }
 
-// lend takes a base's layer from its own registry, as it was compressed there.
+// copyFromBase takes a base's layer from its own registry, as it was compressed there.
 func (a *archive) copyFromBase(ctx context.Context, g *errgroup.Group, name string, diffID digest.Digest) bool {
 	if a.bases == nil {
 		return false
@@ -149,7 +149,7 @@ func (a *archive) copyFromBase(ctx context.Context, g *errgroup.Group, name stri
 	}
 	a.layers[name] = layer.Info{Desc: ocispec.Descriptor{MediaType: image.DockerLayer, Digest: d, Size: size}, SourceDiffID: diffID, DiffID: diffID}
 	g.Go(func() error {
-		if err := a.sink.Put(ctx, d, size, open); err != nil {
+		if err := a.store.Put(ctx, d, size, open); err != nil {
 			return &baseCopyError{err}
 		}
 		return nil
@@ -162,8 +162,8 @@ func isTar(head []byte) bool {
 	return len(head) == 512 && (bytes.HasPrefix(head[257:], []byte("ustar")) || bytes.Count(head, []byte{0}) == 512)
 }
 
-// image puts the config, which is the engine's unless the recipe changes what
-// it says, and writes the manifest for the layers as they were packed.
+// image puts the config, which is the engine's unless the encoding changes what
+// it says, and writes the manifest for the layers as they were compressed.
 func (a *archive) image(ctx context.Context) (*image.Artifact, error) {
 	var saved savedManifest
 	if err := json.Unmarshal(a.small["manifest.json"], &saved); err != nil || len(saved) != 1 {
@@ -184,7 +184,7 @@ func (a *archive) image(ctx context.Context) (*image.Artifact, error) {
 		}
 		layers = append(layers, l)
 	}
-	m, err := putImage(ctx, a.recipe, a.sink, config, layers, a.inputs)
+	m, err := putImage(ctx, a.encoding, a.store, config, layers, a.inputs)
 	if err != nil {
 		return nil, err
 	}

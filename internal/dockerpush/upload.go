@@ -15,10 +15,10 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/image"
 )
 
-// doorUpload is one blob on its way.
+// upload is one blob on its way from the engine.
 type upload struct {
 	sync.Mutex
-	slot *session
+	session *session
 	blob
 }
 
@@ -29,7 +29,8 @@ func (u *upload) end() {
 	u.drop()
 }
 
-// blob takes what an engine sends: passing, or, under a recipe, remaking.
+// blob takes what an engine sends: forwardUpload, or, where layers are compressed here,
+// rewriteUpload.
 type blob interface {
 	take(r *http.Request, s *session) error
 	finish(ctx context.Context, s *session, want digest.Digest) error
@@ -37,8 +38,8 @@ type blob interface {
 	drop()
 }
 
-// passing is a blob that goes on as it is: at first in memory, and straight to
-// the sink once it has grown past smallBlob.
+// forwardUpload is a blob that goes on as it is: at first in memory, and straight to
+// the store once it has grown past SmallBlob.
 type forwardUpload struct {
 	bytes  int64
 	buf    bytes.Buffer
@@ -48,21 +49,21 @@ type forwardUpload struct {
 func (u *forwardUpload) got() int64 { return u.bytes }
 func (u *forwardUpload) drop()      {}
 
-// smallBlob is the size below which an engine does not ask for the digests
+// SmallBlob is the size below which an engine does not ask for the digests
 // that it knows of a layer before it sends it, in bytes. Such a layer is taken
 // into memory, and dropped when the registry has it.
 const SmallBlob = 10 << 20
 
-func (d *Proxy) initiateUpload(w http.ResponseWriter, slot *session) {
+func (p *proxy) initiateUpload(w http.ResponseWriter, s *session) {
 	id := rand.Text()
-	u := &upload{slot: slot, blob: &forwardUpload{}}
-	if slot.rewriter != nil {
+	u := &upload{session: s, blob: &forwardUpload{}}
+	if s.rewriter != nil {
 		u.blob = &rewriteUpload{}
 	}
-	d.mu.Lock()
-	d.uploads[id] = u
-	d.mu.Unlock()
-	slot.uploadAnswer(w, id, 0)
+	p.mu.Lock()
+	p.uploads[id] = u
+	p.mu.Unlock()
+	s.uploadAnswer(w, id, 0)
 }
 
 // uploadAnswer says where an upload goes on and how much of it is here: the
@@ -74,13 +75,13 @@ func (s *session) uploadAnswer(w http.ResponseWriter, id string, got int64) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-func (d *Proxy) upload(w http.ResponseWriter, r *http.Request, slot *session, id string) {
-	d.mu.Lock()
-	u := d.uploads[id]
+func (p *proxy) upload(w http.ResponseWriter, r *http.Request, s *session, id string) {
+	p.mu.Lock()
+	u := p.uploads[id]
 	if r.Method == http.MethodPut || r.Method == http.MethodDelete {
-		delete(d.uploads, id)
+		delete(p.uploads, id)
 	}
-	d.mu.Unlock()
+	p.mu.Unlock()
 	if u == nil {
 		writeError(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "there is no such upload")
 		return
@@ -92,25 +93,25 @@ func (d *Proxy) upload(w http.ResponseWriter, r *http.Request, slot *session, id
 		u.drop()
 		w.WriteHeader(http.StatusNoContent)
 	case http.MethodPatch, http.MethodPut:
-		if err := u.take(r, slot); err != nil {
-			slot.fail(err)
+		if err := u.take(r, s); err != nil {
+			s.fail(err)
 			writeError(w, http.StatusBadGateway, "UNKNOWN", "the upload broke off")
 			return
 		}
 		if r.Method == http.MethodPatch {
-			slot.uploadAnswer(w, id, u.got())
+			s.uploadAnswer(w, id, u.got())
 			return
 		}
 		want, err := digest.Parse(r.URL.Query().Get("digest"))
 		if err == nil {
-			err = u.finish(r.Context(), slot, want)
+			err = u.finish(r.Context(), s, want)
 		}
 		if err != nil {
-			slot.fail(err)
+			s.fail(err)
 			writeError(w, http.StatusBadGateway, "UNKNOWN", "the upload could not be completed")
 			return
 		}
-		w.Header().Set("Location", "/v2/"+slot.path+"/blobs/"+want.String())
+		w.Header().Set("Location", "/v2/"+s.path+"/blobs/"+want.String())
 		w.Header().Set("Docker-Content-Digest", want.String())
 		w.WriteHeader(http.StatusCreated)
 	default:
@@ -118,7 +119,7 @@ func (d *Proxy) upload(w http.ResponseWriter, r *http.Request, slot *session, id
 	}
 }
 
-// take reads a body: into memory while it is small, then through to the sink.
+// take reads a body: into memory while it is small, then through to the store.
 func (u *forwardUpload) take(r *http.Request, s *session) error {
 	r.Body = &countReader{r.Body, &u.bytes}
 	if u.commit == nil {
@@ -130,13 +131,13 @@ func (u *forwardUpload) take(r *http.Request, s *session) error {
 		head := u.buf.Bytes()
 		u.buf = bytes.Buffer{}
 		var err error
-		u.commit, err = s.sink.Stream(r.Context(), "", io.MultiReader(bytes.NewReader(head), r.Body))
+		u.commit, err = s.store.Stream(r.Context(), "", io.MultiReader(bytes.NewReader(head), r.Body))
 		return err
 	}
 	if n, err := io.Copy(io.Discard, r.Body); err != nil || n == 0 {
 		return err
 	}
-	return errors.New("the engine sent a layer in several parts, and the door takes one")
+	return errors.New("the engine sent a layer in several parts, and one is expected")
 }
 
 type countReader struct {
@@ -158,5 +159,5 @@ func (u *forwardUpload) finish(ctx context.Context, s *session, want digest.Dige
 		s.keepConfig(want, u.buf.Bytes())
 		return nil
 	}
-	return image.PutBytes(ctx, s.sink, want, u.buf.Bytes())
+	return image.PutBytes(ctx, s.store, want, u.buf.Bytes())
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/credentials"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
@@ -39,7 +40,7 @@ type Check struct {
 	Found   []diagnose.Finding `json:"findings,omitempty"`
 }
 
-// Patient is what doctor looks at.
+// Options is what doctor looks at.
 type Options struct {
 	Plan   *plan.Plan
 	Source credentials.Source
@@ -50,14 +51,14 @@ type Options struct {
 	Files    error    // files of the run that cannot be written, nil for none
 }
 
-// Doctor makes every check that a run depends on, side by side where it can,
+// Run makes every check that a run depends on, side by side where it can,
 // and gives them in a fixed order. It changes nothing and uploads nothing.
 func (p Options) Run(ctx context.Context) []Check {
-	var groups [4][]Check
+	files, dockerfiles := p.dockerfiles()
+	groups := [4][]Check{2: dockerfiles}
 	var wg sync.WaitGroup
-	wg.Go(func() { groups[0] = p.account(ctx) })
+	wg.Go(func() { groups[0] = p.account(ctx, files) })
 	wg.Go(func() { groups[1] = p.engine(ctx) })
-	wg.Go(func() { groups[2] = p.dockerfiles() })
 	wg.Go(func() { groups[3] = p.services(ctx) })
 	wg.Wait()
 	out := []Check{{Name: "configuration", Verdict: OK, Text: p.configuration()}}
@@ -91,7 +92,7 @@ func (p Options) failed(name string, err error) Check {
 	return Check{Name: name, Verdict: Failure, Text: found[0].What, Found: found}
 }
 
-func (p Options) account(ctx context.Context) []Check {
+func (p Options) account(ctx context.Context, files dockerfile.Files) []Check {
 	a, err := p.Source.AWS(ctx)
 	if err != nil {
 		return []Check{p.failed("aws", err)}
@@ -127,7 +128,7 @@ func (p Options) account(ctx context.Context) []Check {
 	if n := len(p.Source.Named()); n > 0 {
 		out = append(out, Check{Name: "parameters", Verdict: OK, Text: fmt.Sprintf("%d parameters and secrets are there and decrypt", n)})
 	}
-	hub, err := pipeline.CheckHub(ctx, p.Plan, creds, p.Source.Agent)
+	hub, err := pipeline.CheckHub(ctx, p.Plan, files, creds, p.Source.Agent)
 	if err != nil {
 		return append(out, p.failed("docker hub", err))
 	}
@@ -234,18 +235,18 @@ func proxies(e *builder.Engine) Check {
 	return c
 }
 
-func (p Options) dockerfiles() []Check {
+func (p Options) dockerfiles() (dockerfile.Files, []Check) {
 	var warnings []string
-	err := pipeline.CheckDockerfiles(p.Plan, func(image, text string) {
+	files, err := pipeline.CheckDockerfiles(p.Plan, func(image, text string) {
 		warnings = append(warnings, image+": "+text)
 	})
 	switch {
 	case err != nil:
-		return []Check{p.failed("dockerfiles", err)}
+		return files, []Check{p.failed("dockerfiles", err)}
 	case len(warnings) > 0:
-		return []Check{{Name: "dockerfiles", Verdict: Warning, Text: strings.Join(warnings, "; ")}}
+		return files, []Check{{Name: "dockerfiles", Verdict: Warning, Text: strings.Join(warnings, "; ")}}
 	}
-	return []Check{{Name: "dockerfiles", Verdict: OK, Text: fmt.Sprintf("%d parse and have their targets", len(p.Plan.Images))}}
+	return files, []Check{{Name: "dockerfiles", Verdict: OK, Text: fmt.Sprintf("%d parse and have their targets", len(p.Plan.Images))}}
 }
 
 func (p Options) services(ctx context.Context) []Check {

@@ -59,7 +59,7 @@ func (e Errors) OrNil() error {
 	return e
 }
 
-// inFile says which file the places in it belong to.
+// SetFile says which file the places in it belong to.
 func SetFile(err error, path string) {
 	var all Errors
 	var one *Error
@@ -92,7 +92,7 @@ func DidYouMean(word string, candidates []string) string {
 	return ""
 }
 
-// distance is the Damerau-Levenshtein distance (neighbours swapped count once).
+// Distance is the Damerau-Levenshtein distance (neighbours swapped count once).
 func Distance(a, b string) int {
 	prev2, prev, cur := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range prev {

@@ -17,7 +17,7 @@ const (
 	DockerfileName = "dockerfile"
 )
 
-// localFS reads a folder as a build shall see it: files belong to root, as
+// ContextFS reads a folder as a build shall see it: files belong to root, as
 // docker build has it, whoever checked them out. The registry of --local, which
 // lies among the sources, is no part of them, nor are the run's own outputs
 // (absolute paths without links), which a dry run leaves where they are. What marks say of a
@@ -46,7 +46,7 @@ func ContextFS(dir string, outputs []string, marks *ContentTimes) (fsutil.FS, er
 	})
 }
 
-// marks tell files of different contents apart, by a number below a billion:
+// ContentTimes tell files of different contents apart, by a number below a billion:
 // BuildKit takes a file for the one that it has by its size, time and mode alone.
 // nil has none.
 type ContentTimes struct{ files sync.Map } // by absolute path

@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
@@ -37,7 +38,11 @@ func TestInputs(t *testing.T) {
 	hash := func() string {
 		t.Helper()
 		h := NewHasher(amd64{}, func(context.Context, string) (digest.Digest, error) { return base, nil })
-		in, err := h.Of(t.Context(), img)
+		file, err := dockerfile.Read(img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := h.Of(t.Context(), img, file)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -95,25 +95,31 @@ func (m *memo[T]) get(ctx context.Context, key string, f func() (T, error)) (T, 
 // Of hashes what goes into an image: the files of its contexts that the build
 // sees, with path, mode and link target, the Dockerfile, the digests of its
 // base images, and every key that changes what is built; of secrets their
-// names. Its error is an *UncacheableError where something cannot be known.
-func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
+// names. file is the image's Dockerfile. Its error is an *UncacheableError where something cannot be known.
+func (h *Hasher) Of(ctx context.Context, img plan.Image, file *dockerfile.File) (*Inputs, error) {
 	b := img.Build
-	data, err := readPlain(b.Dockerfile)
-	if err != nil {
-		return nil, err
+	switch {
+	case file == nil:
+		return nil, uncacheable("its context is fetched by the build")
+	case !file.Regular:
+		return nil, uncacheable("%s is not a regular file", filepath.Base(file.Path))
 	}
-	sum := sha256.Sum256(data)
+	sum := sha256.Sum256(file.Data)
 	h.times.set(b.Dockerfile, sum[:])
-	refs, pinned, err := dockerfile.External(data, b)
-	if err != nil {
-		return nil, &UncacheableError{err.Error()}
+	refs := file.References(b)
+	if refs.Unknown != nil {
+		return nil, &UncacheableError{refs.Unknown.Error()}
 	}
-	in := &Inputs{bases: map[string]string{}, pinned: pinned, builder: h.builder, times: &h.times, timeless: b.Reproducible}
+	in := &Inputs{bases: map[string]string{}, pinned: refs.Pinned, builder: h.builder, times: &h.times, timeless: b.Reproducible}
 	in.rehash = func(ctx context.Context) bool {
-		found, err := NewHasher(h.builder, in.resolve).Of(ctx, img)
+		data, err := readRegular(file.Path)
+		if err != nil || !bytes.Equal(data, file.Data) {
+			return false
+		}
+		found, err := NewHasher(h.builder, in.resolve).Of(ctx, img, file)
 		return err == nil && found.Hash == in.Hash
 	}
-	for _, ref := range refs {
+	for _, ref := range refs.Names {
 		d, err := h.bases.get(ctx, ref, func() (digest.Digest, error) { return h.resolve(ctx, ref) })
 		if err != nil {
 			return nil, uncacheable("the digest of its base image %s cannot be had: %v", ref, err)
@@ -157,7 +163,7 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 		epoch = b.Epoch().Unix()
 	}
 	// encoding/json writes maps in the order of their keys.
-	all, err := json.Marshal([]any{"ecsbuild inputs 1", folders, data, in.bases, targets, b.Target, b.Args, b.Labels, secrets,
+	all, err := json.Marshal([]any{"ecsbuild inputs 1", folders, file.Data, in.bases, targets, b.Target, b.Args, b.Labels, secrets,
 		agents, b.Network, b.ExtraHosts, b.ShmSize, contexts, b.Compression, b.CompressionLevel, epoch})
 	if err != nil {
 		return nil, err
@@ -167,9 +173,9 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image) (*Inputs, error) {
 	return in, nil
 }
 
-// readPlain reads a file that is no link: BuildKit follows one within the folder
+// readRegular reads a file that is no link: BuildKit follows one within the folder
 // alone, and may end elsewhere. Its error wraps fs.ErrNotExist where there is none.
-func readPlain(file string) ([]byte, error) {
+func readRegular(file string) ([]byte, error) {
 	st, err := os.Lstat(file)
 	if err == nil && !st.Mode().IsRegular() {
 		return nil, uncacheable("%s is not a regular file", filepath.Base(file))
@@ -189,10 +195,10 @@ func readPlain(file string) ([]byte, error) {
 // https://docs.docker.com/build/concepts/context/#dockerignore-files
 func (h *Hasher) ignorePatterns(b plan.Build) ([]string, error) {
 	file := b.Dockerfile + ".dockerignore"
-	data, err := readPlain(file)
+	data, err := readRegular(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		file = filepath.Join(b.Context, ".dockerignore")
-		data, err = readPlain(file)
+		data, err = readRegular(file)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

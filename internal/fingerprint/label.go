@@ -10,10 +10,10 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/image"
 )
 
-// InputsLabel is the label of an image that says what it was made of.
+// LabelName is the label of an image that says what it was made of.
 const LabelName = "dev.ecsbuild.inputs"
 
-// A Stamp is what an image says of itself. The label holds the hash of its
+// A Label is what an image says of itself. The label holds the hash of its
 // inputs, the digest of its config without the label, and, where it is known,
 // the time: an image that is made FROM another inherits the label, and has
 // another config.
@@ -22,7 +22,7 @@ type Label struct {
 	Since time.Time // nothing in it came from a cache that is older; zero for unknown
 }
 
-// ReadStamp reads an image's config; ok is false where it has no stamp, or
+// ReadLabel reads an image's config; ok is false where it has no stamp, or
 // another image's.
 func ReadLabel(config []byte) (s Label, ok bool) {
 	c, err := image.ParseConfig(config)
@@ -40,7 +40,7 @@ func ReadLabel(config []byte) (s Label, ok bool) {
 	return s, true
 }
 
-// write gives the config with the stamp.
+// Write gives the config with the stamp.
 func (s Label) Write(config []byte) ([]byte, error) {
 	c, err := image.ParseConfig(config)
 	if err != nil {
@@ -69,7 +69,7 @@ func configSum(c image.Config) (digest.Digest, error) {
 	return digest.FromBytes(data), err
 }
 
-// stamp gives the config of an image, stamped where it is known what it was
+// AddLabel gives the config of an image, stamped where it is known what it was
 // made of.
 func (in *Inputs) AddLabel(ctx context.Context, config []byte) ([]byte, error) {
 	if in == nil || !in.Verify(ctx) {

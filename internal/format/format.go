@@ -22,7 +22,7 @@ func Inert(s string) string {
 	return s
 }
 
-// inline is Inert for what does not begin the line.
+// InertInline is Inert for what does not begin the line.
 func InertInline(s string) string { return strings.ReplaceAll(Clean(s), "##[", "## [") }
 
 // Clean takes out what would move a terminal's cursor: a carriage return
@@ -102,7 +102,7 @@ func Bytes(n int64) string {
 	return fmt.Sprintf("%.1f %s", f, units[i])
 }
 
-// cut takes what fits into so many columns.
+// Truncate takes what fits into so many columns.
 func Truncate(s string, width int) string {
 	if Width(s) <= width {
 		return s
@@ -116,7 +116,7 @@ func Truncate(s string, width int) string {
 	return s
 }
 
-// columns is how wide a terminal draws a text.
+// Width is how wide a terminal draws a text.
 func Width(s string) (n int) {
 	for _, r := range s {
 		n += column(r)

@@ -45,11 +45,15 @@ var (
 	blobStallTimeout = 2 * time.Minute
 )
 
-func New() http.RoundTripper {
-	return &stallGuard{proxied: http.ProxyFromEnvironment, next: &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
+// New makes a transport for requests to peer, a host with or without a port, and to
+// wherever peer sends us on: never to an address that is not public, unless peer has
+// one of the same kind. That is an *AddressError. A peer of "" may send us anywhere.
+func New(peer string) http.RoundTripper {
+	addresses := newAddressGuard(peer)
+	return &stallGuard{addresses: addresses, proxied: http.ProxyFromEnvironment, next: &http.Transport{
+		Proxy:                  addresses.proxy(http.ProxyFromEnvironment),
 		OnProxyConnectResponse: ProxyAnswer,
-		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext:            addresses.dial,
 		TLSHandshakeTimeout:    10 * time.Second,
 		IdleConnTimeout:        90 * time.Second,
 		MaxIdleConnsPerHost:    32,
@@ -62,7 +66,7 @@ func New() http.RoundTripper {
 	}}
 }
 
-// proxyAnswer makes an error of a proxy's refusal, for which net/http has words
+// ProxyAnswer makes an error of a proxy's refusal, for which net/http has words
 // alone.
 func ProxyAnswer(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
 	if answer.StatusCode == http.StatusOK {
@@ -71,17 +75,21 @@ func ProxyAnswer(_ context.Context, proxy *url.URL, _ *http.Request, answer *htt
 	return &ProxyError{Proxy: proxy.Host, Status: answer.StatusCode}
 }
 
-// guarded ends requests whose peer stands still, and names the proxy that could
+// stallGuard ends requests whose peer stands still, and names the proxy that could
 // not be reached. Time in which the caller's own side stands still does not count.
 type stallGuard struct {
-	next    *http.Transport
-	proxied func(*http.Request) (*url.URL, error)
+	next      *http.Transport
+	proxied   func(*http.Request) (*url.URL, error)
+	addresses *addressGuard
 }
 
 // CloseIdleConnections is what http.Client asks for.
 func (g *stallGuard) CloseIdleConnections() { g.next.CloseIdleConnections() }
 
 func (g *stallGuard) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := g.addresses.checkLiteral(req.Context(), req.URL); err != nil {
+		return nil, err
+	}
 	limit := stallTimeout
 	if req.Method == http.MethodPatch || req.Method == http.MethodPut {
 		limit = blobStallTimeout

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// short has peers given up after a moment.
+// shortTimeouts has peers given up after a moment.
 func shortTimeouts(t *testing.T) {
 	oldStall, oldBlob := stallTimeout, blobStallTimeout
 	stallTimeout, blobStallTimeout = 150*time.Millisecond, 150*time.Millisecond
@@ -60,7 +60,7 @@ func TestStall(t *testing.T) {
 	}))
 	defer srv.Close()
 	defer close(release)
-	client := &http.Client{Transport: New()}
+	client := &http.Client{Transport: New("")}
 	defer client.CloseIdleConnections()
 	get := func(method, path string, body io.Reader) error {
 		req, err := http.NewRequest(method, srv.URL+path, body)
@@ -100,7 +100,7 @@ func TestProxyError(t *testing.T) {
 	defer proxy.Close()
 	for address, status := range map[string]int{proxy.URL: http.StatusProxyAuthRequired, "http://me:pass@127.0.0.1:1": 0} {
 		u, _ := http.NewRequest(http.MethodGet, address, nil)
-		g := New().(*stallGuard)
+		g := New("").(*stallGuard)
 		g.proxied = http.ProxyURL(u.URL)
 		g.next.Proxy = g.proxied
 		_, err := (&http.Client{Transport: g}).Get("https://registry.example/v2/")

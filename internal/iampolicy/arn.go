@@ -40,7 +40,7 @@ func (s Scope) RegionName() string {
 	return "REGION"
 }
 
-// callerARN is that of what lies in the account of whoever runs this.
+// InCaller is that of what lies in the account of whoever runs this.
 func (s Scope) InCaller(service, resource string) string {
 	if s.Caller != "" {
 		s.Account = s.Caller
@@ -52,7 +52,7 @@ func (s Scope) InRegistry(service, resource string) string {
 	return fmt.Sprintf("arn:%s:%s:%s:%s:%s", registry.PartitionOf(s.Region).ID, service, s.RegionName(), s.account(), resource)
 }
 
-// parameterARN is a parameter's, without the version or label that its name may
+// ParameterARN is a parameter's, without the version or label that its name may
 // end with: IAM knows neither.
 // https://docs.aws.amazon.com/systems-manager/latest/userguide/sysman-paramstore-versions.html
 func (s Scope) ParameterARN(name string) string {

@@ -25,8 +25,8 @@ type Need struct {
 // Needs lists what a run of the plan may ask for, and nothing more. Where the
 // account or the region is unknown, an ARN has * in its place. The registry's
 // account may be another one than the caller's, in which everything else lies: "" for
-// unknown.
-func Needs(p *plan.Plan, caller string) []Need {
+// unknown. The files tell of base images in ECR.
+func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
 	f := Scope{Region: cmp.Or(p.Region, "*"), Account: cmp.Or(p.Account, "*"), Caller: cmp.Or(caller, "*")}
 	needs := []Need{{"LogIn", []string{"ecr:GetAuthorizationToken"}, []string{"*"}, "the token for ECR; IAM knows this action for every resource only"}}
 	var repos, params, secrets, services, pulls, caches, creates, looks []string
@@ -63,7 +63,7 @@ func Needs(p *plan.Plan, caller string) []Need {
 		for _, s := range img.Build.Secrets {
 			source(s)
 		}
-		for _, ref := range dockerfile.References(img) {
+		for _, ref := range files[img.Name()].References(img.Build).All() {
 			if arn := f.ecrARN(ref); arn != "" {
 				add(&pulls, arn)
 			}
@@ -138,7 +138,7 @@ const (
 	Terraform      = "terraform"
 )
 
-// WritePolicy prints the policy of needs in a format.
+// Write prints the policy of needs in a format.
 func Write(w io.Writer, needs []Need, format string) error {
 	var err error
 	line := func(text string, args ...any) {

@@ -7,7 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Bases lends the layers of base images from their own registry.
+// Bases reads the layers of base images from their own registry.
 type Bases interface {
 	// Observe hears of a base image, as ref@sha256:…, and the platform it is taken for.
 	Observe(ref, platform string)

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Built is an image whose blobs are in its Sink; no tag names it yet.
+// Artifact is an image whose blobs are in its Store; no tag names it yet.
 type Artifact struct {
 	Manifests []Manifest // those that an index names first, the root last
 }
@@ -52,8 +52,8 @@ type Contents struct {
 	Manifests []ocispec.Descriptor `json:"manifests"`
 }
 
-// Whole asks whether every blob that the manifest names is in a sink.
-func (m Manifest) Whole(ctx context.Context, sink Store) bool {
+// Whole asks whether every blob that the manifest names is in a store.
+func (m Manifest) Whole(ctx context.Context, store Store) bool {
 	var c Contents
 	if digest.FromBytes(m.Data) != m.Digest || json.Unmarshal(m.Data, &c) != nil {
 		return false
@@ -65,7 +65,7 @@ func (m Manifest) Whole(ctx context.Context, sink Store) bool {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, b := range blobs {
 		g.Go(func() error {
-			_, ok, err := sink.Has(ctx, b.Digest)
+			_, ok, err := store.Has(ctx, b.Digest)
 			if err == nil && !ok {
 				err = errors.New("gone")
 			}
@@ -75,7 +75,7 @@ func (m Manifest) Whole(ctx context.Context, sink Store) bool {
 	return g.Wait() == nil
 }
 
-// imageConfig is an image's config, whose keys nobody here needs to know.
+// Config is an image's config, whose keys nobody here needs to know.
 type Config struct {
 	all, run map[string]json.RawMessage // run is the key "config"
 	Labels   map[string]string
@@ -107,7 +107,7 @@ func ParseConfig(data []byte) (c Config, err error) {
 	return c, nil
 }
 
-// encode writes the keys in their order, so that equal configs are equal bytes.
+// Encode writes the keys in their order, so that equal configs are equal bytes.
 func (c Config) Encode() ([]byte, error) {
 	delete(c.run, "Labels")
 	var err error
@@ -122,7 +122,7 @@ func (c Config) Encode() ([]byte, error) {
 	return json.Marshal(c.all)
 }
 
-// withConfig gives a manifest that names another config.
+// WithConfig gives a manifest that names another config.
 func WithConfig(m Manifest, config []byte) (Manifest, error) {
 	var from ocispec.Manifest
 	if err := json.Unmarshal(m.Data, &from); err != nil {
@@ -132,7 +132,7 @@ func WithConfig(m Manifest, config []byte) (Manifest, error) {
 	return m.WithKey("config", from.Config)
 }
 
-// with replaces one key of a manifest or index.
+// WithKey replaces one key of a manifest or index.
 func (m Manifest) WithKey(key string, value any) (Manifest, error) {
 	all := map[string]json.RawMessage{}
 	err := json.Unmarshal(m.Data, &all)

@@ -9,7 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A Sink takes the blobs of one image as they appear. registry.Repository is
+// A Store takes the blobs of one image as they appear. registry.Repository is
 // one.
 type Store interface {
 	// Has asks whether a blob is there, and gives its size in bytes.
@@ -23,11 +23,12 @@ type Store interface {
 	Stream(ctx context.Context, want digest.Digest, body io.Reader) (commit func(context.Context, digest.Digest) error, err error)
 }
 
-func PutBytes(ctx context.Context, sink Store, want digest.Digest, data []byte) error {
+// PutBytes sends a blob that lies in memory, after a look at its digest.
+func PutBytes(ctx context.Context, store Store, want digest.Digest, data []byte) error {
 	if got := digest.FromBytes(data); got != want {
 		return fmt.Errorf("a blob arrived as %s and not as %s", got, want)
 	}
-	return sink.Put(ctx, want, int64(len(data)), func() (io.ReadCloser, error) {
+	return store.Put(ctx, want, int64(len(data)), func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(data)), nil
 	})
 }

@@ -22,7 +22,7 @@ var (
 	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 )
 
-// compressionOf tells how a layer is compressed by its first bytes, "" for not.
+// CompressionOf tells how a layer is compressed by its first bytes, "" for not.
 func CompressionOf(head []byte) string {
 	switch {
 	case bytes.HasPrefix(head, gzipMagic):
@@ -33,7 +33,7 @@ func CompressionOf(head []byte) string {
 	return ""
 }
 
-// compressionOfType tells the same by a layer's media type.
+// CompressionOfMediaType tells the same by a layer's media type.
 func CompressionOfMediaType(mediaType string) string {
 	switch {
 	case strings.HasSuffix(mediaType, "+gzip"), strings.HasSuffix(mediaType, ".gzip"):
@@ -44,7 +44,7 @@ func CompressionOfMediaType(mediaType string) string {
 	return ""
 }
 
-// uncompressed gives the tar in a layer.
+// Decompress gives the tar in a layer.
 func Decompress(layer io.Reader) (io.Reader, func(), error) {
 	head := make([]byte, len(zstdMagic))
 	n, err := io.ReadFull(layer, head)

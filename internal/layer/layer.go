@@ -23,37 +23,36 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// A recipe is how a layer is packed where a classic engine does not do it as
-// the image wants it. Layers of base images stay as they are.
+// An Encoding is how a layer is compressed. Layers of base images stay as they are.
 type Encoding struct {
 	Epoch       time.Time // no file is later than that; the zero time for files as they are
 	Compression string    // plan.Gzip or plan.Zstd
 	level       int
 }
 
-// recipeOf gives the recipe of an image, and whether it is another one than a
-// classic engine's own.
-func EncodingOf(b plan.Build) (r Encoding, own bool) {
-	r = Encoding{Compression: plan.Gzip, level: 5}
+// EncodingOf gives the encoding that an image asks for, and whether it is another one
+// than a classic engine's own.
+func EncodingOf(b plan.Build) (e Encoding, custom bool) {
+	e = Encoding{Compression: plan.Gzip, level: 5}
 	if b.Compression == plan.Zstd {
-		r.Compression, r.level, own = plan.Zstd, 3, true
+		e.Compression, e.level, custom = plan.Zstd, 3, true
 	}
 	if b.CompressionLevel != nil {
-		r.level, own = *b.CompressionLevel, true
+		e.level, custom = *b.CompressionLevel, true
 	}
 	if b.Reproducible {
-		r.Epoch, own = b.Epoch(), true
+		e.Epoch, custom = b.Epoch(), true
 	}
-	return r, own
+	return e, custom
 }
 
-// key tells recipes apart in the record.
-func (r Encoding) Key() string {
-	return fmt.Sprintf("%s %d %d", r.Compression, r.level, r.Epoch.Unix())
+// Key tells encodings apart in the host state.
+func (e Encoding) Key() string {
+	return fmt.Sprintf("%s %d %d", e.Compression, e.level, e.Epoch.Unix())
 }
 
-func (r Encoding) mediaType() string {
-	if r.Compression == plan.Zstd {
+func (e Encoding) mediaType() string {
+	if e.Compression == plan.Zstd {
 		return ocispec.MediaTypeImageLayerZstd
 	}
 	return image.DockerLayer
@@ -63,11 +62,11 @@ func (r Encoding) mediaType() string {
 // machine, so that a layer has the same digest on every host.
 const blockSize = 1 << 20
 
-func (r Encoding) compressor(w io.Writer) (io.WriteCloser, error) {
-	if r.Compression == plan.Zstd {
-		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(r.level)))
+func (e Encoding) compressor(w io.Writer) (io.WriteCloser, error) {
+	if e.Compression == plan.Zstd {
+		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(e.level)))
 	}
-	z, err := pgzip.NewWriterLevel(w, r.level)
+	z, err := pgzip.NewWriterLevel(w, e.level)
 	if err != nil {
 		return nil, err
 	}
@@ -86,22 +85,23 @@ func (e *SpoolError) Error() string {
 
 func (e *SpoolError) Unwrap() error { return e.Err }
 
-// A packed layer lies compressed on disk, so that memory does not grow with
+// A Spooled layer lies compressed on disk, so that memory does not grow with
 // it and an upload can be tried again.
 type Spooled struct {
 	file *os.File
 	Info
 }
 
-// made is a layer under a recipe.
+// Info is a compressed layer.
 type Info struct {
 	Desc         ocispec.Descriptor `json:"desc"`
 	SourceDiffID digest.Digest      `json:"from"`    // the diffID that the engine has
 	DiffID       digest.Digest      `json:"diff_id"` // the one that the registry has
 }
 
-// pack reads a layer's tar and leaves it packed on disk.
-func (r Encoding) Compress(layer io.Reader) (_ *Spooled, err error) {
+// Compress reads a layer's tar and leaves it compressed on disk. Its error is a
+// *SpoolError where the disk is the reason.
+func (e Encoding) Compress(layer io.Reader) (_ *Spooled, err error) {
 	defer func() {
 		var file *os.PathError
 		if errors.As(err, &file) {
@@ -124,16 +124,16 @@ func (r Encoding) Compress(layer io.Reader) (_ *Spooled, err error) {
 	}
 	from, to, sum := sha256.New(), sha256.New(), sha256.New()
 	count := &countWriter{w: io.MultiWriter(f, sum)}
-	z, err := r.compressor(count)
+	z, err := e.compressor(count)
 	if err != nil {
 		return nil, err
 	}
 	in := io.TeeReader(layer, from)
-	if r.Epoch.IsZero() {
+	if e.Epoch.IsZero() {
 		to = from
 		_, err = io.Copy(z, in)
 	} else {
-		err = clampTimes(io.MultiWriter(z, to), in, r.Epoch)
+		err = clampTimes(io.MultiWriter(z, to), in, e.Epoch)
 	}
 	if err != nil {
 		return nil, errors.Join(err, z.Close())
@@ -141,7 +141,7 @@ func (r Encoding) Compress(layer io.Reader) (_ *Spooled, err error) {
 	if err := z.Close(); err != nil {
 		return nil, err
 	}
-	p.Info = Info{SourceDiffID: Sum256(from), DiffID: Sum256(to), Desc: ocispec.Descriptor{MediaType: r.mediaType(), Size: count.n, Digest: Sum256(sum)}}
+	p.Info = Info{SourceDiffID: Sum256(from), DiffID: Sum256(to), Desc: ocispec.Descriptor{MediaType: e.mediaType(), Size: count.n, Digest: Sum256(sum)}}
 	return p, nil
 }
 
@@ -197,9 +197,9 @@ func clampTimes(w io.Writer, layer io.Reader, epoch time.Time) error {
 	return err
 }
 
-// config writes the engine's config for layers that were made anew.
-func (r Encoding) RewriteConfig(engine []byte, layers []Info) ([]byte, error) {
-	if r.Epoch.IsZero() {
+// RewriteConfig writes the engine's config for layers that were compressed here.
+func (e Encoding) RewriteConfig(engine []byte, layers []Info) ([]byte, error) {
+	if e.Epoch.IsZero() {
 		return engine, nil // its diffIDs hold
 	}
 	var c map[string]json.RawMessage
@@ -219,18 +219,18 @@ func (r Encoding) RewriteConfig(engine []byte, layers []Info) ([]byte, error) {
 		to[l.SourceDiffID] = l.DiffID
 	}
 	for i, d := range rootfs.DiffIDs {
-		if made, ok := to[d]; ok {
-			rootfs.DiffIDs[i] = made
+		if rewritten, ok := to[d]; ok {
+			rootfs.DiffIDs[i] = rewritten
 		}
 	}
 	for _, h := range history {
 		if t, ok := h["created"].(string); ok {
-			h["created"] = r.clamp(t)
+			h["created"] = e.clamp(t)
 		}
 	}
 	var created string
 	if json.Unmarshal(c["created"], &created) == nil {
-		c["created"], _ = json.Marshal(r.clamp(created))
+		c["created"], _ = json.Marshal(e.clamp(created))
 	}
 	var err1, err2 error
 	c["rootfs"], err1 = json.Marshal(rootfs)
@@ -241,20 +241,20 @@ func (r Encoding) RewriteConfig(engine []byte, layers []Info) ([]byte, error) {
 	return out, errors.Join(err1, err2, err)
 }
 
-func (r Encoding) clamp(text string) string {
-	if t, err := time.Parse(time.RFC3339Nano, text); err == nil && t.After(r.Epoch) {
-		return r.Epoch.Format(time.RFC3339)
+func (e Encoding) clamp(text string) string {
+	if t, err := time.Parse(time.RFC3339Nano, text); err == nil && t.After(e.Epoch) {
+		return e.Epoch.Format(time.RFC3339)
 	}
 	return text
 }
 
-// manifest writes the manifest of layers, bottom first. An image with a layer
+// Manifest writes the manifest of layers, bottom first. An image with a layer
 // that Docker's own types have no name for is one of OCI's.
-func (r Encoding) Manifest(config []byte, layers []Info) (image.Manifest, error) {
+func (e Encoding) Manifest(config []byte, layers []Info) (image.Manifest, error) {
 	m := ocispec.Manifest{MediaType: image.DockerManifest, Layers: []ocispec.Descriptor{},
 		Config: ocispec.Descriptor{MediaType: image.DockerConfig, Digest: digest.FromBytes(config), Size: int64(len(config))}}
 	m.SchemaVersion = 2
-	oci := r.Compression == plan.Zstd
+	oci := e.Compression == plan.Zstd
 	if oci {
 		m.MediaType, m.Config.MediaType = ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig
 	}

@@ -26,7 +26,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Local is a registry that keeps its images in a folder, one for each
+// Registry is a registry that keeps its images in a folder, one for each
 // repository. It is go-containerregistry's, with two things around it: an
 // upload goes to disk and not to memory, and manifests outlive the process.
 type Registry struct {
@@ -48,7 +48,7 @@ func New(dir string) *Registry {
 	return &Registry{dir: dir, repos: map[string]*repository{}, uploads: map[string]*os.File{}}
 }
 
-// localPort is tried first, so that definitions of earlier runs stay good.
+// defaultPort is tried first, so that definitions of earlier runs stay good.
 const defaultPort = "5000"
 
 // Serve listens on loopback until ctx ends, and gives its address, HOST:PORT.
@@ -75,8 +75,9 @@ func (l *Registry) Serve(ctx context.Context) (addr string, stop func(), err err
 	_, port, _ := net.SplitHostPort(addr)
 	_ = os.WriteFile(portFile, []byte(port+"\n"), 0o644)
 	server := &http.Server{Handler: l, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
-	go func() { _ = server.Serve(listener) }()
-	return addr, func() { _ = server.Close() }, nil
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(listener) })
+	return addr, func() { _ = server.Close(); serving.Wait() }, nil
 }
 
 // prepare makes the folder, and keeps it out of git.
@@ -169,7 +170,7 @@ func (r *repository) restore(name, file string) {
 	r.handler.ServeHTTP(discardResponse{http.Header{}}, req)
 }
 
-// discard is an answer that nobody reads.
+// discardResponse is an answer that nobody reads.
 type discardResponse struct{ header http.Header }
 
 func (d discardResponse) Header() http.Header       { return d.header }
@@ -192,7 +193,7 @@ func (r *repository) putManifest(w http.ResponseWriter, req *http.Request, ref s
 	_ = os.WriteFile(filepath.Join(r.folder, "manifests", url.PathEscape(ref)), data, 0o644) // unsaved, it is there until the end of the run
 }
 
-// status remembers what was answered.
+// statusRecorder remembers what was answered.
 type statusRecorder struct {
 	http.ResponseWriter
 	code int

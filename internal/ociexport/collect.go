@@ -12,7 +12,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/image"
 )
 
-// collect walks from the root to the manifests, and sends the configs.
+// Artifact walks from the root to the manifests, and sends the configs.
 func (s *Store) Artifact(ctx context.Context, response map[string]string) (*image.Artifact, error) {
 	raw, err := base64.StdEncoding.DecodeString(response["containerimage.descriptor"])
 	if err != nil {

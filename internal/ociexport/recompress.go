@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -14,7 +15,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/layer"
 )
 
-// An otherFormError names layers that the registry has in another form than the
+// A RecompressError names layers that the registry has in another form than the
 // image asks for: the engine must hand them over, to be compressed again.
 type RecompressError struct{ Layers []digest.Digest }
 
@@ -22,13 +23,12 @@ func (e *RecompressError) Error() string {
 	return fmt.Sprintf("%d layers are in the registry in another compression", len(e.Layers))
 }
 
-// recordRecompressed is the kind of the record for layers that were compressed
-// again.
+// hintRecompressed is the kind of hint for layers that were compressed again.
 const hintRecompressed = "recompressed"
 
-// layerForms is how a blobStore has the layers of one image compressed.
+// encodings is how a Store has the layers of one image compressed.
 type encodings struct {
-	recipe       layer.Encoding
+	encoding     layer.Encoding
 	level        bool // the level counts, which nobody can tell by a layer's bytes
 	bases        image.Bases
 	state        *hoststate.State
@@ -40,8 +40,8 @@ type encodings struct {
 
 func newEncodings(x Options) *encodings {
 	f := &encodings{level: x.Build.CompressionLevel != nil, bases: x.Bases, state: x.State, compressions: x.Compressions, required: x.Required, done: map[digest.Digest]layer.Info{}}
-	f.recipe, _ = layer.EncodingOf(x.Build)
-	f.recipe.Epoch = layer.Encoding{}.Epoch // BuildKit has seen to the times
+	f.encoding, _ = layer.EncodingOf(x.Build)
+	f.encoding.Epoch = time.Time{} // BuildKit has seen to the times
 	return f
 }
 
@@ -54,17 +54,17 @@ func (f *encodings) ofBase(ctx context.Context, d digest.Digest) bool {
 	return ok
 }
 
-// wrong says whether a layer must be compressed again.
+// mustRecompress says whether a layer must be compressed again.
 func (f *encodings) mustRecompress(ctx context.Context, d digest.Digest, compression string) bool {
-	return (f.level || compression != f.recipe.Compression) && !f.ofBase(ctx, d)
+	return (f.level || compression != f.encoding.Compression) && !f.ofBase(ctx, d)
 }
 
-func (f *encodings) key(d digest.Digest) string { return f.recipe.Key() + " " + d.String() }
+func (f *encodings) key(d digest.Digest) string { return f.encoding.Key() + " " + d.String() }
 
-// remembered gives what an earlier run made of a layer, while the sink has it.
+// remembered gives what an earlier run made of a layer, while the registry has it.
 func (s *Store) remembered(ctx context.Context, d digest.Digest) bool {
 	var known layer.Info
-	if s.forms.state == nil || !s.forms.state.Get(hintRecompressed, s.forms.key(d), &known) || known.Desc.Digest == "" {
+	if s.encodings.state == nil || !s.encodings.state.Get(hintRecompressed, s.encodings.key(d), &known) || known.Desc.Digest == "" {
 		return false
 	}
 	if _, ok, err := s.target.Has(ctx, known.Desc.Digest); err != nil || !ok {
@@ -76,15 +76,15 @@ func (s *Store) remembered(ctx context.Context, d digest.Digest) bool {
 
 func (s *Store) recompressed(d digest.Digest, m layer.Info) {
 	s.mu.Lock()
-	s.forms.done[d] = m
+	s.encodings.done[d] = m
 	s.mu.Unlock()
 }
 
 // recompress reads a layer in whatever form, and puts it as the image asks for it.
 func (s *Store) recompress(ctx context.Context, d digest.Digest, l io.Reader) error {
 	select {
-	case s.forms.compressions <- struct{}{}:
-		defer func() { <-s.forms.compressions }()
+	case s.encodings.compressions <- struct{}{}:
+		defer func() { <-s.encodings.compressions }()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -95,7 +95,7 @@ func (s *Store) recompress(ctx context.Context, d digest.Digest, l io.Reader) er
 		return err
 	}
 	defer closeUnpacked()
-	p, err := s.forms.recipe.Compress(unpacked)
+	p, err := s.encodings.encoding.Compress(unpacked)
 	if err != nil {
 		var spool *layer.SpoolError
 		if errors.As(err, &spool) { // else the engine has broken off, and says why
@@ -114,8 +114,8 @@ func (s *Store) recompress(ctx context.Context, d digest.Digest, l io.Reader) er
 		return s.fail(err)
 	}
 	s.recompressed(d, p.Info)
-	if s.forms.state != nil {
-		s.forms.state.Put(hintRecompressed, s.forms.key(d), p.Info)
+	if s.encodings.state != nil {
+		s.encodings.state.Put(hintRecompressed, s.encodings.key(d), p.Info)
 	}
 	return nil
 }
@@ -126,10 +126,10 @@ func (s *Store) layers(ctx context.Context, manifestType string, in []ocispec.De
 	var again []digest.Digest
 	for _, l := range in {
 		s.mu.Lock()
-		m, ok := s.forms.done[l.Digest]
+		m, ok := s.encodings.done[l.Digest]
 		s.mu.Unlock()
 		if !ok {
-			if s.forms.mustRecompress(ctx, l.Digest, layer.CompressionOfMediaType(l.MediaType)) {
+			if s.encodings.mustRecompress(ctx, l.Digest, layer.CompressionOfMediaType(l.MediaType)) {
 				again = append(again, l.Digest)
 			}
 			out = append(out, l)

@@ -26,20 +26,20 @@ import (
 // straight through.
 const maxKept = 4 << 20
 
-// blobStore is the content store that BuildKit exports an image to. It answers
+// Store is the content store that BuildKit exports an image to. It answers
 // "already exists" for what the registry has, so that it never leaves the
 // engine, sends layers on while they come in, and keeps manifests and configs.
 type Store struct {
-	target image.Store
-	inputs *fingerprint.Inputs
-	forms  *encodings
+	target    image.Store
+	inputs    *fingerprint.Inputs
+	encodings *encodings
 
 	mu   sync.Mutex
 	kept map[digest.Digest][]byte
-	err  error // the first failure of the sink, more telling than what BuildKit makes of it
+	err  error // the first failure of the target, more telling than what BuildKit makes of it
 }
 
-// An Export is one image that BuildKit hands over.
+// An Options is one image that BuildKit hands over.
 type Options struct {
 	Build        plan.Build
 	Store        image.Store
@@ -51,7 +51,7 @@ type Options struct {
 }
 
 func New(x Options) *Store {
-	return &Store{target: x.Store, inputs: x.Inputs, forms: newEncodings(x), kept: map[digest.Digest][]byte{}}
+	return &Store{target: x.Store, inputs: x.Inputs, encodings: newEncodings(x), kept: map[digest.Digest][]byte{}}
 }
 
 func (s *Store) fail(err error) error {
@@ -63,7 +63,7 @@ func (s *Store) fail(err error) error {
 	return err
 }
 
-// failure is the first one of the sink, or nil.
+// Err is the first failure of the target, or nil.
 func (s *Store) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,7 +85,7 @@ func (s *Store) Writer(ctx context.Context, opts ...content.WriterOpt) (content.
 	if s.remembered(ctx, o.Desc.Digest) {
 		return nil, fmt.Errorf("%s was compressed again before: %w", o.Desc.Digest, errdefs.ErrAlreadyExists)
 	}
-	if o.Desc.Size <= maxKept || s.forms.required[o.Desc.Digest] || s.forms.level && !s.forms.ofBase(ctx, o.Desc.Digest) {
+	if o.Desc.Size <= maxKept || s.encodings.required[o.Desc.Digest] || s.encodings.level && !s.encodings.ofBase(ctx, o.Desc.Digest) {
 		return w, nil
 	}
 	release, there, err := s.target.Claim(ctx, o.Desc.Digest)
@@ -116,12 +116,12 @@ type writer struct {
 	err     error
 }
 
-// begin starts what the writes of a large blob feed: an upload, or, by the first
+// startStream starts what the writes of a large blob feed: an upload, or, by the first
 // bytes of a layer that is in another form, its compression.
 func (w *writer) startStream(head []byte) {
 	r, pipe := io.Pipe()
 	w.pipe, w.done = pipe, make(chan struct{})
-	again := w.release == nil || w.store.forms.mustRecompress(w.ctx, w.desc.Digest, layer.CompressionOf(head))
+	again := w.release == nil || w.store.encodings.mustRecompress(w.ctx, w.desc.Digest, layer.CompressionOf(head))
 	if again {
 		w.releaseClaim() // another digest will be sent
 	}
@@ -168,7 +168,7 @@ func (w *writer) Commit(ctx context.Context, size int64, expected digest.Digest,
 			w.store.mu.Unlock()
 			return nil
 		}
-		if w.store.forms.mustRecompress(ctx, expected, layer.CompressionOf(data)) {
+		if w.store.encodings.mustRecompress(ctx, expected, layer.CompressionOf(data)) {
 			return w.store.recompress(ctx, expected, bytes.NewReader(data))
 		}
 		err := w.store.target.Put(ctx, expected, int64(len(data)), func() (io.ReadCloser, error) {
@@ -200,7 +200,7 @@ func (w *writer) releaseClaim() {
 }
 
 // Close gives up what was not committed; the registry forgets an upload that
-// nobody completes. Only a failure from before is the sink's own.
+// nobody completes. Only a failure from before is the target's own.
 func (w *writer) Close() error {
 	if w.pipe == nil {
 		w.releaseClaim()

@@ -11,16 +11,36 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
-// Credentials are the answers of the parameter stores and of ECR.
+// Backends are what a run talks to beside the engine, logged in.
 type Backends struct {
 	Masked   *redact.Set
 	Registry *registry.Client
+	ECR      ECR
 	Login    builder.Login
 	Secrets  func(plan.Image) map[string]plan.Secret
 	Bases    *baseimage.Images
 	State    *hoststate.State
+}
 
-	CreateRepository func(context.Context, plan.Image) error // nil where repositories come by themselves
-	CheckTagsFree    func(context.Context, plan.Image) error
-	TagStates        func(context.Context, []plan.Image) map[string]registry.TagState // nil where tags are nobody else's
+// ECR is what ECR's own API does for a run, beside the registry protocol.
+type ECR interface {
+	// CheckRepositories says whether repositories must exist before a push.
+	CheckRepositories() bool
+	// CreateRepository makes the repository of an image as its plan has it.
+	CreateRepository(context.Context, plan.Image) error
+	// CheckTagsFree gives a *registry.TagTakenError for a tag that is there.
+	CheckTagsFree(context.Context, plan.Image) error
+	// TagStates looks at the tags of images, by "repository:tag"; nil for nothing known.
+	TagStates(context.Context, []plan.Image) map[string]registry.TagState
+}
+
+// NoECR is for a registry on this machine: repositories come by themselves, and tags
+// are nobody else's.
+type NoECR struct{}
+
+func (NoECR) CheckRepositories() bool                            { return false }
+func (NoECR) CreateRepository(context.Context, plan.Image) error { return nil }
+func (NoECR) CheckTagsFree(context.Context, plan.Image) error    { return nil }
+func (NoECR) TagStates(context.Context, []plan.Image) map[string]registry.TagState {
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
+	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/imagedef"
@@ -15,11 +16,11 @@ func DefinitionsFile(d plan.Definitions) artifact.File {
 	return artifact.File{Path: d.File, Kind: artifact.Definitions, Flag: "--output, or file under definitions"}
 }
 
-// Definitions gives the content of each file of the plan. An image-detail file
+// definitions gives the content of each file of the plan. An image-detail file
 // always names the digest, as blue/green deployments want it.
-func Definitions(p *plan.Plan, pushed []Pushed, pin bool) ([][]byte, error) {
+func definitions(p *plan.Plan, images []Pushed, pin bool) ([][]byte, error) {
 	by := map[string]Pushed{}
-	for _, img := range pushed {
+	for _, img := range images {
 		for _, c := range img.Image.Containers {
 			by[c] = img
 		}
@@ -29,12 +30,12 @@ func Definitions(p *plan.Plan, pushed []Pushed, pin bool) ([][]byte, error) {
 		var data []byte
 		var err error
 		if d.Format == plan.ImageDetail {
-			image := by[d.Containers[0]]
-			data, err = imagedef.EncodeDetail(image.URI(image.Built != nil)) // a dry run knows no digest
+			img := by[d.Containers[0]]
+			data, err = imagedef.EncodeDetail(img.Ref(img.Artifact != nil).String()) // a dry run knows no digest
 		} else {
 			var defs []imagedef.Definition
 			for _, c := range d.Containers {
-				defs = append(defs, imagedef.Definition{Name: c, ImageURI: by[c].URI(pin)})
+				defs = append(defs, imagedef.Definition{Name: c, ImageURI: by[c].Ref(pin).String()})
 			}
 			data, err = imagedef.Encode(defs)
 		}
@@ -46,11 +47,7 @@ func Definitions(p *plan.Plan, pushed []Pushed, pin bool) ([][]byte, error) {
 	return out, nil
 }
 
-func writeDefinitions(p *plan.Plan, pushed []Pushed, pin bool) error {
-	contents, err := Definitions(p, pushed, pin)
-	if err != nil {
-		return err
-	}
+func writeDefinitions(p *plan.Plan, contents [][]byte) error {
 	for i, d := range p.Definitions {
 		if err := DefinitionsFile(d).Write(contents[i]); err != nil {
 			return &artifact.Error{File: d.File, Late: true, Err: err}
@@ -59,16 +56,15 @@ func writeDefinitions(p *plan.Plan, pushed []Pushed, pin bool) error {
 	return nil
 }
 
-// checkSize refuses a file that will be too large before anything is built.
-func checkSize(p *plan.Plan, pushed []Pushed, pin bool) error {
+// checkDefinitionsSize refuses a file that will be too large before anything is built.
+func checkDefinitionsSize(p *plan.Plan, jobs []builder.Job, pin bool) error {
 	const digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
-	trial := make([]Pushed, len(pushed))
-	for i, img := range pushed {
-		img.Built = &image.Artifact{Manifests: []image.Manifest{{Digest: digest}}}
-		trial[i] = img
+	var trial []Pushed
+	for _, j := range jobs {
+		trial = append(trial, Pushed{Image: j.Image, Refs: j.Refs, Artifact: &image.Artifact{Manifests: []image.Manifest{{Digest: digest}}}})
 	}
 	var e *artifact.Error
-	if _, err := Definitions(p, trial, pin); errors.As(err, &e) {
+	if _, err := definitions(p, trial, pin); errors.As(err, &e) {
 		return &fault.Error{What: e.File + " is too large", Why: e.Err.Error()}
 	}
 	return nil

@@ -11,32 +11,26 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// CheckDockerfiles reads each local Dockerfile: whether it parses, has the
-// target, and declares the arguments. Warnings go to warn.
-func CheckDockerfiles(p *plan.Plan, warn func(image, text string)) error {
-	var errs []error
+// CheckDockerfiles reads the local Dockerfiles, each once: whether they parse, have
+// the target, and declare the arguments. Warnings go to warn.
+func CheckDockerfiles(p *plan.Plan, warn func(image, text string)) (dockerfile.Files, error) {
+	files, err := dockerfile.ReadAll(p.Images)
+	errs := []error{err}
 	for _, img := range p.Images {
-		if plan.Remote(img.Build.Context) {
-			continue
-		}
-		d, err := dockerfile.Read(img)
-		if err == nil {
-			var warnings []string
-			warnings, err = d.Check(img)
-			for _, w := range warnings {
-				warn(img.Name(), w)
-			}
+		warnings, err := files[img.Name()].Check(img)
+		for _, w := range warnings {
+			warn(img.Name(), w)
 		}
 		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	return files, errors.Join(errs...)
 }
 
 // hubBases counts the base images of a plan that Docker Hub counts as pulls.
-func hubBases(p *plan.Plan) int {
+func hubBases(p *plan.Plan, files dockerfile.Files) int {
 	seen := map[string]bool{}
 	for _, img := range p.Images {
-		for _, b := range dockerfile.References(img) {
+		for _, b := range files[img.Name()].References(img.Build).All() {
 			host, _, ok := strings.Cut(b, "/")
 			if !ok || !strings.ContainsAny(host, ".:") && host != "localhost" || plan.CanonicalHost(host) == plan.DockerHub {
 				seen[b] = true
@@ -55,12 +49,12 @@ type HubCheck struct {
 
 // CheckHub asks Docker Hub whether it accepts the account, and how many pulls
 // are left, where a base image comes from there.
-func CheckHub(ctx context.Context, p *plan.Plan, creds *Backends, agent string) (HubCheck, error) {
-	n := hubBases(p)
+func CheckHub(ctx context.Context, p *plan.Plan, files dockerfile.Files, b *Backends, agent string) (HubCheck, error) {
+	n := hubBases(p, files)
 	if n == 0 {
 		return HubCheck{Text: "no base image comes from Docker Hub, as far as the Dockerfiles say"}, nil
 	}
-	account, ok := creds.Login(ctx, plan.DockerHub)
+	account, ok := b.Login(ctx, plan.DockerHub)
 	who := "with " + account.String()
 	if !ok {
 		who = "anonymously"

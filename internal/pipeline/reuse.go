@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -19,35 +20,55 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
-// reuse finds the images of a run that need not be built: one that was made of
-// the same inputs is in their repository. Every doubt builds.
-type reuse struct {
-	creds    *Backends
+// reusing does not build an image that was made of the same inputs and is in its
+// repository. Whatever is not known for sure is built.
+type reusing struct {
+	Builder
+	backends *Backends
 	hasher   *fingerprint.Hasher
 	progress Progress
 	refused  sync.Once // one line a run says that the registry may not be read
 }
 
-// kept is an image in the record, by its repository and what it was made of.
+func (r *reusing) Build(ctx context.Context, j builder.Job) (*image.Artifact, error) {
+	if !j.Image.Reuse {
+		return r.Builder.Build(ctx, j)
+	}
+	found, inputs := r.find(ctx, j)
+	if found != nil {
+		return found, nil
+	}
+	j.Inputs = inputs
+	// No cache says how old it is, of this engine or in a registry.
+	j.Image.Build.NoCache = j.Image.MaxAge > 0
+	a, err := r.Builder.Build(ctx, j)
+	if err == nil && inputs != nil && inputs.Verify(ctx) {
+		r.remember(j.Image, inputs, a)
+	}
+	return a, err
+}
+
+// kept is an image in the host state, by its repository and what it was made of.
 type kept struct {
 	Built     time.Time        `json:"built"`
 	Since     time.Time        `json:"since"` // as its engine.Stamp has it
 	Manifests []image.Manifest `json:"manifests"`
 }
 
-// recordImages is their kind.
-const recordImages = "images"
+// hintImages is the kind of their hints.
+const hintImages = "images"
 
-func (r *reuse) key(img plan.Image, in *fingerprint.Inputs) string {
-	return r.creds.Registry.Host.Name + "/" + img.Repository + " " + in.Hash
+func (r *reusing) key(img plan.Image, in *fingerprint.Inputs) string {
+	return r.backends.Registry.Host.Name + "/" + img.Repository + " " + in.Hash
 }
 
 // find gives the image that is there and was made of the same, or nil, and what
 // a new one is made of, which is nil where that cannot be known.
-func (r *reuse) find(ctx context.Context, img plan.Image) (*image.Artifact, *fingerprint.Inputs) {
+func (r *reusing) find(ctx context.Context, j builder.Job) (*image.Artifact, *fingerprint.Inputs) {
+	img := j.Image
 	span := r.progress.Begin(img.Name(), report.Look, "looks whether it has changed", 0)
 	defer span.End(nil)
-	in, err := r.hasher.Of(ctx, img)
+	in, err := r.hasher.Of(ctx, img, j.Dockerfile)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.progress.Note(img.Name(), progress.Info, "reuse: is built in any case, since "+err.Error())
@@ -55,8 +76,8 @@ func (r *reuse) find(ctx context.Context, img plan.Image) (*image.Artifact, *fin
 		return nil, nil
 	}
 	var known kept
-	if !r.creds.State.Get(recordImages, r.key(img, in), &known) || !young(img, known.Since) || !r.whole(ctx, img, known.Manifests) {
-		known = r.look(ctx, img, in)
+	if !r.backends.State.Get(hintImages, r.key(img, in), &known) || !young(img, known.Since) || !r.whole(ctx, img, known.Manifests) {
+		known = r.findByLabel(ctx, img, in)
 	}
 	if known.Manifests == nil {
 		if img.MaxAge > 0 {
@@ -64,7 +85,7 @@ func (r *reuse) find(ctx context.Context, img plan.Image) (*image.Artifact, *fin
 		}
 		return nil, in
 	}
-	r.creds.State.Put(recordImages, r.key(img, in), known)
+	r.backends.State.Put(hintImages, r.key(img, in), known)
 	text := "not built: what it is made of has not changed"
 	if known.Built.Unix() > 0 { // a reproducible image does not say
 		text += " since " + known.Built.Format("2006-01-02 15:04 MST")
@@ -73,9 +94,9 @@ func (r *reuse) find(ctx context.Context, img plan.Image) (*image.Artifact, *fin
 	return &image.Artifact{Manifests: known.Manifests}, in
 }
 
-// keep remembers what an image was made of.
-func (r *reuse) keep(img plan.Image, in *fingerprint.Inputs, b *image.Artifact) {
-	r.creds.State.Put(recordImages, r.key(img, in), kept{time.Now().UTC(), in.Since, b.Manifests})
+// remember writes down what an image was made of.
+func (r *reusing) remember(img plan.Image, in *fingerprint.Inputs, b *image.Artifact) {
+	r.backends.State.Put(hintImages, r.key(img, in), kept{time.Now().UTC(), in.Since, b.Manifests})
 }
 
 // young says whether an image may be used that was built without a cache at that
@@ -86,8 +107,8 @@ func young(img plan.Image, since time.Time) bool {
 }
 
 // whole asks whether every blob of an image is still in the repository.
-func (r *reuse) whole(ctx context.Context, img plan.Image, manifests []image.Manifest) bool {
-	repo := r.creds.Registry.Repository(img.Repository)
+func (r *reusing) whole(ctx context.Context, img plan.Image, manifests []image.Manifest) bool {
+	repo := r.backends.Registry.Repository(img.Repository)
 	for _, m := range manifests {
 		if !m.Whole(ctx, repo) {
 			return false
@@ -96,10 +117,10 @@ func (r *reuse) whole(ctx context.Context, img plan.Image, manifests []image.Man
 	return len(manifests) > 0
 }
 
-// look asks the image that a tag points at what it was made of, where the role
+// findByLabel asks the image that a tag points at what it was made of, where the role
 // may: on a host that has no record.
-func (r *reuse) look(ctx context.Context, img plan.Image, in *fingerprint.Inputs) kept {
-	repo := r.creds.Registry.Repository(img.Repository)
+func (r *reusing) findByLabel(ctx context.Context, img plan.Image, in *fingerprint.Inputs) kept {
+	repo := r.backends.Registry.Repository(img.Repository)
 	for _, tag := range img.Tags {
 		manifests, configs, err := fetch(ctx, repo, tag)
 		var e *registry.Error

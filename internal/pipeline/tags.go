@@ -31,9 +31,9 @@ type move struct {
 
 func (m move) name() string { return m.pushed.Image.Repository + ":" + m.tag }
 
-// recordImmutable is the kind of the record for repositories that have refused to
+// hintImmutable is the kind of hint for repositories that have refused to
 // have a tag moved.
-const recordImmutable = "immutable"
+const hintImmutable = "immutable"
 
 // phases puts tags in an order in which a refusal costs least: each phase begins
 // when the one before is through. First those that are most likely to be refused,
@@ -49,7 +49,7 @@ func phases(pushed []Pushed, states map[string]registry.TagState, known func(rep
 			switch {
 			case i == 0 && (state.Immutable || p.Image.Create != nil && p.Image.Create.Immutable || known(p.Image.Repository)):
 				immutable = append(immutable, m)
-			case i == 0 && len(canary) == 0 && state.Digest != "" && state.Digest != p.Built.Root().Digest:
+			case i == 0 && len(canary) == 0 && state.Digest != "" && state.Digest != p.Artifact.Root().Digest:
 				canary = append(canary, m)
 			case i == 0:
 				first = append(first, m)
@@ -67,7 +67,7 @@ func taken(pushed []Pushed, states map[string]registry.TagState) error {
 	for _, p := range pushed {
 		for _, tag := range p.Image.Tags {
 			state := states[p.Image.Repository+":"+tag]
-			if state.Immutable && state.Digest != "" && state.Digest != p.Built.Root().Digest {
+			if state.Immutable && state.Digest != "" && state.Digest != p.Artifact.Root().Digest {
 				errs = append(errs, wrap(p.Image, &registry.TagTakenError{Repository: p.Image.Repository, Tag: tag, Digest: state.Digest.String(), Why: "its repository is immutable"}))
 			}
 		}
@@ -79,20 +79,20 @@ func taken(pushed []Pushed, states map[string]registry.TagState) error {
 	return errors.Join(errs...)
 }
 
-// tag moves the tags, now that every image is whole. It ends what it has begun:
+// moveTags moves the tags, now that every image is whole. It ends what it has begun:
 // a signal or a failure half way would leave some tags moved without a word.
-func tag(ctx context.Context, creds *Backends, pushed []Pushed, states map[string]registry.TagState) error {
+func moveTags(ctx context.Context, b *Backends, pushed []Pushed, states map[string]registry.TagState) error {
 	if err := taken(pushed, states); err != nil {
 		return err
 	}
-	c := creds.Registry
+	c := b.Registry
 	ctx = context.WithoutCancel(ctx)
 	if err := putUntagged(ctx, c, pushed); err != nil {
 		return err
 	}
 	key := func(repository string) string { return c.Host.Name + "/" + repository }
 	known := func(repository string) (yes bool) {
-		return creds.State.Get(recordImmutable, key(repository), &yes) && yes
+		return b.State.Get(hintImmutable, key(repository), &yes) && yes
 	}
 	var mu sync.Mutex
 	var moved []string
@@ -101,7 +101,7 @@ func tag(ctx context.Context, creds *Backends, pushed []Pushed, states map[strin
 		var wg sync.WaitGroup
 		for _, m := range phase {
 			wg.Go(func() {
-				root := m.pushed.Built.Root()
+				root := m.pushed.Artifact.Root()
 				err := c.Repository(m.pushed.Image.Repository).PutManifest(ctx, m.tag, root.MediaType, root.Data)
 				mu.Lock()
 				defer mu.Unlock()
@@ -112,7 +112,7 @@ func tag(ctx context.Context, creds *Backends, pushed []Pushed, states map[strin
 				}
 				var refused *registry.Error
 				if errors.As(err, &refused) && refused.IsImmutable() {
-					creds.State.Put(recordImmutable, key(m.pushed.Image.Repository), true)
+					b.State.Put(hintImmutable, key(m.pushed.Image.Repository), true)
 				}
 			})
 		}
@@ -128,17 +128,17 @@ func tag(ctx context.Context, creds *Backends, pushed []Pushed, states map[strin
 	return errors.Join(errs...)
 }
 
-// lookPatience is how long tags wait for a registry that does not answer.
+// tagStatePatience is how long tags wait for a registry that does not answer.
 const tagStatePatience = 3 * time.Second
 
-// lookAtTags asks what the tags point at while the images are built; wait gives
+// readTagStates asks what the tags point at while the images are built; wait gives
 // the answer, nil for none. With one tag there is nothing to be half moved.
-func readTagStates(ctx context.Context, creds *Backends, images []plan.Image) (wait func() map[string]registry.TagState, stop func()) {
+func readTagStates(ctx context.Context, b *Backends, images []plan.Image) (wait func() map[string]registry.TagState, stop func()) {
 	tags := 0
 	for _, img := range images {
 		tags += len(img.Tags)
 	}
-	if creds.TagStates == nil || tags < 2 {
+	if tags < 2 {
 		return func() map[string]registry.TagState { return nil }, func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -146,7 +146,7 @@ func readTagStates(ctx context.Context, creds *Backends, images []plan.Image) (w
 	var states map[string]registry.TagState
 	go func() {
 		defer close(done)
-		states = creds.TagStates(ctx, images)
+		states = b.ECR.TagStates(ctx, images)
 	}()
 	wait = func() map[string]registry.TagState {
 		select {
@@ -175,8 +175,8 @@ func putUntagged(ctx context.Context, c *registry.Client, pushed []Pushed) error
 	g, ctx := errgroup.WithContext(ctx)
 	for _, p := range pushed {
 		g.Go(func() error {
-			for i, m := range p.Built.Manifests {
-				if i == len(p.Built.Manifests)-1 && !roots {
+			for i, m := range p.Artifact.Manifests {
+				if i == len(p.Artifact.Manifests)-1 && !roots {
 					break
 				}
 				if err := c.Repository(p.Image.Repository).PutManifest(ctx, m.Digest.String(), m.MediaType, m.Data); err != nil {

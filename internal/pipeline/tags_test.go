@@ -11,7 +11,7 @@ import (
 )
 
 func pushedImage(repository string, tags ...string) Pushed {
-	return Pushed{Image: plan.Image{Containers: []string{repository}, Repository: repository, Tags: tags}, Built: &image.Artifact{Manifests: []image.Manifest{{Digest: "sha256:new"}}}}
+	return Pushed{Image: plan.Image{Containers: []string{repository}, Repository: repository, Tags: tags}, Artifact: &image.Artifact{Manifests: []image.Manifest{{Digest: "sha256:new"}}}}
 }
 
 func TestPhases(t *testing.T) {

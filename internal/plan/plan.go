@@ -100,7 +100,7 @@ const (
 	CacheInline   = "inline"
 )
 
-// sourceDateEpoch is the argument that reproducible builds go by, in seconds
+// SourceDateEpoch is the argument that reproducible builds go by, in seconds
 // since 1970.
 // https://reproducible-builds.org/specs/source-date-epoch/
 const SourceDateEpoch = "SOURCE_DATE_EPOCH"

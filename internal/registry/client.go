@@ -64,7 +64,7 @@ func NewClient(host Host, auth Authorize, agent string, watch Watch) *Client {
 	}
 	return &Client{
 		Host: host, auth: auth, agent: agent, watch: watch,
-		http:  &http.Client{Transport: httptransport.New()},
+		http:  &http.Client{Transport: httptransport.New(host.Name)},
 		puts:  window{limit: putsPerSecond, length: time.Second + 50*time.Millisecond},
 		repos: map[string]*Repository{},
 		where: map[digest.Digest]placed{},
@@ -135,7 +135,7 @@ func (c *Client) once(ctx context.Context, r request, renew bool) (*http.Respons
 		req.Header.Set("Accept", r.types)
 	}
 	req.Header.Set("User-Agent", c.agent)
-	if c.auth != nil && req.URL.Host == c.Host.Name { // an upload may be sent elsewhere, without our token
+	if c.auth != nil && req.URL.Host == c.Host.Name && req.URL.Scheme == c.Host.scheme() { // an upload may be sent elsewhere, without our token
 		user, pass, err := c.auth(ctx, renew)
 		if err != nil {
 			return nil, &authError{err}

@@ -14,7 +14,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/httptransport"
 )
 
-// A TakenError says that a tag names another image already, and will not move.
+// A TagTakenError says that a tag names another image already, and will not move.
 type TagTakenError struct {
 	Repository, Tag, Digest string
 	Why                     string // why it will not: the repository's rule, or on_immutable
@@ -96,6 +96,10 @@ func (e *Error) Temporary() bool {
 		var file *fs.PathError
 		var certificate *tls.CertificateVerificationError
 		var proxy *httptransport.ProxyError
+		var address *httptransport.AddressError
+		if errors.As(e.Err, &address) {
+			return false
+		}
 		if errors.As(e.Err, &proxy) && proxy.Status >= 400 && proxy.Status < 500 {
 			return false // it has made up its mind
 		}

@@ -38,6 +38,13 @@ func ParseHost(endpoint string) (Host, error) {
 	return h, nil
 }
 
+func (h Host) scheme() string {
+	if h.Plain {
+		return "http"
+	}
+	return "https"
+}
+
 // ForAccount gives the same registry of another account. A host that names no
 // account stays what it is.
 func (h Host) ForAccount(account string) Host {
@@ -58,7 +65,7 @@ func (h Host) part(i int) string {
 	return ""
 }
 
-// Presumed is the host that ECR would most likely name, for a dry run that
+// DefaultHost is the host that ECR would most likely name, for a dry run that
 // asks nobody. It is "" where account or region is unknown.
 func DefaultHost(account, region string) Host {
 	if account == "" || region == "" {

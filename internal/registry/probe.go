@@ -48,5 +48,5 @@ func (r *Repository) post(ctx context.Context, target string) (*upload, error) {
 		return nil, nil
 	}
 	u := &upload{repo: r}
-	return u, u.follow(resp)
+	return u, u.nextLocation(resp)
 }

@@ -42,11 +42,7 @@ func (c *Client) Repository(name string) *Repository {
 }
 
 func (r *Repository) url(path string) string {
-	scheme := "https"
-	if r.client.Host.Plain {
-		scheme = "http"
-	}
-	return fmt.Sprintf("%s://%s/v2/%s/%s", scheme, r.client.Host.Name, r.Name, path)
+	return fmt.Sprintf("%s://%s/v2/%s/%s", r.client.Host.scheme(), r.client.Host.Name, r.Name, path)
 }
 
 // Has asks whether a blob is there, and gives its size in bytes, -1 where the

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -39,11 +40,15 @@ func (r *Repository) begin(ctx context.Context, d digest.Digest) (*upload, error
 	return r.post(ctx, target)
 }
 
-// follow takes the next address from an answer.
-func (u *upload) follow(resp *http.Response) error {
+// nextLocation takes the next address from an answer. It is followed to other hosts as
+// httptransport lets it, without our token, and never in the clear.
+func (u *upload) nextLocation(resp *http.Response) error {
 	loc, err := resp.Location()
 	if errors.Is(err, http.ErrNoLocation) {
 		return nil // the last one stays good
+	}
+	if host := u.repo.client.Host; err == nil && loc.Scheme != "https" && (loc.Scheme != host.scheme() || loc.Host != host.Name) {
+		err = fmt.Errorf("the upload is sent to %s without TLS", loc.Host)
 	}
 	if err != nil {
 		return &Error{Host: u.repo.client.Host.Name, Repository: u.repo.Name, Action: actionBegin, Err: err}
@@ -63,7 +68,7 @@ func (u *upload) send(ctx context.Context, body io.Reader, size int64) error {
 		return err
 	}
 	_ = resp.Body.Close()
-	return u.follow(resp)
+	return u.nextLocation(resp)
 }
 
 func (u *upload) commit(ctx context.Context, d digest.Digest) error {

@@ -31,13 +31,13 @@ type Report struct {
 	Spans   []Span    `json:"spans"`
 }
 
-// A ReportPhase is a part of the run's time: prepare, build, push or tags.
+// A Phase is a part of the run's time: prepare, build, push or tags.
 type Phase struct {
 	Name    string  `json:"name"`
 	Seconds float64 `json:"seconds"`
 }
 
-// A ReportImage is what became of an image.
+// An Image is what became of an image.
 type Image struct {
 	Name    string  `json:"name"`
 	Status  string  `json:"status"`
@@ -51,7 +51,7 @@ type Image struct {
 	Cached  int     `json:"cached"`
 }
 
-// A ReportSpan is something that took time.
+// A Span is something that took time.
 type Span struct {
 	Image    string  `json:"image,omitempty"` // absent for the run as a whole
 	Kind     string  `json:"kind"`            // prepare, look, step, base, push, upload or tags

@@ -1,0 +1,131 @@
+package httptransport
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// An AddressError is a request that a server would have us send to an address which is
+// no business of its: this machine, a private network, or the metadata service of a
+// cloud.
+type AddressError struct {
+	Host string // that was named
+	IP   netip.Addr
+}
+
+func (e *AddressError) Error() string {
+	return fmt.Sprintf("%s is %s, an address that is not public", e.Host, e.IP)
+}
+
+// scope is who can reach an address.
+type scope int
+
+const (
+	public scope = iota
+	private
+	linkLocal // the metadata service of a cloud, too
+	loopback
+)
+
+func scopeOf(ip netip.Addr) scope {
+	switch ip = ip.Unmap(); {
+	case ip.IsLoopback(), ip.IsUnspecified():
+		return loopback
+	case ip.IsLinkLocalUnicast(), ip.IsMulticast():
+		return linkLocal
+	case ip.IsPrivate(), sharedSpace.Contains(ip):
+		return private
+	}
+	return public
+}
+
+// sharedSpace is used like private networks: RFC 6598.
+var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
+
+// addressGuard refuses connections to hosts other than peer whose addresses are not
+// public, unless peer itself has an address of the same scope.
+type addressGuard struct {
+	peer   string // a host without port, "" for no guard
+	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+
+	proxies sync.Map // addresses of proxies, which the user has named
+}
+
+func newAddressGuard(hostport string) *addressGuard {
+	return &addressGuard{peer: hostname(hostport), lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
+		return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	}}
+}
+
+func hostname(hostport string) string {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return hostport
+	}
+	return host
+}
+
+// proxy is http.Transport's Proxy, and remembers what it gives.
+func (g *addressGuard) proxy(of func(*http.Request) (*url.URL, error)) func(*http.Request) (*url.URL, error) {
+	return func(req *http.Request) (*url.URL, error) {
+		u, err := of(req)
+		if u != nil {
+			g.proxies.Store(u.Hostname(), true)
+		}
+		return u, err
+	}
+}
+
+// checkLiteral refuses a request to a literal address, which a proxy would send on
+// without a look.
+func (g *addressGuard) checkLiteral(ctx context.Context, u *url.URL) error {
+	host := u.Hostname()
+	ip, err := netip.ParseAddr(host)
+	if host == "localhost" {
+		ip, err = netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
+	}
+	if err != nil || host == g.peer {
+		return nil
+	}
+	return g.check(ctx, host, ip)
+}
+
+func (g *addressGuard) check(ctx context.Context, host string, ip netip.Addr) error {
+	s := scopeOf(ip)
+	if g.peer == "" || s == public {
+		return nil
+	}
+	own, err := g.lookup(ctx, g.peer)
+	if err == nil {
+		for _, a := range own {
+			if scopeOf(a) == s {
+				return nil
+			}
+		}
+	}
+	return &AddressError{Host: host, IP: ip}
+}
+
+// dial is http.Transport's DialContext. It looks at the address that is really
+// connected to, so that a name cannot change its mind in between.
+func (g *addressGuard) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	host := hostname(addr)
+	if _, proxy := g.proxies.Load(host); g.peer != "" && host != g.peer && !proxy {
+		d.ControlContext = func(ctx context.Context, _, address string, _ syscall.RawConn) error {
+			ip, err := netip.ParseAddrPort(address)
+			if err != nil {
+				return err
+			}
+			return g.check(ctx, host, ip.Addr())
+		}
+	}
+	return d.DialContext(ctx, network, addr)
+}

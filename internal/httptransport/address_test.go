@@ -1,0 +1,79 @@
+package httptransport
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// TestAddressGuard: a peer may send us to public addresses, and to those of its own kind.
+func TestAddressGuard(t *testing.T) {
+	for _, tt := range []struct {
+		peer, target string
+		refused      bool
+	}{
+		{"198.51.100.1", "203.0.113.1", false},
+		{"198.51.100.1", "10.0.0.1", true},
+		{"198.51.100.1", "100.64.0.1", true},
+		{"198.51.100.1", "169.254.169.254", true},
+		{"198.51.100.1", "127.0.0.1", true},
+		{"198.51.100.1", "::1", true},
+		{"198.51.100.1", "::ffff:10.0.0.1", true},
+		{"198.51.100.1", "fd00::1", true},
+		{"10.0.0.1", "10.0.0.2", false}, // a registry behind a VPC endpoint
+		{"10.0.0.1", "169.254.169.254", true},
+		{"127.0.0.1", "127.0.0.1", false},
+		{"", "10.0.0.1", false}, // no guard
+	} {
+		g := newAddressGuard(tt.peer)
+		g.lookup = func(_ context.Context, host string) ([]netip.Addr, error) {
+			ip, err := netip.ParseAddr(host)
+			return []netip.Addr{ip}, err
+		}
+		err := g.check(t.Context(), "elsewhere.example", netip.MustParseAddr(tt.target))
+		var refused *AddressError
+		if errors.As(err, &refused) != tt.refused {
+			t.Errorf("%s sends us to %s: %v", tt.peer, tt.target, err)
+		}
+	}
+}
+
+// TestForeignAddress asks a server on loopback for which the peer is public: by its
+// name, by its address, and through a proxy.
+func TestForeignAddress(t *testing.T) {
+	asked := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))
+	defer srv.Close()
+	guard := New("registry.example").(*stallGuard)
+	guard.addresses.lookup = func(context.Context, string) ([]netip.Addr, error) {
+		return []netip.Addr{netip.MustParseAddr("198.51.100.1")}, nil
+	}
+	client := &http.Client{Transport: guard}
+	var refused *AddressError
+	for _, target := range []string{srv.URL, strings.Replace(srv.URL, "127.0.0.1", "localhost", 1)} {
+		if _, err := client.Get(target); !errors.As(err, &refused) {
+			t.Errorf("%s: %v", target, err)
+		}
+	}
+	proxy, err := url.Parse(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	guard.next.Proxy = guard.addresses.proxy(http.ProxyURL(proxy))
+	if _, err := client.Get("http://169.254.169.254/latest/meta-data/"); !errors.As(err, &refused) {
+		t.Errorf("through a proxy: %v", err)
+	}
+	if asked != 0 {
+		t.Errorf("%d requests came through", asked)
+	}
+	resp, err := client.Get("http://public.example/")
+	if err != nil || asked != 1 {
+		t.Fatalf("the user's own proxy is not asked: %v", err)
+	}
+	_ = resp.Body.Close()
+}

@@ -1,0 +1,133 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/ecsbuild/ecsbuild/internal/artifact"
+	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/image"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+	"github.com/ecsbuild/ecsbuild/internal/report"
+)
+
+// prepare gets everything that a build needs. The engine is the caller's to close,
+// unless there is an error.
+func prepare(ctx context.Context, p *plan.Plan, d Deps, o Options) (*run, error) {
+	span := d.Progress.Begin("", report.Prepare, "credentials, engine and checks", 0)
+	r := &run{plan: p, deps: d, options: o}
+	err := r.connect(ctx)
+	span.End(err)
+	if err == nil {
+		r.jobs = makeJobs(r)
+		err = checkDefinitionsSize(p, r.jobs, o.Pin)
+	}
+	if err != nil {
+		if r.engine != nil {
+			r.engine.Close()
+		}
+		return nil, err
+	}
+	return r, nil
+}
+
+// connect asks for everything at once; nothing is built before all of it is there.
+// What is wrong comes back together, and not one mistake a run.
+func (r *run) connect(ctx context.Context) error {
+	var wg sync.WaitGroup
+	errs := make([]error, 3+len(r.deps.Checks))
+	wg.Go(func() {
+		if r.backends, errs[0] = r.deps.Backends(ctx); errs[0] == nil {
+			errs[0] = probe(ctx, r.plan, r.backends)
+		}
+	})
+	wg.Go(func() {
+		e, err := r.deps.Engine(ctx)
+		if errs[1] = err; err == nil {
+			r.engine = e
+			errs[1] = r.checkImages()
+		}
+	})
+	wg.Go(func() {
+		r.files, errs[2] = CheckDockerfiles(r.plan, func(image, text string) { r.deps.Progress.Note(image, progress.Warning, text) })
+	})
+	for i, check := range r.deps.Checks {
+		wg.Go(func() { errs[3+i] = check(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// checkImages asks the engine whether it can do what each image asks for.
+func (r *run) checkImages() error {
+	var errs []error
+	for _, img := range r.plan.Images {
+		if r.options.dry {
+			img = builder.WithoutExports(img)
+		}
+		errs = append(errs, r.engine.Check(img, func(text string) { r.deps.Progress.Note(img.Name(), progress.Warning, text) }))
+	}
+	return errors.Join(errs...)
+}
+
+// probe asks each repository once for what a push needs first, makes the ones
+// that are missing and shall be made, and looks for tags that must be free.
+func probe(ctx context.Context, p *plan.Plan, c *Backends) error {
+	if !c.ECR.CheckRepositories() {
+		return nil
+	}
+	var wg sync.WaitGroup
+	errs := make([]error, 2*len(p.Images))
+	seen := map[string]bool{}
+	for i, img := range p.Images {
+		if img.OnImmutable == plan.FailTaken {
+			wg.Go(func() { errs[2*i] = wrap(img, c.ECR.CheckTagsFree(ctx, img)) })
+		}
+		if seen[img.Repository] {
+			continue
+		}
+		seen[img.Repository] = true
+		wg.Go(func() {
+			err := c.Registry.Repository(img.Repository).Probe(ctx)
+			if img.Create != nil && registry.IsMissing(err) {
+				err = c.ECR.CreateRepository(ctx, img)
+			}
+			errs[2*i+1] = wrap(img, err)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// makeJobs makes one job per image.
+func makeJobs(r *run) []builder.Job {
+	var outputs []string
+	for _, def := range r.plan.Definitions {
+		if target, err := artifact.Target(def.File); err == nil {
+			outputs = append(outputs, target)
+		}
+	}
+	var jobs []builder.Job
+	for _, img := range r.plan.Images {
+		name, b := img.Name(), r.backends
+		j := builder.Job{
+			Image: img, Dockerfile: r.files[name], Keep: r.options.dry, Excluded: outputs,
+			Login: b.Login, Masked: b.Masked, Secrets: b.Secrets(img), Bases: b.Bases, State: b.State,
+			Status: func(s *progress.BuildStatus) { r.deps.Progress.Status(name, s) },
+			Note:   func(severity progress.Severity, text string) { r.deps.Progress.Note(name, severity, text) },
+			Begin:  func(kind, what string) *progress.Span { return r.deps.Progress.Begin(name, kind, what, 0) },
+		}
+		for _, tag := range img.Tags {
+			j.Refs = append(j.Refs, image.Ref{Registry: b.Registry.Host.Name, Repository: img.Repository, Tag: tag})
+		}
+		if !r.options.dry {
+			j.Store = b.Registry.Repository(img.Repository)
+		}
+		jobs = append(jobs, j)
+	}
+	builder.ShareContexts(jobs)
+	return jobs
+}
