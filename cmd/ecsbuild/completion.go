@@ -12,7 +12,9 @@ type completionCmd struct {
 }
 
 func (c *completionCmd) Help() string {
-	return `  source <(ecsbuild completion bash)                            in ~/.bashrc
+	return `Install it with one of:
+
+  source <(ecsbuild completion bash)                            in ~/.bashrc
   ecsbuild completion zsh > "${fpath[1]}/_ecsbuild"             once
   ecsbuild completion fish > ~/.config/fish/completions/ecsbuild.fish   once`
 }

@@ -43,7 +43,9 @@ type runCmd struct {
 }
 
 func (*runCmd) Help() string {
-	return `  ecsbuild run                              in a buildspec: the environment, or ecsbuild.yml, says what
+	return `Examples:
+
+  ecsbuild run                              in a buildspec: the environment, or ecsbuild.yml, says what
   ecsbuild run --dry-run                    on a laptop: builds and tags, pushes nothing, asks nobody
   ecsbuild run --local --report run.html    the whole job on this machine, and where its time went
   ecsbuild run --only web --pin digest      one container's image, by digest in the definitions`

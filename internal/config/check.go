@@ -102,8 +102,8 @@ func checkBuild(b plan.Build, name string) (errs fault.Errors) {
 	if st, err := os.Stat(b.Dockerfile); err != nil || st.IsDir() {
 		errs = append(errs, &fault.Error{What: fmt.Sprintf("%s: there is no Dockerfile at %s", name, b.Dockerfile), Fix: nearbyDockerfiles(b.Context)})
 	}
-	for n, dir := range b.AdditionalContexts {
-		if !plan.Remote(dir) {
+	for _, n := range sortedKeys(b.AdditionalContexts) {
+		if dir := b.AdditionalContexts[n]; !plan.Remote(dir) {
 			folder("additional context "+n, dir)
 		}
 	}

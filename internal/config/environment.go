@@ -43,7 +43,8 @@ var numbered = regexp.MustCompile(`^(IMAGE_REPO_NAME|CONTAINER_NAME)(?:_([0-9]+)
 // fromEnvironment reads IMAGE_REPO_NAME and CONTAINER_NAME, alone or numbered.
 func (b *resolver) fromEnvironment() ([]imageConfig, error) {
 	suffixes := map[string]int{}
-	for key, value := range b.env {
+	for _, key := range sortedKeys(b.env) {
+		value := b.env[key]
 		if m := numbered.FindStringSubmatch(key); m != nil && value != "" {
 			suffix, n := "", -1
 			if m[2] != "" {
@@ -74,11 +75,13 @@ func (b *resolver) fromEnvironment() ([]imageConfig, error) {
 			errs = append(errs, &fault.Error{Place: "IMAGE_REPO_NAME" + s, What: fmt.Sprintf("CONTAINER_NAME%s is missing", s), Fix: fmt.Sprintf("set it to the name in the task definition of the container that runs %q", repo)})
 			continue
 		}
-		for place, e := range map[string]*fault.Error{"IMAGE_REPO_NAME" + s: checkRepository(repo), "CONTAINER_NAME" + s: checkContainer(container)} {
-			if e != nil {
-				e.Place = place
-				errs = append(errs, e)
-			}
+		if e := checkRepository(repo); e != nil {
+			e.Place = "IMAGE_REPO_NAME" + s
+			errs = append(errs, e)
+		}
+		if e := checkContainer(container); e != nil {
+			e.Place = "CONTAINER_NAME" + s
+			errs = append(errs, e)
 		}
 		img.Repository, img.Containers = repo, []string{container}
 		img.Build.Context = b.env["BUILD_CONTEXT"+s]

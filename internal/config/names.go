@@ -37,7 +37,7 @@ func checkRegion(r string) *fault.Error {
 	if regionPattern.MatchString(r) {
 		return nil
 	}
-	fix := "set AWS_REGION, or region in ecsbuild.yml, to the region of your registry, as in us-east-1"
+	fix := "set AWS_REGION or AWS_DEFAULT_REGION, or region in ecsbuild.yml, to the region of your registry, as in us-east-1"
 	if c := fault.Closest(r, regions); c != "" {
 		fix = fmt.Sprintf("did you mean %s?", c)
 	}

@@ -49,6 +49,9 @@ func (f Facts) build(e *builder.BuildError) Finding {
 			}
 			found.Do = append(found.Do, "one of:", "- use an account with a higher limit")
 		}
+		if words := registryWords.FindString(msg); words != "" {
+			found.Why = words + "\n" + found.Why
+		}
 		found.Do = append(found.Do,
 			"- take the base image from public.ecr.aws/docker/library, which has the official images",
 			"- let ECR keep copies of Docker Hub's images with a pull-through cache rule")
@@ -180,6 +183,9 @@ var baseNotFound = regexp.MustCompile(`([^\s"]+/[^\s"]+): not found$`)
 
 func (f Facts) base(e *builder.BuildError) string { return filepath.Base(e.Dockerfile) }
 
+// registryWords are Docker Hub's own, which people search for.
+var registryWords = regexp.MustCompile(`toomanyrequests: .*`)
+
 // hubLimit says that a refusal for too many pulls is Docker Hub's.
 func hubLimit(msg string) bool {
 	return strings.Contains(msg, "pull rate limit") || strings.Contains(msg, "docker.io") || strings.Contains(msg, "docker.com")
@@ -195,8 +201,11 @@ func excerpt(e *builder.BuildError) (out []string) {
 	for _, l := range e.Output {
 		out = append(out, "| "+l)
 	}
-	if len(e.Lines) > 0 {
-		out = append(out, filepath.Base(e.Dockerfile)+":")
+	for _, l := range e.Lines {
+		if l.At {
+			out = append(out, fmt.Sprintf("%s:%d", filepath.Base(e.Dockerfile), l.Number))
+			break
+		}
 	}
 	for _, l := range e.Lines {
 		mark := "  "

@@ -3,6 +3,7 @@ package dockerfile
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -74,7 +75,8 @@ func (d *File) References(b plan.Build) (out References) {
 		note(errors.New("its Dockerfile cannot be parsed"))
 		return out
 	}
-	for name, where := range b.AdditionalContexts {
+	for _, name := range slices.Sorted(maps.Keys(b.AdditionalContexts)) {
+		where := b.AdditionalContexts[name]
 		if image, ok := strings.CutPrefix(where, "docker-image://"); ok {
 			add(image)
 		} else if plan.Remote(where) {
