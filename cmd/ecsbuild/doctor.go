@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/doctor"
+	"github.com/ecsbuild/ecsbuild/internal/format"
 )
 
 type doctorCmd struct {
@@ -65,10 +65,7 @@ func (c *doctorCmd) print(a *app, checks []doctor.Check) error {
 	}
 	var err error
 	if c.JSON {
-		enc := json.NewEncoder(a.stdout)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		err = enc.Encode(checks)
+		err = format.JSON(a.stdout, checks, "  ")
 	} else {
 		err = printChecks(a.stdout, checks, a.fit(), isTerminal(a.stdout) && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb")
 	}

@@ -18,6 +18,7 @@ func TestImports(t *testing.T) {
 		"fault":         {},
 		"redact":        {},
 		"format":        {},
+		"atomicfile":    {},
 		"plan":          {},
 		"config":        {"plan"},
 		"image":         {},
@@ -45,7 +46,7 @@ func TestImports(t *testing.T) {
 		"doctor":        {"plan", "progress", "dockerfile", "aws", "registry", "builder", "credentials", "pipeline", "diagnose"},
 		"awstest":       {"localregistry", "registry"},
 	}
-	everybody := []string{"fault", "redact", "format"} // may import these
+	everybody := []string{"fault", "redact", "format", "atomicfile"} // may import these
 	theirs := map[string][]string{
 		"github.com/aws/":                         {"aws"},
 		"github.com/moby/buildkit/":               {"builder", "dockerfile"},

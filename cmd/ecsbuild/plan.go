@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -10,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ecsbuild/ecsbuild/internal/format"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
@@ -29,10 +29,7 @@ func (c *planCmd) Run(a *app) error {
 	}
 	if c.JSON {
 		var b bytes.Buffer
-		enc := json.NewEncoder(&b)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		err := enc.Encode(p)
+		err := format.JSON(&b, p, "  ")
 		if err == nil {
 			_, err = io.WriteString(a.stdout, a.secrets.String(b.String()))
 		}

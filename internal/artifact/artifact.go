@@ -18,6 +18,8 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
+
+	"github.com/ecsbuild/ecsbuild/internal/atomicfile"
 )
 
 // A Kind is what a file holds.
@@ -180,7 +182,7 @@ func (f File) Try() error {
 
 // Write puts data there in one step: a reader sees none, or the whole file. What
 // has come there since the run began, and is not ours, stays.
-func (f File) Write(data []byte) (err error) {
+func (f File) Write(data []byte) error {
 	if err := f.Check(true); err != nil {
 		return err
 	}
@@ -191,30 +193,8 @@ func (f File) Write(data []byte) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = file.Close()
-			_ = os.Remove(file.Name())
-		}
-	}()
-	if _, err = file.Write(data); err != nil {
-		return err
-	}
 	// The deploy stage runs as another user than the build.
-	if err = file.Chmod(0o644); err != nil {
-		return err
-	}
-	if err = file.Sync(); err != nil {
-		return err
-	}
-	if err = file.Close(); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
+	return atomicfile.Write(path, data, 0o644)
 }
 
 // maxLinks is what Linux allows.

@@ -2,7 +2,9 @@
 package format
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"sort"
 	"strings"
 	"time"
@@ -141,4 +143,13 @@ func column(r rune) int {
 		return 0
 	}
 	return 1
+}
+
+// JSON writes a value as JSON that people may read, without HTML's escapes; indent is ""
+// for one line.
+func JSON(w io.Writer, v any, indent string) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", indent)
+	return enc.Encode(v)
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/ecsbuild/ecsbuild/internal/atomicfile"
 )
 
 // A State is what earlier runs on this host have learned, in one JSON file. A nil
@@ -105,14 +107,5 @@ func (s *State) Save() {
 	if err != nil || os.MkdirAll(filepath.Dir(s.file), 0o755) != nil {
 		return
 	}
-	f, err := os.CreateTemp(filepath.Dir(s.file), ".record-*")
-	if err != nil {
-		return
-	}
-	_, err = f.Write(data)
-	if cerr := f.Close(); err != nil || cerr != nil || os.Rename(f.Name(), s.file) != nil {
-		_ = os.Remove(f.Name())
-		return
-	}
-	s.dirty = false
+	s.dirty = atomicfile.Write(s.file, data, 0o600) != nil
 }

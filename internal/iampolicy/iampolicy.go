@@ -3,7 +3,6 @@ package iampolicy
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
+	"github.com/ecsbuild/ecsbuild/internal/format"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
@@ -138,8 +138,8 @@ const (
 	Terraform      = "terraform"
 )
 
-// Write prints the policy of needs in a format.
-func Write(w io.Writer, needs []Need, format string) error {
+// Write prints the policy of needs: JSON, CloudFormation or Terraform.
+func Write(w io.Writer, needs []Need, syntax string) error {
 	var err error
 	line := func(text string, args ...any) {
 		if err == nil {
@@ -154,7 +154,7 @@ func Write(w io.Writer, needs []Need, format string) error {
 		}
 		line("    ]")
 	}
-	switch format {
+	switch syntax {
 	case CloudFormation:
 		line("EcsbuildPolicy:\n  Type: AWS::IAM::ManagedPolicy\n  Properties:\n    PolicyDocument:\n      Version: \"2012-10-17\"\n      Statement:")
 		for _, n := range needs {
@@ -192,10 +192,7 @@ func Write(w io.Writer, needs []Need, format string) error {
 		for _, n := range needs {
 			doc.Statement = append(doc.Statement, statement{n.Sid, "Allow", n.Actions, n.Resources})
 		}
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(doc)
+		return format.JSON(w, doc, "  ")
 	}
 	return err
 }

@@ -5,8 +5,9 @@ package imagedef
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
+
+	"github.com/ecsbuild/ecsbuild/internal/format"
 )
 
 // MaxSize is what the ECS deploy action accepts, in bytes (100 KB).
@@ -33,9 +34,7 @@ func EncodeDetail(uri string) ([]byte, error) {
 
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	if err := format.JSON(&b, v, ""); err != nil {
 		return nil, err
 	}
 	if b.Len() > MaxSize {

@@ -2,12 +2,12 @@ package progress
 
 import (
 	"bytes"
-	"encoding/json"
 	"io"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ecsbuild/ecsbuild/internal/format"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
 	"github.com/ecsbuild/ecsbuild/internal/report"
 )
@@ -39,9 +39,7 @@ func WriteLine(w io.Writer, l Line) {
 	l.Time = l.Time.UTC()
 	l.Step, l.Text = redact.URL(l.Step), redact.URL(l.Text)
 	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(l)
+	_ = format.JSON(&b, l, "")
 	_, _ = w.Write(bytes.ReplaceAll(b.Bytes(), []byte("##["), []byte(`##\u005b`))) // the same, and no command to GitHub's runner
 }
 

@@ -7,12 +7,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/opencontainers/go-digest"
 
@@ -199,33 +199,43 @@ func (c *Client) call(ctx context.Context, repo string, r request) (h http.Heade
 // gets about 15 seconds.
 const maxTries = 6
 
+// The pauses between tries: each is longer than the one before, by chance more or
+// less, so that many clients do not come back at once.
+const (
+	firstPause   = 200 * time.Millisecond
+	longestPause = 8 * time.Second
+)
+
+// permanentError is a failure that no other try would mend.
+type permanentError struct{ error }
+
+func (e permanentError) Unwrap() error { return e.error }
+
+// retry calls f until it succeeds or its failure is not a temporary *Error.
 func retry(ctx context.Context, f func() error) error {
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval = 200 * time.Millisecond
-	pause.Multiplier = 2.5
-	pause.MaxInterval = 8 * time.Second
+	pause := firstPause
 	stalls := 0 // each takes long, and a second one is no accident
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+	for try := 1; ; try++ {
 		err := f()
-		var permanent *backoff.PermanentError
-		if errors.As(err, &permanent) {
-			return struct{}{}, err
+		var final permanentError
+		if errors.As(err, &final) {
+			return final.error
 		}
-		var e *Error
 		var stalled *httptransport.StalledError
 		if errors.As(err, &stalled) {
 			stalls++
 		}
-		if err != nil && (ctx.Err() != nil || !errors.As(err, &e) || !e.Temporary() || stalls > 1) {
-			return struct{}{}, backoff.Permanent(err)
+		var e *Error
+		if err == nil || try == maxTries || stalls > 1 || ctx.Err() != nil || !errors.As(err, &e) || !e.Temporary() {
+			return err
 		}
-		return struct{}{}, err
-	}, backoff.WithBackOff(pause), backoff.WithMaxTries(maxTries), backoff.WithMaxElapsedTime(0))
-	var p *backoff.PermanentError
-	if errors.As(err, &p) {
-		return p.Err
+		select {
+		case <-time.After(pause/2 + rand.N(pause)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		pause = min(pause*5/2, longestPause)
 	}
-	return err
 }
 
 // putsPerSecond is ECR's quota for PutImage.

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -84,7 +83,7 @@ func (u *upload) commit(ctx context.Context, d digest.Digest) error {
 		resp, err := u.repo.client.do(ctx, u.repo.Name, request{action: actionCommit, method: http.MethodPut, url: target.String(), accept: []int{http.StatusCreated, http.StatusNoContent, http.StatusOK}})
 		var e *Error
 		if errors.As(err, &e) && e.Status() < http.StatusTooManyRequests {
-			return backoff.Permanent(err)
+			return permanentError{err}
 		}
 		if err == nil {
 			_ = resp.Body.Close()

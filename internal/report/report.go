@@ -3,7 +3,6 @@ package report
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -74,10 +73,7 @@ type Result struct {
 
 // WriteJSON writes the report for machines.
 func (r Report) WriteJSON(w io.Writer) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(r)
+	return format.JSON(w, r, "  ")
 }
 
 // changed says in a few words what an image cost.
