@@ -34,11 +34,18 @@ var kinds = []string{"codebuild", "debian", "classic", "containerd", "buildkitd"
 // classicKinds are those of the classic image store.
 var classicKinds = []string{"codebuild", "debian", "classic"}
 
-// testEngines are those of ECSBUILD_TEST_ENGINES, else all.
+// Tests come in two rings. go test ./... needs no root, engine, browser or network; make
+// test sets ECSBUILD_TEST_ENGINES and has everything run. Where the variable is set,
+// nothing is skipped.
+
+// testEngines are those of ECSBUILD_TEST_ENGINES.
 func testEngines(t *testing.T) []string {
-	env := os.Getenv("ECSBUILD_TEST_ENGINES")
-	if env == "" {
-		return kinds
+	env, set := os.LookupEnv("ECSBUILD_TEST_ENGINES")
+	switch {
+	case !set:
+		t.Skip("needs real engines: make test, or ECSBUILD_TEST_ENGINES=codebuild")
+	case strings.TrimSpace(env) == "":
+		t.Fatal("ECSBUILD_TEST_ENGINES is set, and names no engine")
 	}
 	for _, k := range strings.Fields(env) {
 		if !slices.Contains(kinds, k) {
@@ -63,11 +70,11 @@ func TestEngines(t *testing.T) {
 }
 
 // TestFarEngine runs the scripts of testdata/far on classic engines whose
-// loopback is another one, as in a virtual machine: they cannot reach the door.
+// loopback is another one, as in a virtual machine: they cannot reach the proxy.
 func TestFarEngine(t *testing.T) {
 	for _, kind := range testEngines(t) {
 		if !slices.Contains(classicKinds, kind) {
-			continue // the others have no use for the door
+			continue // the others have no use for the proxy
 		}
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -77,15 +84,15 @@ func TestFarEngine(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", netns).Run() })
 			rig := startRig(t)
-			lendRig(t, rig, netns)
+			shareRig(t, rig, netns)
 			runScripts(t, "testdata/far", rig, kind, startEngine(t, kind, rig.Environ(), "nsenter", "--net=/run/netns/"+netns))
 		})
 	}
 }
 
-// lendRig has the rig heard on another network namespace's loopback, by way of
+// shareRig has the rig heard on another network namespace's loopback, by way of
 // a socket that both can reach.
-func lendRig(t *testing.T, rig *awstest.Rig, netns string) {
+func shareRig(t *testing.T, rig *awstest.Rig, netns string) {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "rig")
 	l, err := net.Listen("unix", socket)
@@ -136,11 +143,21 @@ func relay(l net.Listener, network, to string) {
 	}
 }
 
+// noEngine is the kind and the address of no engine.
+const noEngine, nowhere = "none", "DOCKER_HOST=unix:///nonexistent/docker.sock"
+
 // TestCommands runs the scripts that need no engine.
 func TestCommands(t *testing.T) {
 	t.Parallel()
+	runScripts(t, "testdata/script", startRig(t), noEngine, nowhere)
+}
+
+// TestShells asks bash, zsh and fish for completions.
+func TestShells(t *testing.T) {
+	testEngines(t)
+	t.Parallel()
 	install(t, "shells")
-	runScripts(t, "testdata/script", startRig(t), "none", "DOCKER_HOST=unix:///nonexistent/docker.sock")
+	runScripts(t, "testdata/shells", startRig(t), noEngine, nowhere)
 }
 
 func startRig(t *testing.T) *awstest.Rig {
@@ -237,7 +254,10 @@ func runScripts(t *testing.T, dir string, rig *awstest.Rig, kind, engine string)
 			if err != nil {
 				return err
 			}
-			e.Vars = append(e.Vars, "SELF_DOCKERFILE="+filepath.Join(root, "Dockerfile"), "ACTION="+filepath.Join(root, "action.yml"), "ACT="+act(t), "BUILDSPEC="+filepath.Join(root, "buildspec.example.yml"), "CERTIFICATES=/etc/ssl/certs/ca-certificates.crt")
+			e.Vars = append(e.Vars, "SELF_DOCKERFILE="+filepath.Join(root, "Dockerfile"), "ACTION="+filepath.Join(root, "action.yml"), "BUILDSPEC="+filepath.Join(root, "buildspec.example.yml"), "CERTIFICATES=/etc/ssl/certs/ca-certificates.crt")
+			if kind != noEngine {
+				e.Vars = append(e.Vars, "ACT="+act(t))
+			}
 			e.Vars = append(e.Vars, rig.Environ()...)
 			return nil
 		},

@@ -7,7 +7,6 @@ import (
 	"testing"
 )
 
-// TestSummary is the last line of a run.
 // TestCell: no text of a build means anything in Markdown.
 func TestCell(t *testing.T) {
 	for text, want := range map[string]string{
