@@ -16,12 +16,31 @@ func (d *File) FindStep(step string) []Line {
 		return nil
 	}
 	fold := func(s string) string { return strings.Join(strings.Fields(s), " ") }
-	for i, line := range strings.Split(string(d.Data), "\n") {
-		if l := fold(strings.TrimSuffix(strings.TrimSpace(line), "\\")); strings.Contains(l, " ") && strings.HasPrefix(fold(instruction), l) {
-			return Excerpt(string(d.Data), i+1, i+1)
+	want := fold(instruction)
+	lines := strings.Split(string(d.Data), "\n")
+	prefix := 0 // the first line that the step begins with
+	for first := 0; first < len(lines); first++ {
+		text, more := strings.CutSuffix(strings.TrimSpace(lines[first]), "\\")
+		last := first
+		for whole := text; ; last++ {
+			if fold(whole) == want {
+				return Excerpt(string(d.Data), first+1, last+1)
+			}
+			if !more || last+1 == len(lines) {
+				break
+			}
+			var next string
+			next, more = strings.CutSuffix(strings.TrimSpace(lines[last+1]), "\\")
+			whole += next
+		}
+		if start := fold(text); prefix == 0 && strings.Contains(start, " ") && strings.HasPrefix(want, start) {
+			prefix = first + 1
 		}
 	}
-	return nil
+	if prefix == 0 {
+		return nil
+	}
+	return Excerpt(string(d.Data), prefix, prefix)
 }
 
 // Excerpt takes the marked lines and two around them.
