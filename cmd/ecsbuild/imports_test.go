@@ -45,13 +45,14 @@ func TestImports(t *testing.T) {
 		"diagnose":      {"plan", "aws", "registry", "baseimage", "httptransport", "builder", "dockerfile", "layer", "iampolicy", "pipeline", "artifact"},
 		"doctor":        {"plan", "progress", "dockerfile", "aws", "registry", "builder", "credentials", "pipeline", "diagnose"},
 		"awstest":       {"localregistry", "registry"},
+		"enginetest":    {},
 	}
 	everybody := []string{"fault", "redact", "format", "atomicfile"} // may import these
 	theirs := map[string][]string{
 		"github.com/aws/":                         {"aws"},
-		"github.com/moby/buildkit/":               {"builder", "dockerfile"},
+		"github.com/moby/buildkit/":               {"builder", "dockerfile", "enginetest"},
 		"github.com/moby/moby/":                   {"builder", "dockerpush"},
-		"github.com/google/go-containerregistry/": {"registry", "baseimage", "localregistry", "awstest"},
+		"github.com/google/go-containerregistry/": {"registry", "baseimage", "localregistry", "awstest", "enginetest"},
 		"github.com/docker/docker":                nil,
 		"github.com/docker/buildx":                nil,
 		"github.com/docker/cli":                   nil,

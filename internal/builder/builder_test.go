@@ -1,0 +1,498 @@
+package builder
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.uber.org/goleak"
+
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
+	"github.com/ecsbuild/ecsbuild/internal/enginetest"
+	"github.com/ecsbuild/ecsbuild/internal/hoststate"
+	"github.com/ecsbuild/ecsbuild/internal/image"
+	"github.com/ecsbuild/ecsbuild/internal/localregistry"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/redact"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// connect starts an engine, and closes the connection before the engine ends.
+func connect(t *testing.T, fake *enginetest.Engine, buildkit bool) *Engine {
+	t.Helper()
+	docker, bk := fake.Start(t)
+	ep := Endpoint{Docker: docker}
+	if buildkit {
+		ep = Endpoint{BuildKit: bk}
+	}
+	e, err := Connect(t.Context(), ep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	return e
+}
+
+// repository is one of a registry on loopback.
+func repository(t *testing.T) *registry.Repository {
+	t.Helper()
+	s := httptest.NewServer(localregistry.New(t.TempDir()))
+	t.Cleanup(s.Close)
+	host, err := registry.ParseHost(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := registry.NewClient(host, nil, "test", nil)
+	t.Cleanup(c.Close)
+	return c.Repository("shop")
+}
+
+// job is one that builds a folder of a few files.
+func job(t *testing.T, change func(*Job)) Job {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"Dockerfile": "FROM scratch\nCOPY app /app\nRUN make\n", "app": "content", "out.json": "[]"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	img := plan.Image{Containers: []string{"web"}, Repository: "shop", Tags: []string{"v1", "latest"}, Build: plan.Build{Context: dir, Dockerfile: filepath.Join(dir, "Dockerfile")}}
+	file, err := dockerfile.Read(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := Job{
+		Image: img, Dockerfile: file, Store: repository(t), State: hoststate.Open(t.TempDir()), Masked: &redact.Set{},
+		Refs:  []image.Ref{{Registry: "registry.example", Repository: "shop", Tag: "v1"}, {Registry: "registry.example", Repository: "shop", Tag: "latest"}},
+		Login: func(context.Context, string) (plan.Account, bool) { return plan.Account{}, false },
+		Note:  func(progress.Severity, string) {}, Status: func(*progress.BuildStatus) {}, Begin: func(string, string) *progress.Span { return nil },
+	}
+	if change != nil {
+		change(&j)
+	}
+	return j
+}
+
+func randomImage(t *testing.T) v1.Image {
+	t.Helper()
+	img, err := random.Image(2000, 2, random.WithSource(rand.NewSource(1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func TestConnect(t *testing.T) {
+	for name, tt := range map[string]struct {
+		fake     *enginetest.Engine
+		buildkit bool
+		store    StoreKind
+		text     string
+	}{
+		"classic":    {&enginetest.Engine{}, false, Classic, "Docker engine 28.5.2 (classic store)"},
+		"containerd": {&enginetest.Engine{Containerd: true, Version: "29.1.0"}, false, Containerd, "Docker engine 29.1.0 (containerd store)"},
+		"buildkitd":  {&enginetest.Engine{}, true, BuildKitd, "buildkitd v0.34.2"},
+	} {
+		e := connect(t, tt.fake, tt.buildkit)
+		if e.Store != tt.store || e.String() != tt.text {
+			t.Errorf("%s: %s, %s", name, e.Store, e)
+		}
+		if p, err := e.Platform(t.Context()); p != "linux/amd64" || err != nil {
+			t.Errorf("%s: %s, %v", name, p, err)
+		}
+		_, ok := e.FreeDisk()
+		if ok == tt.buildkit {
+			t.Errorf("%s: its disk is known: %v", name, ok)
+		}
+	}
+	for _, ep := range []Endpoint{{Docker: "unix:///nowhere/docker.sock"}, {BuildKit: "unix:///nowhere/buildkitd.sock"}, {Docker: "ssh://host"}} {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		_, err := Connect(ctx, ep)
+		cancel()
+		var e *UnreachableError
+		if !errors.As(err, &e) || e.Lost || !strings.Contains(err.Error(), ep.String()) {
+			t.Errorf("%s: %v", ep, err)
+		}
+	}
+}
+
+func TestOlderThan(t *testing.T) {
+	for version, want := range map[string]bool{"20.10.24": true, "23.0.0": false, "22.9": true, "v28.5.2": false, "dev": false, "1": false, "x.y": false} {
+		if got := (&Engine{Version: version}).olderThan(23, 0); got != want {
+			t.Errorf("%s: %v", version, got)
+		}
+	}
+	if (&Engine{Version: "1.0", Store: BuildKitd}).olderThan(23, 0) {
+		t.Error("buildkitd has Docker's versions")
+	}
+}
+
+// TestLocalDigests: a buildkitd has no images of its own.
+func TestLocalDigests(t *testing.T) {
+	fake := &enginetest.Engine{}
+	e := connect(t, fake, false)
+	img := randomImage(t)
+	d, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fake.Name("base:1", img)
+	if got := e.LocalDigests(t.Context(), "base:1"); len(got) != 1 || got[0] != d.String() {
+		t.Errorf("%v", got)
+	}
+	if got := e.LocalDigests(t.Context(), "base:2"); got != nil {
+		t.Errorf("%v", got)
+	}
+	if got := connect(t, &enginetest.Engine{}, true).LocalDigests(t.Context(), "base:1"); got != nil {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestBuildRequest: what the plan says is what BuildKit is asked for, and the session
+// answers for the rest.
+func TestBuildRequest(t *testing.T) {
+	extra := t.TempDir()
+	var got map[string]string
+	fake := &enginetest.Engine{Containerd: true, Labels: map[string]string{"org.mobyproject.buildkit.worker.moby.host-gateway-ip": "172.17.0.1"}}
+	fake.Build = func(ctx context.Context, b *enginetest.Build) (map[string]string, error) {
+		got = b.Attrs
+		if user, password, err := b.Credentials("registry.example"); err != nil || user != "u" || password != "p" {
+			t.Errorf("the account is %s %s, %v", user, password, err)
+		}
+		if user, _, err := b.Credentials("elsewhere.example"); err != nil || user != "" {
+			t.Errorf("another registry's account is %s, %v", user, err)
+		}
+		if value, err := b.Secret("npm"); err != nil || value != "s3cr3t" {
+			t.Errorf("the secret is %q, %v", value, err)
+		}
+		if _, err := b.Secret("other"); err == nil {
+			t.Error("a secret that nobody has given")
+		}
+		into := filepath.Join(t.TempDir(), "c")
+		if err := b.Files("context", into); err != nil {
+			t.Error(err)
+		}
+		if data, err := os.ReadFile(filepath.Join(into, "app")); err != nil || string(data) != "content" {
+			t.Errorf("app is %q, %v", data, err)
+		}
+		if _, err := os.Stat(filepath.Join(into, "out.json")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("an output of the run is in the context: %v", err)
+		}
+		return nil, nil
+	}
+	e := connect(t, fake, false)
+	e.UseProxies(map[string]string{"HTTP_PROXY": "http://me:hidden@proxy:1", "NO_PROXY": "a"}, &redact.Set{})
+	if e.Proxies()["NO_PROXY"] != "a" {
+		t.Errorf("%v", e.Proxies())
+	}
+	j := job(t, func(j *Job) {
+		j.Keep = true
+		j.Excluded = []string{filepath.Join(j.Image.Build.Context, "out.json")}
+		j.Secrets = map[string]plan.Secret{"npm": plan.NewSecret("s3cr3t")}
+		j.Login = func(_ context.Context, host string) (plan.Account, bool) {
+			return plan.Account{Username: "u", Password: plan.NewSecret("p")}, host == "registry.example"
+		}
+		b := &j.Image.Build
+		b.Target, b.Platforms, b.Args, b.Labels = "prod", []string{"linux/amd64", "linux/arm64"}, map[string]string{"A": "1", "no_proxy": "b"}, map[string]string{"l": "v"}
+		b.ExtraHosts, b.Network, b.ShmSize, b.NoCache, b.Pull = []string{"db=10.0.0.1", "host=host-gateway"}, "none", 64<<20, true, true
+		b.AdditionalContexts = map[string]string{"base": "docker-image://alpine:3", "extra": extra, "context": extra}
+		b.CacheFrom = []string{"type=registry,ref=registry.example/cache"}
+	})
+	if _, err := e.Build(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"target": "prod", "platform": "linux/amd64,linux/arm64", "build-arg:A": "1", "build-arg:no_proxy": "b", "build-arg:HTTP_PROXY": "http://me:hidden@proxy:1",
+		"label:l": "v", "add-hosts": "db=10.0.0.1,host=172.17.0.1", "force-network-mode": "none", "shm-size": "67108864", "no-cache": "", "image-resolve-mode": "pull",
+		"filename": "Dockerfile", "context:base": "docker-image://alpine:3", "context:extra": "local:extra", "context:context": "local:_context",
+	}
+	for k := range got {
+		if strings.HasPrefix(k, "cache-") {
+			delete(got, k)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestRemoteContext is fetched by BuildKit itself.
+func TestRemoteContext(t *testing.T) {
+	var got map[string]string
+	e := connect(t, &enginetest.Engine{Build: func(_ context.Context, b *enginetest.Build) (map[string]string, error) {
+		got = b.Attrs
+		return nil, nil
+	}}, true)
+	_, err := e.Build(t.Context(), job(t, func(j *Job) {
+		j.Keep, j.Dockerfile = true, nil
+		j.Image.Build.Context, j.Image.Build.Dockerfile = "https://example.com/x.git", "deploy/Dockerfile"
+	}))
+	if diff := cmp.Diff(map[string]string{"context": "https://example.com/x.git", "filename": "deploy/Dockerfile"}, got); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+}
+
+// TestHostGateway: an engine that does not name it is refused.
+func TestHostGateway(t *testing.T) {
+	e := connect(t, &enginetest.Engine{}, true)
+	_, err := e.Build(t.Context(), job(t, func(j *Job) { j.Keep = true; j.Image.Build.ExtraHosts = []string{"a=host-gateway"} }))
+	var u *UnsupportedError
+	if !errors.As(err, &u) || !strings.Contains(u.Error(), "buildkitd v0.34.2 cannot do extra_hosts with host-gateway") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestClassic: an image is built under its names and pushed through the proxy, once.
+func TestClassic(t *testing.T) {
+	img := randomImage(t)
+	builds := 0
+	fake := &enginetest.Engine{}
+	fake.Build = func(_ context.Context, b *enginetest.Build) (map[string]string, error) {
+		builds++
+		if b.Exporter != "moby" || b.ExporterAttrs["name"] != "registry.example/shop:v1,registry.example/shop:latest" {
+			t.Errorf("%s %v", b.Exporter, b.ExporterAttrs)
+		}
+		b.Step("[1/1] COPY app /app")
+		b.End("[1/1] COPY app /app", "")
+		return map[string]string{"containerimage.digest": fake.Add(img)}, nil
+	}
+	e := connect(t, fake, false)
+	j := job(t, nil)
+	for range 2 {
+		a, err := e.Build(t.Context(), j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := img.RawManifest()
+		if err != nil || !bytes.Equal(a.Root().Data, want) || !a.Root().Whole(t.Context(), j.Store) {
+			t.Errorf("%s, %v", a.Root().Data, err)
+		}
+	}
+	e.Close() // waits for names that are taken away
+	tags := fake.Tags()
+	if builds != 2 || len(tags) != 2 || !strings.HasPrefix(tags[0], "+127.0.0.1:") || !strings.HasPrefix(tags[1], "-127.0.0.1:") {
+		t.Errorf("%d builds, tags %v", builds, tags) // the second one is not pushed: it is there
+	}
+}
+
+// TestClassicFails: what the engine says of a push, and of an image that it does not name.
+func TestClassicFails(t *testing.T) {
+	fake := &enginetest.Engine{NoPush: "no space left on device"}
+	answer := map[string]string{}
+	fake.Build = func(context.Context, *enginetest.Build) (map[string]string, error) { return answer, nil }
+	e := connect(t, fake, false)
+	if _, err := e.Build(t.Context(), job(t, nil)); err == nil || !strings.Contains(err.Error(), "does not say what image it has built") {
+		t.Errorf("%v", err)
+	}
+	answer["containerimage.digest"] = digest.FromString("gone").String()
+	if _, err := e.Build(t.Context(), job(t, nil)); err == nil || !strings.Contains(err.Error(), "No such image") {
+		t.Errorf("%v", err)
+	}
+	answer["containerimage.digest"] = fake.Add(randomImage(t))
+	if _, err := e.Build(t.Context(), job(t, nil)); err == nil || !strings.Contains(err.Error(), "no space left on device") {
+		t.Errorf("%v", err)
+	}
+}
+
+// export hands an image over as BuildKit does.
+func export(ctx context.Context, b *enginetest.Build, img v1.Image) (map[string]string, error) {
+	store := b.Export()
+	put := func(desc ocispec.Descriptor, data []byte) error {
+		err := content.WriteBlob(ctx, store, desc.Digest.String(), bytes.NewReader(data), desc)
+		if err != nil {
+			return fmt.Errorf("%s: %w", desc.Digest, err)
+		}
+		return nil
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range layers {
+		d, err1 := l.Digest()
+		size, err2 := l.Size()
+		r, err3 := l.Compressed()
+		if err := errors.Join(err1, err2, err3); err != nil {
+			return nil, err
+		}
+		var data bytes.Buffer
+		if _, err := data.ReadFrom(r); err != nil {
+			return nil, err
+		}
+		if err := put(ocispec.Descriptor{Digest: digest.Digest(d.String()), Size: size, MediaType: ocispec.MediaTypeImageLayerGzip}, data.Bytes()); err != nil {
+			return nil, err
+		}
+	}
+	config, err1 := img.RawConfigFile()
+	manifest, err2 := img.RawManifest()
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	root := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(manifest), Size: int64(len(manifest))}
+	if err := errors.Join(put(ocispec.Descriptor{Digest: digest.FromBytes(config), Size: int64(len(config))}, config), put(root, manifest)); err != nil {
+		return nil, err
+	}
+	desc, err := json.Marshal(root)
+	return map[string]string{"containerimage.descriptor": base64.StdEncoding.EncodeToString(desc)}, err
+}
+
+func TestContainerd(t *testing.T) {
+	img := mutate.MediaType(mutate.ConfigMediaType(randomImage(t), types.OCIConfigJSON), types.OCIManifestSchema1)
+	for _, buildkit := range []bool{false, true} {
+		fake := &enginetest.Engine{Containerd: true}
+		fake.Build = func(ctx context.Context, b *enginetest.Build) (map[string]string, error) { return export(ctx, b, img) }
+		e := connect(t, fake, buildkit)
+		j := job(t, nil)
+		a, err := e.Build(t.Context(), j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !a.Root().Whole(t.Context(), j.Store) || a.Size() == 0 {
+			t.Errorf("%s", a.Root().Data)
+		}
+	}
+}
+
+// TestBuildError: where, at which step, and what it said last; secrets are masked.
+func TestBuildError(t *testing.T) {
+	fake := &enginetest.Engine{Containerd: true}
+	fake.Build = func(_ context.Context, b *enginetest.Build) (map[string]string, error) {
+		b.Step("[3/3] RUN make", "cc -o app\n", "the password is hun", "ter2\nlast line")
+		b.End("[3/3] RUN make", "process did not complete: exit code: 2")
+		b.End("[2/3] COPY app /app", "context canceled")
+		return nil, errors.New("failed to solve: rpc error: code = Unknown desc = process \"make\" did not complete successfully: exit code: 2")
+	}
+	e := connect(t, fake, false)
+	var mu sync.Mutex
+	var output string
+	_, err := e.Build(t.Context(), job(t, func(j *Job) {
+		j.Masked.Add("hunter2")
+		j.Status = func(s *progress.BuildStatus) {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, o := range s.Output {
+				output += string(o.Data)
+			}
+		}
+	}))
+	var b *BuildError
+	if !errors.As(err, &b) {
+		t.Fatal(err)
+	}
+	if b.Step != "[3/3] RUN make" || b.ExitCode != 2 || b.Image != "web" || len(b.Lines) == 0 || b.Output[len(b.Output)-1] != "last line" || strings.HasPrefix(b.Message(), "failed to solve") {
+		t.Errorf("%+v: %s", b, b.Message())
+	}
+	if strings.Contains(fmt.Sprint(b.Output)+output, "hunter2") || !strings.Contains(output, "the password is [redacted]") {
+		t.Errorf("%q", output)
+	}
+}
+
+// TestCanceled: the reason of the cancellation is the error.
+func TestCanceled(t *testing.T) {
+	started := make(chan struct{})
+	fake := &enginetest.Engine{Containerd: true, Build: func(ctx context.Context, b *enginetest.Build) (map[string]string, error) {
+		close(started)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	e := connect(t, fake, false)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	reason := errors.New("another image failed")
+	go func() { <-started; cancel(reason) }()
+	if _, err := e.Build(ctx, job(t, nil)); !errors.Is(err, reason) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestSharedContext: two jobs that read the same send it once.
+func TestSharedContext(t *testing.T) {
+	var mu sync.Mutex
+	ids := map[string]int{}
+	fake := &enginetest.Engine{Containerd: true, Build: func(_ context.Context, b *enginetest.Build) (map[string]string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		ids[b.Attrs["local-sessionid:context"]]++
+		return nil, nil
+	}}
+	e := connect(t, fake, false)
+	a := job(t, func(j *Job) { j.Keep = true })
+	b, c := a, job(t, func(j *Job) { j.Keep = true })
+	b.Image.Containers, c.Image.Containers = []string{"worker"}, []string{"other"}
+	jobs := []Job{a, b, c}
+	ShareContexts(jobs)
+	for _, j := range jobs {
+		if _, err := e.Build(t.Context(), j); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(ids) != 2 || ids[""] != 1 {
+		t.Errorf("%v", ids)
+	}
+}
+
+// TestLostCache: a cache that cannot be read costs a line.
+func TestLostCache(t *testing.T) {
+	fake := &enginetest.Engine{Containerd: true, Build: func(_ context.Context, b *enginetest.Build) (map[string]string, error) {
+		b.End("importing cache manifest from r.example/a", "r.example/a: not found")
+		b.End("importing cache manifest from r.example/b", "denied")
+		b.End("exporting cache to registry", "denied")
+		if strings.Join(b.CacheImports, " ") != "registry" || strings.Join(b.CacheExports, " ") != "registry" {
+			t.Errorf("%v %v", b.CacheImports, b.CacheExports)
+		}
+		return nil, errors.New("enough")
+	}}
+	var notes []string
+	_, _ = connect(t, fake, false).Build(t.Context(), job(t, func(j *Job) {
+		j.Image.Build.Cache = plan.CacheRegistry
+		j.Note = func(s progress.Severity, text string) { notes = append(notes, fmt.Sprint(s, " ", text)) }
+	}))
+	want := []string{
+		"0 there is no cache at r.example/a yet",
+		"1 the cache r.example/b was not read, which in ECR needs ecr:BatchGetImage and ecr:GetDownloadUrlForLayer, and the image: denied",
+		"1 the cache was not written, which in ECR needs what a push needs, and ecr:BatchGetImage: denied",
+	}
+	if diff := cmp.Diff(want, notes); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestUnreadableName names the file that BuildKit's protocol cannot carry.
+func TestUnreadableName(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "caf\xe9"), nil, 0o644); err != nil {
+		t.Skip("this file system takes no such name")
+	}
+	img := plan.Image{Containers: []string{"web"}, Build: plan.Build{Context: dir}}
+	if err := unreadableName(img, errors.New("string field contains invalid UTF-8")); err == nil || !strings.Contains(err.Error(), `caf\xe9`) {
+		t.Errorf("%v", err)
+	}
+	if err := unreadableName(img, errors.New("another")); err != nil {
+		t.Errorf("%v", err)
+	}
+	img.Build.Context = t.TempDir()
+	if err := unreadableName(img, errors.New("invalid UTF-8")); err != nil {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,173 @@
+package builder
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/client"
+
+	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/image"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// TestCheck: what an engine cannot do is refused before anything is built.
+func TestCheck(t *testing.T) {
+	level := 1
+	classic, old := &Engine{Store: Classic, Version: "28.5.2"}, &Engine{Store: Classic, Version: "20.10.24"}
+	containerd := &Engine{Store: Containerd, Version: "25.0.0"}
+	for name, tt := range map[string]struct {
+		engine *Engine
+		build  plan.Build
+		key    string // that is refused, "" for none
+		warns  bool
+	}{
+		"nothing special":            {classic, plan.Build{}, "", false},
+		"two platforms":              {classic, plan.Build{Platforms: []string{"linux/amd64", "linux/arm64"}}, "platforms with more than one entry", false},
+		"two platforms, containerd":  {containerd, plan.Build{Platforms: []string{"linux/amd64", "linux/arm64"}}, "", false},
+		"a cache in a registry":      {classic, plan.Build{CacheTo: []string{"type=registry,ref=x"}}, "cache_to of type registry", false},
+		"an inline cache":            {classic, plan.Build{CacheTo: []string{"type=inline"}}, "", false},
+		"cache: registry":            {classic, plan.Build{Cache: plan.CacheRegistry}, "cache: registry", false},
+		"inline and own compression": {classic, plan.Build{Cache: plan.CacheInline, CompressionLevel: &level}, "an inline cache with compression, compression_level or reproducible", false},
+		"reproducible":               {containerd, plan.Build{Reproducible: true}, "reproducible", false},
+		"contexts, old":              {old, plan.Build{AdditionalContexts: map[string]string{"a": "/b"}}, "additional_contexts", false},
+		"two caches, old":            {old, plan.Build{CacheTo: []string{"type=inline", "type=inline"}}, "cache_to with more than one entry", false},
+		"shm_size, old":              {old, plan.Build{ShmSize: 1}, "", true},
+	} {
+		warned := false
+		err := tt.engine.Check(plan.Image{Containers: []string{"web"}, Build: tt.build}, func(string) { warned = true })
+		var u *UnsupportedError
+		key := ""
+		if errors.As(err, &u) {
+			key = u.Key
+		}
+		if key != tt.key || warned != tt.warns {
+			t.Errorf("%s: %v, warned %v", name, err, warned)
+		}
+	}
+	t.Setenv("SSH_AUTH_SOCK", "")
+	var e *fault.Error
+	if err := classic.Check(plan.Image{Containers: []string{"web"}, Build: plan.Build{SSH: []string{"default"}}}, nil); !errors.As(err, &e) {
+		t.Errorf("no agent: %v", err)
+	}
+}
+
+// TestSourcePolicy needs an engine that knows it.
+func TestSourcePolicy(t *testing.T) {
+	e := &Engine{Store: Classic, Version: "20.10.24"}
+	if err := e.UseSourcePolicy(""); err != nil || e.policy != nil {
+		t.Errorf("%v", err)
+	}
+	file := filepath.Join(t.TempDir(), "policy.json")
+	var f *fault.Error
+	if err := e.UseSourcePolicy(file); !errors.As(err, &f) {
+		t.Errorf("%v", err)
+	}
+	if err := os.WriteFile(file, []byte(`{"rules":[{"action":"DENY","selector":{"identifier":"docker-image://docker.io/*"}}]}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.UseSourcePolicy(file); err != nil || len(e.policy.Rules) != 1 {
+		t.Errorf("%v", err)
+	}
+	var u *UnsupportedError
+	if err := e.Check(plan.Image{Containers: []string{"web"}}, nil); !errors.As(err, &u) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestCaches(t *testing.T) {
+	for name, tt := range map[string]struct {
+		registry string
+		build    plan.Build
+		from, to []string
+	}{
+		"none":               {"r.example", plan.Build{}, nil, nil},
+		"named":              {"r.example", plan.Build{CacheFrom: []string{"a"}, CacheTo: []string{"type=inline"}}, []string{"a"}, []string{"type=inline"}},
+		"inline":             {"r.example", plan.Build{Cache: plan.CacheInline}, []string{"r.example/shop:v1"}, []string{"type=inline"}},
+		"registry":           {"r.example", plan.Build{Cache: plan.CacheRegistry}, []string{"r.example/shop:buildcache-web"}, []string{"type=registry,mode=max,image-manifest=true,oci-mediatypes=true,ignore-error=true,ref=r.example/shop:buildcache-web"}},
+		"without a registry": {"", plan.Build{Cache: plan.CacheRegistry}, nil, nil},
+	} {
+		j := &Job{Image: plan.Image{Containers: []string{"web"}, Repository: "shop", Build: tt.build}, Refs: []image.Ref{{Registry: tt.registry, Repository: "shop", Tag: "v1"}}}
+		from, to := j.caches()
+		if diff := cmp.Diff(tt.from, from) + cmp.Diff(tt.to, to); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+	img := WithoutExports(plan.Image{Build: plan.Build{Cache: plan.CacheRegistry, CacheTo: []string{"type=registry,ref=x", "type=local,dest=y"}}})
+	if img.Build.Cache != "" || strings.Join(img.Build.CacheTo, " ") != "type=local,dest=y" {
+		t.Errorf("%+v", img.Build)
+	}
+	if c := cacheEntry("r.example/a"); c.Type != "registry" || c.Attrs["ref"] != "r.example/a" {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestExportAttrs(t *testing.T) {
+	level := 9
+	for name, tt := range map[string]struct {
+		build plan.Build
+		want  map[string]string
+	}{
+		"plain":        {plan.Build{}, map[string]string{"tar": "false"}},
+		"zstd":         {plan.Build{Compression: plan.Zstd}, map[string]string{"tar": "false", "compression": "zstd", "oci-mediatypes": "true"}},
+		"a level":      {plan.Build{Compression: plan.Gzip, CompressionLevel: &level}, map[string]string{"tar": "false", "compression": "uncompressed"}},
+		"reproducible": {plan.Build{Reproducible: true}, map[string]string{"tar": "false", "rewrite-timestamp": "true", "source-date-epoch": "0"}},
+	} {
+		if diff := cmp.Diff(tt.want, exportAttrs(tt.build)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// TestFindEndpoint follows docker's own order.
+func TestFindEndpoint(t *testing.T) {
+	home := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(home, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sum := sha256.Sum256([]byte("desk"))
+	id := hex.EncodeToString(sum[:])
+	write("contexts/meta/"+id+"/meta.json", `{"Endpoints":{"docker":{"Host":"unix:///desk.sock"}}}`)
+	write("contexts/tls/"+id+"/docker/ca.pem", "")
+	sum = sha256.Sum256([]byte("empty"))
+	write("contexts/meta/"+hex.EncodeToString(sum[:])+"/meta.json", `{}`)
+	write("config.json", `{"currentContext":"desk"}`)
+	for name, tt := range map[string]struct {
+		env  map[string]string
+		want Endpoint
+		text string
+	}{
+		"buildkit":           {map[string]string{"BUILDKIT_HOST": "tcp://b", "DOCKER_HOST": "x"}, Endpoint{BuildKit: "tcp://b"}, "tcp://b"},
+		"a host":             {map[string]string{"DOCKER_HOST": "tcp://d", "DOCKER_API_VERSION": "1.41"}, Endpoint{Docker: "tcp://d", version: "1.41"}, "tcp://d"},
+		"with TLS":           {map[string]string{"DOCKER_HOST": "tcp://d", "DOCKER_CERT_PATH": "/certs"}, Endpoint{Docker: "tcp://d", tls: "/certs"}, "tcp://d"},
+		"with TLS, verified": {map[string]string{"DOCKER_HOST": "tcp://d", "DOCKER_TLS_VERIFY": "1", "DOCKER_CONFIG": home}, Endpoint{Docker: "tcp://d", tls: home}, "tcp://d"},
+		"a named context":    {map[string]string{"DOCKER_CONTEXT": "desk", "DOCKER_CONFIG": home}, Endpoint{Docker: "unix:///desk.sock", Context: "desk", tls: filepath.Join(home, "contexts/tls", id, "docker")}, "unix:///desk.sock"},
+		"the current one":    {map[string]string{"DOCKER_CONFIG": home}, Endpoint{Docker: "unix:///desk.sock", Context: "desk", tls: filepath.Join(home, "contexts/tls", id, "docker")}, "unix:///desk.sock"},
+		"the default":        {map[string]string{"DOCKER_CONTEXT": "default", "DOCKER_CONFIG": home}, Endpoint{Docker: client.DefaultDockerHost}, client.DefaultDockerHost},
+	} {
+		ep, err := FindEndpoint(func(k string) string { return tt.env[k] })
+		if err != nil || ep != tt.want || ep.String() != tt.text {
+			t.Errorf("%s: %+v, %v", name, ep, err)
+		}
+	}
+	for _, missing := range []string{"gone", "empty"} {
+		_, err := FindEndpoint(func(k string) string { return map[string]string{"DOCKER_CONTEXT": missing, "DOCKER_CONFIG": home}[k] })
+		var e *UnreachableError
+		if !errors.As(err, &e) || !strings.Contains(e.Endpoint.String(), missing) {
+			t.Errorf("%s: %v", missing, err)
+		}
+	}
+	if _, err := (Endpoint{Docker: "tcp://d:1", tls: home, version: "1.41"}).options(); err != nil {
+		t.Error(err)
+	}
+}
