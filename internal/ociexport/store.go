@@ -34,12 +34,14 @@ type Store struct {
 	inputs    *fingerprint.Inputs
 	encodings *encodings
 
+	streams sync.WaitGroup // uploads and compressions that run
+
 	mu   sync.Mutex
 	kept map[digest.Digest][]byte
 	err  error // the first failure of the target, more telling than what BuildKit makes of it
 }
 
-// An Options is one image that BuildKit hands over.
+// Options are one image that BuildKit hands over.
 type Options struct {
 	Build        plan.Build
 	Store        image.Store
@@ -50,9 +52,13 @@ type Options struct {
 	Required     map[digest.Digest]bool // layers that must come in any case
 }
 
+// New makes the store of one export.
 func New(x Options) *Store {
 	return &Store{target: x.Store, inputs: x.Inputs, encodings: newEncodings(x), kept: map[digest.Digest][]byte{}}
 }
+
+// Wait ends when the export has ended, and no upload of it runs any more.
+func (s *Store) Wait() { s.streams.Wait() }
 
 func (s *Store) fail(err error) error {
 	s.mu.Lock()
@@ -125,15 +131,18 @@ func (w *writer) startStream(head []byte) {
 	if again {
 		w.releaseClaim() // another digest will be sent
 	}
-	go func() {
+	// An export that ends leaves nobody to close its writers.
+	stop := context.AfterFunc(w.ctx, func() { _ = pipe.CloseWithError(context.Cause(w.ctx)) })
+	w.store.streams.Go(func() {
 		defer close(w.done)
+		defer stop()
 		if again {
 			w.err = w.store.recompress(w.ctx, w.desc.Digest, r)
 		} else {
 			w.commit, w.err = w.store.target.Stream(w.ctx, w.desc.Digest, r)
 		}
 		_ = r.CloseWithError(w.err) // a write that still waits learns of it
-	}()
+	})
 }
 
 func (w *writer) Write(p []byte) (int, error) {
