@@ -1,10 +1,13 @@
 package diagnose
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -12,11 +15,15 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
+	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/aws"
+	"github.com/ecsbuild/ecsbuild/internal/baseimage"
 	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/httptransport"
 	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
+	"github.com/ecsbuild/ecsbuild/internal/layer"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
@@ -96,13 +103,38 @@ func TestTexts(t *testing.T) {
 		"AWS says something else": {awsError("ecr:GetAuthorizationToken", "ServerException", "oops"), ExitOther, []string{"ServerException: oops"}},
 		"a secret's key":          {&aws.MissingError{Service: "Secrets Manager", Region: "ap-northeast-1", Names: []string{"a#b"}, Why: "its keys are c"}, ExitPermission, []string{"its keys are c"}},
 
-		"no engine in CodeBuild":   {&builder.UnreachableError{Endpoint: builder.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("no such file")}, ExitUnreachable, []string{"tick Privileged", "--name shop-build"}},
-		"docker not for this user": {&builder.UnreachableError{Endpoint: builder.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("permission denied")}, ExitUnreachable, []string{"usermod"}},
-		"tags that had moved":      {&pipeline.TagsError{Moved: []string{"a:v1"}, Err: refused("ecr:PutImage", 400, "TAG_INVALID", "immutable")}, ExitOther, []string{"these tags had moved before: a:v1"}},
-		"nobody knows":             {fmt.Errorf("something: %w", errors.New("unheard of")), ExitOther, []string{"something: unheard of"}},
+		"no engine in CodeBuild":        {&builder.UnreachableError{Endpoint: builder.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("no such file")}, ExitUnreachable, []string{"tick Privileged", "--name shop-build"}},
+		"docker not for this user":      {&builder.UnreachableError{Endpoint: builder.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("permission denied")}, ExitUnreachable, []string{"usermod"}},
+		"tags that had moved":           {&pipeline.TagsError{Moved: []string{"a:v1"}, Err: refused("ecr:PutImage", 400, "TAG_INVALID", "immutable")}, ExitOther, []string{"these tags had moved before: a:v1"}},
+		"no buildkitd":                  {&builder.UnreachableError{Endpoint: builder.Endpoint{BuildKit: "tcp://b:1234"}, Err: errors.New("refused")}, ExitUnreachable, []string{"no buildkitd at tcp://b:1234", "BUILDKIT_HOST"}},
+		"no docker on a laptop":         {&builder.UnreachableError{Endpoint: builder.Endpoint{Docker: "unix:///d.sock"}, Err: errors.New("no such file")}, ExitUnreachable, []string{"there is no Docker engine at unix:///d.sock", "start Docker"}},
+		"an engine that went away":      {&builder.UnreachableError{Endpoint: builder.Endpoint{Docker: "unix:///d.sock"}, Lost: true, Err: errors.New("EOF")}, ExitUnreachable, []string{"went away during the build"}},
+		"a key of another engine":       {&builder.UnsupportedError{Image: "web", Key: "reproducible", Engine: "Docker engine 25", Fix: "take another"}, ExitConfig, []string{"web: this engine cannot do reproducible", "the build runs on Docker engine 25", "take another"}},
+		"an SSM parameter":              {&aws.MissingError{Service: "SSM", Region: "ap-northeast-1", Names: []string{"a"}}, ExitPermission, []string{"SSM has no a", "aws ssm put-parameter --region ap-northeast-1 --type SecureString --name a"}},
+		"a secret":                      {&aws.MissingError{Service: "Secrets Manager", Region: "ap-northeast-1", Names: []string{"a"}}, ExitPermission, []string{"aws secretsmanager create-secret --region ap-northeast-1 --name a"}},
+		"no AWS credentials":            {&aws.Error{Action: "ecr:GetAuthorizationToken", Err: errors.New("get identity: get credentials: failed to refresh cached credentials, no EC2 IMDS role found")}, ExitPermission, []string{"no AWS credentials were found", "aws sso login"}},
+		"a wrong hub password":          {&baseimage.RefusedError{Account: plan.Account{Username: "u", From: "env:DOCKER_USER"}}, ExitPermission, []string{"Docker Hub does not accept the account u (env:DOCKER_USER)", "hub.docker.com"}},
+		"docker's own account":          {&baseimage.RefusedError{Account: plan.Account{Username: "u", From: "docker login"}}, ExitPermission, []string{"  docker login"}},
+		"a foreign file":                {&artifact.ForeignError{File: artifact.File{Path: "/src/a.json", Kind: artifact.Report, Flag: "--report"}}, ExitConfig, []string{"/src/a.json already exists, and it is not the report of an earlier run", "choose another name (--report)"}},
+		"a file, early":                 {&artifact.Error{File: "a", Early: true, Err: &os.PathError{Op: "open", Path: "/a", Err: os.ErrPermission}}, ExitOther, []string{"cannot write a", "/a: permission denied", "nothing has been built yet"}},
+		"a file, in between":            {&artifact.Error{File: "a", Err: errors.New("full")}, ExitOther, []string{"cannot write a"}},
+		"a file, late":                  {&artifact.Error{File: "a", Late: true, Err: errors.New("full")}, ExitOther, []string{"every image is in the registry under its tags"}},
+		"no room for a layer":           {&layer.SpoolError{Folder: "/tmp", Err: errors.New("no space left on device")}, ExitOther, []string{"cannot keep a layer in /tmp", "export TMPDIR"}},
+		"a tag that must be free":       {&registry.TagTakenError{Repository: "shop", Tag: "v1", Digest: "sha256:1", Why: "on_immutable is fail"}, ExitOther, []string{"the tag v1 of shop is there already", "it names sha256:1, and on_immutable is fail"}},
+		"too long":                      {fmt.Errorf("waiting: %w", context.DeadlineExceeded), ExitUnreachable, []string{"the run took too long"}},
+		"a configuration":               {&fault.Error{Place: "ecsbuild.yml:3:5", File: "/src/ecsbuild.yml", What: "unknown key", Why: "it is", Fix: "leave it out"}, ExitConfig, []string{"ecsbuild.yml:3:5: unknown key", "leave it out"}},
+		"a Dockerfile":                  {&dockerfile.ParseError{Image: "web", File: "/src/Dockerfile", Lines: []dockerfile.Line{{Number: 2, Text: "COPPY", At: true}}, Err: errors.New("dockerfile parse error on line 2: unknown instruction: COPPY")}, ExitBuild, []string{"web: the Dockerfile does not parse", "Dockerfile:2", ">   2  COPPY"}},
+		"an address that is not public": {&registry.Error{Host: host, Repository: "shop", Action: "ecr:UploadLayerPart", Err: &httptransport.AddressError{Host: "x", IP: netip.MustParseAddr("169.254.169.254")}}, ExitOther, []string{"an address that is not public", "169.254.169.254"}},
+		"the words of Docker Hub":       {build("failed to solve: base:1: toomanyrequests: You have reached your pull rate limit."), ExitPermission, []string{"why: toomanyrequests: You have reached your pull rate limit."}},
+		"another registry's limit":      {build("failed to solve: ghcr.io/x/y:1: toomanyrequests: slow down"), ExitPermission, []string{"a base image's registry is throttling"}},
+		"killed":                        {&builder.BuildError{Image: "web", Step: "[1/1] RUN x", ExitCode: 137, Err: errors.New("exit code: 137")}, ExitBuild, []string{"want of memory"}},
+		"a private base":                {build("failed to solve: ghcr.io/x/y:1: pull access denied, repository does not exist"), ExitPermission, []string{"ghcr.io was asked with the account u"}},
+		"an unknown registry's":         {build("failed to solve: quay.io/x/y:1: pull access denied"), ExitPermission, []string{"quay.io was asked anonymously"}},
+		"nobody knows":                  {fmt.Errorf("something: %w", errors.New("unheard of")), ExitOther, []string{"something: unheard of"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			facts := Facts{Scope: iampolicy.Scope{Region: "ap-northeast-1", Account: "123456789012"}, Anonymous: "no parameters"}
+			facts := Facts{Scope: iampolicy.Scope{Region: "ap-northeast-1", Account: "123456789012"}, Anonymous: "no parameters",
+				Used: func(host string) (plan.Account, bool) { return plan.Account{Username: "u"}, host == "ghcr.io" }}
 			if strings.Contains(name, "CodeBuild") {
 				facts.Project = "shop-build"
 			}
@@ -131,5 +163,33 @@ func TestSplit(t *testing.T) {
 	found := Explain(err, Facts{})
 	if len(found) != 3 {
 		t.Errorf("%d findings: %+v", len(found), found)
+	}
+}
+
+// TestMap changes every text, and not the finding that it was called on.
+func TestMap(t *testing.T) {
+	f := Finding{What: "a", Why: "a", Detail: []string{"a"}, Do: []string{"a"}}
+	got := f.Map(func(string) string { return "b" })
+	if got.What+got.Why+got.Detail[0]+got.Do[0] != "bbbb" || f.Detail[0]+f.Do[0] != "aa" {
+		t.Errorf("%+v, %+v", got, f)
+	}
+}
+
+func TestSentence(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{{nil, ""}, {errors.New("x"), "x"}, {&fault.Error{What: "x", Why: "y"}, "x: y"}} {
+		if got := Sentence(tt.err, Facts{}); got != tt.want {
+			t.Errorf("%v: %q", tt.err, got)
+		}
+	}
+}
+
+// TestPlace: a finding of the configuration names file and line.
+func TestPlace(t *testing.T) {
+	f := Explain(&fault.Error{Place: "ecsbuild.yml:3:5", File: "/src/ecsbuild.yml", What: "x"}, Facts{})[0]
+	if f.File != "/src/ecsbuild.yml" || f.Line != 3 {
+		t.Errorf("%+v", f)
 	}
 }
