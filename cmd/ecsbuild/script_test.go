@@ -279,6 +279,7 @@ func runScripts(t *testing.T, dir string, rig *awstest.Rig, kind, engine string)
 			"binary":    binary,
 			"sshkey":    sshkey,
 			"collect":   collect,
+			"golden":    s.golden,
 			"verify":    s.verify,
 			"times":     s.times,
 			"newhost":   s.newHost,

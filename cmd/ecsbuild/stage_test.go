@@ -11,10 +11,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/ssh"
 
@@ -222,6 +224,33 @@ func collect(ts *testscript.TestScript, neg bool, args []string) {
 	_, err = fmt.Fprintf(f, "# %s\n%s\n", strings.Join(args[1:], " "), text)
 	ts.Check(err)
 	ts.Check(f.Close())
+}
+
+// engineLine is a line of a golden file that one engine has, "[debian] text", or all
+// others, "[!debian] text".
+var engineLine = regexp.MustCompile(`^\[(!?)([a-z]+)\] (.*)$`)
+
+// golden is "golden FILE WANT": the file must be the golden one, whose lines may be of
+// one engine alone. With GOLDEN=DIR what was said is written there instead.
+func (s *stage) golden(ts *testscript.TestScript, neg bool, args []string) {
+	got := ts.ReadFile(args[0])
+	if dir := os.Getenv("GOLDEN"); dir != "" {
+		ts.Check(os.WriteFile(filepath.Join(dir, ts.Name()+"."+s.kind), []byte(got), 0o644))
+		return
+	}
+	var want []string
+	for line := range strings.Lines(ts.ReadFile(args[1])) {
+		if m := engineLine.FindStringSubmatch(strings.TrimSuffix(line, "\n")); m != nil && slices.Contains(kinds, m[2]) {
+			if (m[2] == s.kind) == (m[1] == "!") {
+				continue
+			}
+			line = m[3] + "\n"
+		}
+		want = append(want, line)
+	}
+	if diff := cmp.Diff(want, slices.Collect(strings.Lines(got))); diff != "" {
+		ts.Fatalf("%s (-want +got):\n%s", args[1], diff)
+	}
 }
 
 // eachAction takes each action of a policy away in turn; the repository is

@@ -67,7 +67,7 @@ func isObject(keys map[string]field, required ...string) schema {
 		for k, v := range f.is {
 			s[k] = v
 		}
-		if text := descriptions[name]; text != "" {
+		if text := describe(name); text != "" {
 			s["description"] = text
 		}
 		properties[name] = s
@@ -91,57 +91,67 @@ func Schema() map[string]any {
 
 const schemaURL = "https://raw.githubusercontent.com/ecsbuild/ecsbuild/main/ecsbuild.schema.json"
 
-// descriptions are what an editor shows of a key, in a line.
-var descriptions = map[string]string{
-	"region":     "region of the registry; default AWS_REGION",
-	"account":    "account of the registry, twelve digits in quotes; default AWS_ACCOUNT_ID, then the caller's own",
-	"tag":        "tag of images that name none; default IMAGE_TAG, then the commit",
-	"docker_hub": "account for Docker Hub",
-	"registries": "accounts for other registries that base images come from",
-	"images":     "what is built",
+// descriptions are what an editor shows of a key, and what docs/configuration.md says
+// of it, in this order.
+var descriptions = []struct{ key, text string }{
+	{"region", "Region of the registry. Default: AWS_REGION, then AWS_DEFAULT_REGION."},
+	{"account", "AWS account of the registry, twelve digits in quotes. Default: AWS_ACCOUNT_ID, then the caller's own account."},
+	{"tag", "Tag of images that name none. Default: IMAGE_TAG, then the first 12 characters of the commit."},
+	{"docker_hub", "Account for Docker Hub. Default: DOCKER_USER and DOCKER_PASSWORD, then the SSM parameters DOCKER_HUB_ID and DOCKER_HUB_PASSWORD, then docker login."},
+	{"registries", "Accounts for other registries that base images come from."},
+	{"images", "The images to build."},
+	{"definitions", "The files for deploy actions. Default: one imagedefinitions.json with every container."},
 
-	"definitions": "files for deploy actions; default one imagedefinitions.json with every container",
+	{"host", "Host of the registry, as in ghcr.io."},
+	{"username", "User name: ssm:NAME, secretsmanager:ID[#KEY], env:NAME, or the value itself."},
+	{"password", "Password or access token: ssm:NAME, secretsmanager:ID[#KEY] or env:NAME."},
 
-	"host":     "of the registry, as in ghcr.io",
-	"username": "ssm:NAME, secretsmanager:ID[#KEY], env:NAME, or the value itself",
-	"password": "ssm:NAME, secretsmanager:ID[#KEY] or env:NAME",
+	{"container", "Name of the container in the ECS task definition that runs the image."},
+	{"containers", "Names of containers, where several run the image; in a definitions file, the containers that it names, in this order. Default there: all."},
+	{"repository", "Name of the ECR repository, without host and tag."},
+	{"tags", "Tags of the image; the first one is deployed."},
+	{"context", "Folder or URL of the build context. Default: the folder of the sources."},
+	{"dockerfile", "Path of the Dockerfile, relative to the context. Default: Dockerfile."},
+	{"target", "Stage to build. Default: the last one."},
+	{"args", "Build arguments: a mapping, or a list of KEY=value. An argument without a value takes the environment's."},
+	{"labels", "Labels of the image: a mapping, or a list of KEY=value."},
+	{"platforms", "Platforms, as in linux/amd64. Several make an index, which needs the containerd image store or a buildkitd."},
+	{"secrets", "Build secrets for RUN --mount=type=secret: id to ssm:NAME, secretsmanager:ID[#KEY] or env:NAME."},
+	{"ssh", "SSH agents or keys for RUN --mount=type=ssh: default, or id=socket-or-key."},
+	{"cache", "Keep the build cache in ECR: registry (the tag buildcache-CONTAINER of the same repository; containerd image store or buildkitd) or inline (in the image itself; every engine)."},
+	{"cache_from", "Caches to read: an image, or type=registry|local,… as docker buildx takes it."},
+	{"cache_to", "Caches to write: type=inline|registry|local,… as docker buildx takes it. The classic image store can write type=inline alone."},
+	{"compression", "Compression of the image's own layers: gzip or zstd."},
+	{"compression_level", "Compression level: 0 to 9 for gzip, 0 to 22 for zstd."},
+	{"reproducible", "Make the same layers from the same sources on every host: no file of the image's own layers is later than SOURCE_DATE_EPOCH (from args; default 1970)."},
+	{"reuse", "Do not build an image whose inputs have not changed: put its tags on the image that is there."},
+	{"max_age", "With reuse: build again, without the cache, when the image is older than this, as in 7d (m, h, d, w)."},
+	{"no_cache", "Build every step again."},
+	{"pull", "Ask the registry for newer base images."},
+	{"network", "Network of RUN: default, none or host."},
+	{"extra_hosts", "Entries for /etc/hosts during the build: HOST=IP, or HOST=host-gateway."},
+	{"shm_size", "Size of /dev/shm during the build, as in 64m."},
+	{"additional_contexts", "Named contexts: name to folder, image (docker-image://…) or URL."},
+	{"create_repository", "Create the repository where it is missing: true, or a mapping of the keys below. Needs ecr:CreateRepository."},
+	{"on_immutable", "Where a tag exists already: accept-same goes on if it is the same image, as ECR does; fail ends the run before the build, which needs ecr:DescribeImages."},
 
-	"container":  "name in the task definition of the container that runs it",
-	"containers": "names of containers",
-	"repository": "name in ECR, without host and tag",
-	"tags":       "the first one is deployed",
-	"context":    "folder or URL that the build reads; default .",
-	"dockerfile": "relative to the context; default Dockerfile",
-	"target":     "stage to build; default the last",
-	"args":       "build arguments",
-	"labels":     "of the image",
-	"platforms":  "as in linux/amd64; several make an index",
-	"secrets":    "id to ssm:NAME, secretsmanager:ID[#KEY] or env:NAME, for RUN --mount=type=secret",
-	"ssh":        "default, or id=socket-or-key, for RUN --mount=type=ssh",
-	"cache":      "keep the build's cache in ECR: registry (a tag of its own) or inline (in the image)",
-	"cache_from": "an image, or type=registry|local,…",
-	"cache_to":   "type=inline|registry|local,…",
-	"no_cache":   "build every step anew",
-	"pull":       "ask for base images anew",
-	"network":    "of RUN: default, none or host",
-	"shm_size":   "of /dev/shm, as in 64m",
+	{"scan_on_push", "Scan images on push in the repository that is created."},
+	{"immutable", "Make the tags of the repository that is created immutable."},
+	{"lifecycle_policy", "File with a JSON lifecycle policy for the repository that is created. Needs ecr:PutLifecyclePolicy."},
 
-	"extra_hosts":         "HOST=IP, or HOST=host-gateway",
-	"additional_contexts": "name to folder, image (docker-image://…) or URL",
-	"compression":         "of the image's own layers: gzip or zstd",
-	"compression_level":   "gzip 0 to 9, zstd 0 to 22",
-	"reproducible":        "the same sources give the same layers on every host",
-	"reuse":               "do not build what has not changed",
-	"max_age":             "build what is reused anew when it is older, as in 7d",
-	"create_repository":   "make a repository that is missing",
-	"on_immutable":        "where a tag is taken: accept-same goes on when it is the same image, fail ends the run before the build",
-	"scan_on_push":        "of the repository that is made",
-	"immutable":           "tags of the repository that is made cannot move",
-	"lifecycle_policy":    "file with a JSON policy for the repository that is made",
+	{"file", "Name of the definitions file. Default: imagedefinitions.json, or imageDetail.json."},
+	{"format", "image-definitions for the ECS deploy action, or image-detail for blue/green deployments (one container, by digest)."},
+	{"service", "Live ECS service whose task definition must have the containers, checked before the build. Needs ecs:DescribeServices and ecs:DescribeTaskDefinition."},
+	{"cluster", "Cluster of the service. Default: default."},
+	{"name", "Name of the service."},
+}
 
-	"file":    "name of the definitions file; default imagedefinitions.json",
-	"format":  "image-definitions for the ECS deploy action, image-detail for blue/green",
-	"service": "live ECS service that must know the containers",
-	"cluster": "of the service; default default",
-	"name":    "of the service",
+// describe gives the description of a key.
+func describe(key string) string {
+	for _, d := range descriptions {
+		if d.key == key {
+			return d.text
+		}
+	}
+	return ""
 }

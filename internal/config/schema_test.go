@@ -69,13 +69,17 @@ func TestSchema(t *testing.T) {
 			t.Errorf("%s: %v", f, err)
 		}
 	}
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := regexp.MustCompile("(?s)```yaml\n(region:.*?)```").FindAllSubmatch(readme, -1)
-	if len(blocks) == 0 {
-		t.Error("the README shows no configuration")
+	var blocks [][][]byte
+	for _, page := range []string{"../../README.md", "../../docs/configuration.md"} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := regexp.MustCompile("(?s)```yaml\n(region:.*?)```").FindAllSubmatch(text, -1)
+		if len(found) == 0 {
+			t.Errorf("%s shows no configuration", page)
+		}
+		blocks = append(blocks, found...)
 	}
 	for _, b := range blocks {
 		if err := check("README.md", b[1]); err != nil {
