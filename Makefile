@@ -2,15 +2,21 @@
 
 ENGINES ?= codebuild debian classic containerd buildkitd
 
-.PHONY: demo test bench build dist image engines lint clean
+.PHONY: help demo test unit engines build dist image bench lint clean
 
-demo:
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+demo: ## the whole job on examples/, against a registry on this machine
 	script/demo
 
-test: engines
+test: engines ## every test, on real engines (root, Debian or Ubuntu)
 	ECSBUILD_TEST_ENGINES="$(ENGINES)" go test -count=1 -timeout 20m ./...
 
-engines:
+unit: ## the tests that need no root, engine, browser or network
+	go test ./...
+
+engines: ## install the engines and tools that tests need
 	script/engine install tests browser shells act $(ENGINES)
 
 VERSION ?= $(shell git describe --tags --always --dirty)
@@ -20,30 +26,30 @@ GOBUILD = CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags "-s -w -X 
 
 OUT ?= ecsbuild
 
-build:
+build: ## the binary
 	$(GOBUILD) -o $(OUT) ./cmd/ecsbuild
 
-# What a release holds: a binary a platform, and their checksums.
-dist:
+dist: ## what a release holds: a binary per platform, and their checksums
 	rm -rf dist && mkdir dist
 	for p in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do \
 	  GOOS=$${p%/*} GOARCH=$${p#*/} $(GOBUILD) -o dist/ecsbuild_$${p%/*}_$${p#*/} ./cmd/ecsbuild || exit 1; \
 	done
 	cd dist && sha256sum ecsbuild_* > SHA256SUMS
 
-# The image, built by ecsbuild itself and kept in the local engine.
-image: build
-	mkdir -p dist/image && cp ecsbuild /etc/ssl/certs/ca-certificates.crt Dockerfile dist/image/
-	env -u CONTAINER_NAME IMAGE_REPO_NAME_1=ecsbuild CONTAINER_NAME_1=ecsbuild IMAGE_TAG=$(VERSION) ./ecsbuild run --dry-run -C dist/image
+image: build ## the container image, built by ecsbuild itself and kept in the local engine
+	rm -rf dist/image && mkdir -p dist/image/out
+	cp ecsbuild /etc/ssl/certs/ca-certificates.crt dist/image/out/ && cp Dockerfile dist/image/
+	printf 'tag: "$(VERSION)"\nimages:\n  - {container: ecsbuild, repository: ecsbuild, additional_contexts: {build: .}}\n' >dist/image/ecsbuild.yml
+	env -u AWS_REGION -u AWS_DEFAULT_REGION ./ecsbuild run --dry-run -C dist/image
 
-# All ways, cases and engines, medians of three: half an hour. ARGS="-engines classic -runs 1" for a look.
-bench: engines
+# ARGS="-engines codebuild -runs 1" for a quick look.
+bench: engines ## compare with the shell and buildx bake: half an hour
 	go run ./bench $(ARGS)
 
-lint:
+lint: ## gofmt, go vet, staticcheck
 	test -z "$$(gofmt -l cmd internal bench)" || { gofmt -d cmd internal bench; exit 1; }
 	go vet ./...
 	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 
-clean:
+clean: ## remove what was built
 	rm -rf ecsbuild dist bench/out
