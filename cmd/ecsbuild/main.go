@@ -35,7 +35,7 @@ type cli struct {
 	Run      runCmd      `cmd:"" help:"Build, push and write the definitions (what a buildspec calls)."`
 	Plan     planCmd     `cmd:"" help:"Show what run would do. Asks neither Docker nor AWS."`
 	Login    loginCmd    `cmd:"" help:"Log the docker client in to ECR and to the configured registries, for other tools."`
-	Doctor   doctorCmd   `cmd:"" help:"Check all that run needs, before it needs it. Changes nothing."`
+	Doctor   doctorCmd   `cmd:"" help:"Check everything that run needs. Changes nothing."`
 	Policy   policyCmd   `cmd:"" help:"Print the least-privilege IAM policy of this configuration."`
 	Validate validateCmd `cmd:"" help:"Check a definitions file, also against a live service."`
 	Serve    serveCmd    `cmd:"" help:"Serve the images that run --local kept, so that docker can pull them."`

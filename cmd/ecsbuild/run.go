@@ -36,7 +36,7 @@ type runCmd struct {
 	Output   string `placeholder:"FILE" help:"Name of the definitions file (default: imagedefinitions.json)."`
 	Pin      string `enum:"tag,digest" default:"tag" help:"Have the definitions name images by tag or by digest."`
 	Progress string `enum:"auto,tty,plain,quiet,json" default:"auto" help:"How to show progress: auto, tty, plain, quiet or json."`
-	Report   string `placeholder:"FILE" help:"Write an account of the run: FILE.html for people, FILE.json for machines."`
+	Report   string `placeholder:"FILE" help:"Write a report of the run: FILE.html for people, FILE.json for machines."`
 	Exports  string `placeholder:"FILE" help:"Write each container's image as shell variables, for a buildspec to source."`
 	DryRun   bool   `xor:"mode" help:"Build and tag with the local engine; push nothing, print the definitions."`
 	Local    bool   `xor:"mode" help:"Push to a registry on this machine, kept under .ecsbuild; needs no AWS."`

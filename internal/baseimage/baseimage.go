@@ -155,7 +155,7 @@ func (b *Images) layersOf(ctx context.Context, key string, img *baseImage) []bas
 	return img.layers
 }
 
-// layers reads a base's manifest, or what the host state has of it. What cannot be had is
+// layers reads a base's manifest, or what the host state has of it. What cannot be read is
 // no layer: the engine then sends its own.
 func (b *Images) layers(ctx context.Context, key string, img *baseImage) []baseLayer {
 	var known []baseLayer

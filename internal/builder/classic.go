@@ -24,7 +24,7 @@ func (e *Engine) buildAndPush(ctx context.Context, j Job) (*image.Artifact, erro
 	copies := e.newBaseCopy(&j)
 	defer copies.end()
 	if far {
-		j.Note(progress.Info, "the engine has a loopback of its own: its layers are saved and compressed here")
+		j.Note(progress.Info, "the engine cannot reach ecsbuild's registry on loopback: its layers are saved and compressed here")
 		copies.least = 0 // a base's layers are known here by their diffIDs, whatever their size
 	}
 	before, stop := j.pushedBefore(ctx)

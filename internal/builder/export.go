@@ -46,7 +46,7 @@ func (e *Engine) buildAndExport(ctx context.Context, j Job) (*image.Artifact, er
 		if ctx.Err() != nil || try == maxExports || !errors.As(failed, &temporary) || !temporary.Temporary() {
 			return nil, failed
 		}
-		j.Note(progress.Info, fmt.Sprintf("a layer's upload broke off (%v): sending the rest again", failed))
+		j.Note(progress.Info, fmt.Sprintf("an upload was interrupted (%v): sending the rest again", failed))
 		select {
 		case <-time.After(time.Duration(try) * time.Second):
 		case <-ctx.Done():

@@ -168,7 +168,7 @@ func (b *resolver) checkImages(images []imageConfig) error {
 	for _, img := range images {
 		for _, c := range img.Containers {
 			if containers[c] {
-				errs = append(errs, &fault.Error{Place: img.place, What: fmt.Sprintf("the container %s is there twice", c), Fix: "a definitions file names each container once"})
+				errs = append(errs, &fault.Error{Place: img.place, What: fmt.Sprintf("duplicate container %q", c), Fix: "a definitions file names each container once"})
 			}
 			containers[c] = true
 		}
@@ -265,10 +265,10 @@ func (b *resolver) logins() error {
 	for _, l := range b.config.logins {
 		host := plan.CanonicalHost(l.host)
 		if host == plan.DockerHub {
-			return &fault.Error{Place: l.place, What: "Docker Hub's account stands under docker_hub", Fix: "move it there"}
+			return &fault.Error{Place: l.place, What: "the account for Docker Hub belongs under docker_hub", Fix: "move it there"}
 		}
 		if seen[host] {
-			return &fault.Error{Place: l.place, What: "the registry " + host + " is there twice"}
+			return &fault.Error{Place: l.place, What: "duplicate registry " + host}
 		}
 		seen[host] = true
 		b.plan.Logins = append(b.plan.Logins, plan.Login{Host: host, Username: l.username, Password: l.password})

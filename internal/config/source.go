@@ -34,5 +34,5 @@ func parseSource(text string, literal bool, lookup func(string) (string, bool)) 
 		return plan.Source{Kind: plan.FromValue, Value: plan.NewSecret(text)}, nil
 	}
 	// The text itself may be a password: it is not repeated.
-	return plan.Source{}, &fault.Error{What: "a secret never stands in the file itself", Fix: "write ssm:NAME, secretsmanager:ID[#KEY] or env:NAME"}
+	return plan.Source{}, &fault.Error{What: "a secret must not be in the file itself", Fix: "write ssm:NAME, secretsmanager:ID[#KEY] or env:NAME"}
 }

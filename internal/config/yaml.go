@@ -52,7 +52,7 @@ func parseYAML(name string, data []byte, lookup func(string) (string, bool)) (*d
 				e.Place = fmt.Sprintf("%s:%d:%d", d.name, t.Position.Line, t.Position.Column)
 			}
 			if strings.Contains(e.Why, "already defined") {
-				e.What = "a key is there twice"
+				e.What = "duplicate key"
 			}
 		}
 		return nil, nil, e
@@ -209,7 +209,7 @@ func (d *document) each(what string, n ast.Node, f func(key string, k, v ast.Nod
 		if _, ok := v.Key.(*ast.MergeKeyNode); !ok {
 			key := v.Key.GetToken().Value
 			if seen[key] {
-				return d.fail(v.Key, fmt.Sprintf("the key %q is there twice in %s", key, what), "keep one of them")
+				return d.fail(v.Key, fmt.Sprintf("duplicate key %q in %s", key, what), "keep one of them")
 			}
 			seen[key] = true
 			if err := f(key, v.Key, v.Value); err != nil {

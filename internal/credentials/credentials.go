@@ -104,7 +104,7 @@ func (e *ecr) TagStates(ctx context.Context, images []plan.Image) map[string]reg
 }
 
 // WithoutAWS serves --dry-run and --local: AWS is asked only where the plan
-// names a parameter or secret, and what cannot be had is a warning.
+// names a parameter or secret, and what cannot be read is a warning.
 func (s Source) WithoutAWS(ctx context.Context, host registry.Host) (*pipeline.Backends, error) {
 	var asked aws.Values
 	if sources := s.sources(false); len(sources) > 0 {
@@ -117,7 +117,7 @@ func (s Source) WithoutAWS(ctx context.Context, host registry.Host) (*pipeline.B
 		}
 	}
 	if len(s.sources(true)) > 0 && !s.hubLogin(ctx) {
-		s.Accounts.anonymous("this run asked AWS for nothing, DOCKER_USER and DOCKER_PASSWORD are not set, and docker is not logged in there", nil)
+		s.Accounts.anonymous("this run does not ask AWS, DOCKER_USER and DOCKER_PASSWORD are not set, and docker is not logged in there", nil)
 	}
 	c := s.credentials(asked, nil)
 	c.ECR = pipeline.NoECR{}
@@ -243,7 +243,7 @@ func (s Source) account(l plan.Login, user, password plan.Secret) plan.Account {
 	trimmed := func(what string, from plan.Source, v plan.Secret) string {
 		text := strings.TrimSpace(v.Reveal())
 		if text != v.Reveal() && s.Note != nil {
-			s.Note(progress.Info, fmt.Sprintf("the %s for %s (%s) has white space around it, which is left out", what, l.Host, from))
+			s.Note(progress.Info, fmt.Sprintf("the %s for %s (%s) has white space around it, which is removed", what, l.Host, from))
 		}
 		return text
 	}

@@ -151,7 +151,7 @@ func TestNamedMustBeThere(t *testing.T) {
 	}
 }
 
-// TestWithoutAWS: AWS is asked for what the plan names alone, and what cannot be had is a
+// TestWithoutAWS: AWS is asked for what the plan names alone, and what cannot be read is a
 // warning.
 func TestWithoutAWS(t *testing.T) {
 	host := registry.Host{Name: "127.0.0.1:5000", Plain: true}
@@ -163,7 +163,7 @@ func TestWithoutAWS(t *testing.T) {
 	if len(*said) != 1 || !strings.HasPrefix((*said)[0], "warning: this run goes on without ssm:NPM") {
 		t.Errorf("%q", *said)
 	}
-	if why, _ := s.Accounts.Anonymous(); !strings.Contains(why, "this run asked AWS for nothing") {
+	if why, _ := s.Accounts.Anonymous(); !strings.Contains(why, "this run does not ask AWS") {
 		t.Error(why)
 	}
 	rig.SetParameter("NPM", "v")

@@ -61,7 +61,7 @@ func (f Facts) aws(e *aws.Error) Finding {
 	case code == "":
 		found.What = e.Action + " could not be reached"
 		found.Why = "AWS does not answer in " + f.RegionName() + ": " + msg
-		found.Do = []string{"check the region, and that the build has a way to AWS (a VPC without NAT needs endpoints for ecr.api, ecr.dkr, ssm and s3)"}
+		found.Do = []string{"check the region, and that the build can reach AWS (a VPC without NAT needs endpoints for ecr.api, ecr.dkr, ssm and s3)"}
 		found.Exit = ExitUnreachable
 		var proxy *httptransport.ProxyError
 		if errors.As(e.Err, &proxy) {
@@ -85,7 +85,7 @@ func (f Facts) aws(e *aws.Error) Finding {
 		}
 	case strings.Contains(code, "Expired") || code == "RequestExpired":
 		found.What = "the AWS credentials have expired"
-		found.Do = []string{"sign in again (aws sso login), or let the role be assumed anew"}
+		found.Do = []string{"sign in again (aws sso login), or assume the role again"}
 	case code == "UnrecognizedClientException" || code == "InvalidClientTokenId" || code == "InvalidSignatureException" || code == "SignatureDoesNotMatch":
 		found.What = "AWS does not accept these credentials"
 		found.Do = []string{"check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or unset them to use a profile or role"}

@@ -65,7 +65,7 @@ func (f Facts) build(e *builder.BuildError) Finding {
 	case strings.Contains(msg, "no such host") || strings.Contains(msg, "i/o timeout") || strings.Contains(msg, "connection refused"):
 		if e.ExitCode == 0 {
 			found.What = e.Image + ": the engine could not reach a base image's registry"
-			found.Do, found.Exit = []string{"check the image's name and the engine's way out"}, ExitUnreachable
+			found.Do, found.Exit = []string{"check the image's name and the engine's network"}, ExitUnreachable
 		}
 	case e.Step == "" && (strings.Contains(msg, "dockerfile parse error") || strings.Contains(msg, "file with no instructions")):
 		found.What = e.Image + ": the Dockerfile does not parse"
@@ -75,7 +75,7 @@ func (f Facts) build(e *builder.BuildError) Finding {
 	case strings.Contains(msg, "target stage"):
 		found.Do = []string{"set target (or BUILD_TARGET) to a stage of " + f.base(e)}
 	case e.ExitCode == 137:
-		found.Do = []string{"exit code 137 is a kill, most often for want of memory: take a larger compute type"}
+		found.Do = []string{"exit code 137 is a kill, most often for lack of memory: use a larger compute type"}
 	}
 	if e.ExitCode != 0 {
 		found.Why = fmt.Sprintf("the command ended with exit code %d", e.ExitCode)

@@ -171,7 +171,7 @@ func (f Facts) one(err error) Finding {
 	case errors.As(err, &file) && !file.Late:
 		return Finding{What: "cannot write " + file.File, Why: plain(file.Err), Exit: ExitOther}
 	case errors.As(err, &file):
-		return Finding{What: "cannot write " + file.File, Why: plain(file.Err), Do: []string{"every image is in the registry under its tags; see to it that this can be written, and run again"}, Exit: ExitOther}
+		return Finding{What: "cannot write " + file.File, Why: plain(file.Err), Do: []string{"every image is in the registry under its tags; make it writable, and run again"}, Exit: ExitOther}
 	case errors.As(err, &spool):
 		return Finding{What: "cannot keep a layer in " + spool.Folder + " while it is compressed and sent", Why: spool.Err.Error(), Exit: ExitOther,
 			Do: []string{"make room there, or name another folder:", "  export TMPDIR=/path/to/folder"}}

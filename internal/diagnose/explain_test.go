@@ -61,7 +61,7 @@ func TestTexts(t *testing.T) {
 	}{
 		"no basic auth":          {refused("ecr:InitiateLayerUpload", 401, "UNAUTHORIZED", "no basic auth credentials"), ExitPermission, []string{"web: ", "does not accept the token"}},
 		"identity-based":         {refused("ecr:PutImage", 403, "DENIED", user+"ecr:PutImage on resource: arn:aws:ecr:ap-northeast-1:123456789012:repository/shop because no identity-based policy allows the ecr:PutImage action"), ExitPermission, []string{"assumed-role/ci/b may not call ecr:PutImage for shop", `"ecr:PutImage"`, "repository/shop"}},
-		"resource-based":         {refused("ecr:PutImage", 403, "DENIED", user+"ecr:PutImage on resource: arn:aws:ecr:ap-northeast-1:123456789012:repository/shop because no resource-based policy allows the ecr:PutImage action"), ExitPermission, []string{"the repository's own policy takes part"}},
+		"resource-based":         {refused("ecr:PutImage", 403, "DENIED", user+"ecr:PutImage on resource: arn:aws:ecr:ap-northeast-1:123456789012:repository/shop because no resource-based policy allows the ecr:PutImage action"), ExitPermission, []string{"the repository belongs to another account"}},
 		"HEAD without words":     {refused("ecr:BatchCheckLayerAvailability", 403, "", ""), ExitPermission, []string{"the role of this run may not call ecr:BatchCheckLayerAvailability"}},
 		"no repository":          {refused("ecr:InitiateLayerUpload", 404, "NAME_UNKNOWN", "The repository with name 'shop' does not exist in the registry with id '123456789012'"), ExitOther, []string{"the repository shop does not exist", "aws ecr create-repository --region ap-northeast-1 --repository-name shop"}},
 		"immutable, old wording": {refused("ecr:PutImage", 400, "TAG_INVALID", "The image tag 'v1' already exists in the 'shop' repository and cannot be overwritten because the repository is immutable."), ExitOther, []string{"the tag v1 of shop names another image"}},
@@ -127,7 +127,7 @@ func TestTexts(t *testing.T) {
 		"an address that is not public": {&registry.Error{Host: host, Repository: "shop", Action: "ecr:UploadLayerPart", Err: &httptransport.AddressError{Host: "x", IP: netip.MustParseAddr("169.254.169.254")}}, ExitOther, []string{"an address that is not public", "169.254.169.254"}},
 		"the words of Docker Hub":       {build("failed to solve: base:1: toomanyrequests: You have reached your pull rate limit."), ExitPermission, []string{"why: toomanyrequests: You have reached your pull rate limit."}},
 		"another registry's limit":      {build("failed to solve: ghcr.io/x/y:1: toomanyrequests: slow down"), ExitPermission, []string{"a base image's registry is throttling"}},
-		"killed":                        {&builder.BuildError{Image: "web", Step: "[1/1] RUN x", ExitCode: 137, Err: errors.New("exit code: 137")}, ExitBuild, []string{"want of memory"}},
+		"killed":                        {&builder.BuildError{Image: "web", Step: "[1/1] RUN x", ExitCode: 137, Err: errors.New("exit code: 137")}, ExitBuild, []string{"lack of memory"}},
 		"a private base":                {build("failed to solve: ghcr.io/x/y:1: pull access denied, repository does not exist"), ExitPermission, []string{"ghcr.io was asked with the account u"}},
 		"an unknown registry's":         {build("failed to solve: quay.io/x/y:1: pull access denied"), ExitPermission, []string{"quay.io was asked anonymously"}},
 		"nobody knows":                  {fmt.Errorf("something: %w", errors.New("unheard of")), ExitOther, []string{"something: unheard of"}},

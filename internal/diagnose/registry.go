@@ -34,13 +34,13 @@ func (f Facts) registry(e *registry.Error) Finding {
 	case status == 0 && e.Action == "ecr:InitiateLayerUpload" && httptransport.Dropped(e.Err):
 		found.What = fmt.Sprintf("the registry drops the connection when an upload to %s begins", e.Repository)
 		found.Why = fmt.Sprintf("%v; ECR does that where a repository does not exist", e.Err)
-		found.Do = append(CreateRepository(e.Repository, region), "if it is there, check the way to "+e.Host)
+		found.Do = append(CreateRepository(e.Repository, region), "if it exists, check the network on the way to "+e.Host)
 		if httptransport.Proxied(e.Host) {
 			found.Do = append(found.Do, "the connection goes through a proxy (HTTPS_PROXY), which may have ended it as well")
 		}
 		found.Exit = ExitUnreachable
 	case status == 0 && e.Action == "ecr:UploadLayerPart" && httptransport.Dropped(e.Err):
-		found.What = fmt.Sprintf("uploads to %s broke off, again and again", e.Repository)
+		found.What = fmt.Sprintf("uploads to %s keep being interrupted", e.Repository)
 		found.Why = e.Err.Error()
 		found.Do = []string{"run again; if it goes on, check the network on the way to " + e.Host + ", and proxies (HTTPS_PROXY)"}
 		found.Exit = ExitUnreachable
@@ -51,7 +51,7 @@ func (f Facts) registry(e *registry.Error) Finding {
 	case status == 0:
 		found.What = "the registry " + e.Host + " could not be reached"
 		found.Why = e.Err.Error()
-		found.Do = []string{"check region and account, and that the build has a way to it (a VPC without NAT needs endpoints for ecr.dkr and s3)"}
+		found.Do = []string{"check region and account, and that the build can reach it (a VPC without NAT needs endpoints for ecr.dkr and s3)"}
 		found.Exit = ExitUnreachable
 	case code == "NAME_UNKNOWN" || status == http.StatusNotFound && code == "":
 		found.What = fmt.Sprintf("the repository %s does not exist in %s", e.Repository, e.Host)
@@ -68,11 +68,11 @@ func (f Facts) registry(e *registry.Error) Finding {
 		found.What = fmt.Sprintf("%s may not call %s for %s", who(msg), action, e.Repository)
 		found.Do, found.Exit = f.grant(action, []string{e.Repository}), ExitPermission
 		if strings.Contains(msg, "resource-based") {
-			found.Do = append(found.Do, "the repository's own policy takes part: another account's registry must name this role there")
+			found.Do = append(found.Do, "the repository belongs to another account: its own policy must name this role")
 		}
 	case status == http.StatusUnauthorized:
 		found.What = "the registry " + e.Host + " does not accept the token that ECR gave"
-		found.Do, found.Exit = []string{"is account the registry's, and region too?"}, ExitPermission
+		found.Do, found.Exit = []string{"check that account and region are the registry's"}, ExitPermission
 	case status == http.StatusTooManyRequests:
 		found.What = "the registry " + e.Host + " is throttling"
 		found.Do = []string{"run again; with many builds at once, ask for a higher quota of " + e.Action}

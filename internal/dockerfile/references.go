@@ -95,7 +95,7 @@ func (d *File) References(b plan.Build) (out References) {
 		expanded, unset, err := shell.NewLex(d.escape).ProcessWord(name, args)
 		switch {
 		case err != nil || len(unset) > 0 || strings.Contains(expanded, "$"):
-			note(fmt.Errorf("what %s stands for is known to the build alone", name))
+			note(fmt.Errorf("what %s stands for is known only during the build", name))
 			if repository, ok := repositoryOf(name); ok {
 				add(repository)
 			}
@@ -139,7 +139,7 @@ func unknownSyntax(syntax string) error {
 		return fmt.Errorf("its Dockerfile has a syntax of its own, %s", syntax)
 	}
 	if tagged, ok := reference.TagNameOnly(named).(reference.Tagged); !ok || !knownSyntax.MatchString(tagged.Tag()) {
-		return fmt.Errorf("its Dockerfile has a syntax, %s, that may read it another way", syntax)
+		return fmt.Errorf("its Dockerfile names a syntax, %s, that may read it differently", syntax)
 	}
 	return nil
 }

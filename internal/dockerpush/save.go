@@ -94,7 +94,7 @@ func (a *archive) read(ctx context.Context, g *errgroup.Group, stream io.Reader)
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("the saved image broke off: %w", err)
+			return fmt.Errorf("the saved image ended early: %w", err)
 		}
 		switch h.Typeflag {
 		case tar.TypeSymlink:
@@ -114,7 +114,7 @@ func (a *archive) file(ctx context.Context, g *errgroup.Group, h *tar.Header, tr
 	}
 	head := make([]byte, min(h.Size, 512))
 	if _, err := io.ReadFull(tr, head); err != nil {
-		return fmt.Errorf("the saved image broke off: %w", err)
+		return fmt.Errorf("the saved image ended early: %w", err)
 	}
 	body := io.MultiReader(bytes.NewReader(head), tr)
 	if h.Size <= maxManifest && !isTar(head) {

@@ -95,7 +95,7 @@ func (p *proxy) upload(w http.ResponseWriter, r *http.Request, s *session, id st
 	case http.MethodPatch, http.MethodPut:
 		if err := u.take(r, s); err != nil {
 			s.fail(err)
-			writeError(w, http.StatusBadGateway, "UNKNOWN", "the upload broke off")
+			writeError(w, http.StatusBadGateway, "UNKNOWN", "the upload was interrupted")
 			return
 		}
 		if r.Method == http.MethodPatch {

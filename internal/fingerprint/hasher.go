@@ -122,7 +122,7 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image, file *dockerfile.File) 
 	for _, ref := range refs.Names {
 		d, err := h.bases.get(ctx, ref, func() (digest.Digest, error) { return h.resolve(ctx, ref) })
 		if err != nil {
-			return nil, uncacheable("the digest of its base image %s cannot be had: %v", ref, err)
+			return nil, uncacheable("the digest of its base image %s cannot be read: %v", ref, err)
 		}
 		in.bases[ref] = d.String()
 	}

@@ -93,7 +93,7 @@ func (v *validator) read(data []byte) (defs []Definition) {
 		raw = append(raw, entry)
 		if d, ok := v.entry(start, entry); ok {
 			if seen[d.Name] {
-				v.add(start, fmt.Sprintf("the container %q is there twice", d.Name), "keep one of them")
+				v.add(start, fmt.Sprintf("duplicate container %q", d.Name), "keep one of them")
 			}
 			seen[d.Name] = true
 			defs = append(defs, d)

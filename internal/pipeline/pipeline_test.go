@@ -394,7 +394,7 @@ func TestReuse(t *testing.T) {
 	}
 	builds(4, "it fetches")
 	builds(5, "it fetches again")
-	f.said.has(t, "app|0|reuse: is built in any case, since ADD https://example.com/x may be fetched by the build")
+	f.said.has(t, "app|0|reuse: building it anyway, since ADD https://example.com/x may be fetched by the build")
 }
 
 func TestDryRun(t *testing.T) {

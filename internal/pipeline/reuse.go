@@ -66,12 +66,12 @@ func (r *reusing) key(img plan.Image, in *fingerprint.Inputs) string {
 // a new one is made of, which is nil where that cannot be known.
 func (r *reusing) find(ctx context.Context, j builder.Job) (*image.Artifact, *fingerprint.Inputs) {
 	img := j.Image
-	span := r.progress.Begin(img.Name(), report.Look, "looks whether it has changed", 0)
+	span := r.progress.Begin(img.Name(), report.Look, "checks whether it has changed", 0)
 	defer span.End(nil)
 	in, err := r.hasher.Of(ctx, img, j.Dockerfile)
 	if err != nil {
 		if ctx.Err() == nil {
-			r.progress.Note(img.Name(), progress.Info, "reuse: is built in any case, since "+err.Error())
+			r.progress.Note(img.Name(), progress.Info, "reuse: building it anyway, since "+err.Error())
 		}
 		return nil, nil
 	}
@@ -126,7 +126,7 @@ func (r *reusing) findByLabel(ctx context.Context, img plan.Image, in *fingerpri
 		var e *registry.Error
 		if errors.As(err, &e) && (e.Status() == http.StatusForbidden || e.Status() == http.StatusUnauthorized) {
 			r.refused.Do(func() {
-				r.progress.Note("", progress.Info, fmt.Sprintf("reuse: %s was refused, so that only what this host remembers is reused", e.Action))
+				r.progress.Note("", progress.Info, fmt.Sprintf("reuse: %s was refused, so only what this host remembers is reused", e.Action))
 			})
 			return kept{}
 		}

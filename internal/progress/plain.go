@@ -115,7 +115,7 @@ func (p *plain) tick(r *Run, now time.Time) {
 	if now.Sub(p.wrote) < silence {
 		return
 	}
-	passed, said := "still at it after "+format.Duration(now.Sub(r.began)), false
+	passed, said := "still running after "+format.Duration(now.Sub(r.began)), false
 	for _, i := range append([]*image{r.image("")}, r.images...) {
 		if len(i.active) > 0 {
 			p.line(i.name, passed+": "+activity(r, i, now))

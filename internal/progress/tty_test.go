@@ -171,7 +171,7 @@ func TestHeartbeat(t *testing.T) {
 	}
 	p.tick(r, now.Add(31*time.Second))
 	p.tick(r, now.Add(40*time.Second))
-	if want := "app      | still at it after 31.0 s: [2/4] RUN make\n"; out.String() != want {
+	if want := "app      | still running after 31.0 s: [2/4] RUN make\n"; out.String() != want {
 		t.Errorf("got %q", out.String())
 	}
 }
@@ -186,7 +186,7 @@ func TestHeartbeatOfTheRun(t *testing.T) {
 	p.tick(r, now.Add(31*time.Second))
 	r.take(event{ended: tags})
 	p.tick(r, now.Add(62*time.Second))
-	if want := "ecsbuild | still at it after 31.0 s: tags\necsbuild | still at it after 1m02s\n"; out.String() != want {
+	if want := "ecsbuild | still running after 31.0 s: tags\necsbuild | still running after 1m02s\n"; out.String() != want {
 		t.Errorf("got %q", out.String())
 	}
 }
