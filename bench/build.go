@@ -62,7 +62,9 @@ func buildx(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(tmp)
-	cmd := exec.CommandContext(ctx, "go", "install", "-trimpath", "-ldflags", "-s -w -X github.com/docker/buildx/version.Version="+buildxVersion, "github.com/docker/buildx/cmd/buildx@"+buildxVersion)
+	cmd := exec.CommandContext(ctx, "go", "install", "-trimpath", "-ldflags",
+		"-s -w -X github.com/docker/buildx/version.Version="+buildxVersion, "github.com/docker/buildx/cmd/buildx@"+
+			buildxVersion)
 	cmd.Dir, cmd.Env = tmp, append(os.Environ(), "GOBIN="+tmp, "GOWORK=off", "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go install buildx: %w\n%s", err, out)

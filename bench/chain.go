@@ -12,7 +12,8 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/awstest"
 )
 
-var allCases = []string{"new", "same-same", "same-reuse", "same-changed", "changed", "changed-reproducible", "eight", "hundred"}
+var allCases = []string{"new", "same-same", "same-reuse", "same-changed", "changed", "changed-reproducible", "eight",
+	"hundred"}
 
 // onRequest are cases that take twenty gigabytes of disk.
 var onRequest = []string{"large", "large-reproducible"}
@@ -65,7 +66,8 @@ func (c *chain) all(ctx context.Context) error {
 	if c.way.name != "ecsbuild" {
 		return nil
 	}
-	for name, w := range map[string]*workload{"hundred": c.workloads["hundred"], "large": c.workloads["large"], "large-reproducible": c.workloads["large"].with("reproducible: true")} {
+	for name, w := range map[string]*workload{"hundred": c.workloads["hundred"], "large": c.workloads["large"],
+		"large-reproducible": c.workloads["large"].with("reproducible: true")} {
 		if !c.wants(name) {
 			continue
 		}
@@ -178,7 +180,8 @@ func (c *chain) step(ctx context.Context, h *host, name string) (ok bool, err er
 		s.Failed = err.Error()
 		c.keep(s, err)
 	}
-	log.Printf("%-10s run %d  %-12s %-8s %6.2f s  %6.1f MB  %3d requests  %s", c.kind, s.Run, name, c.way.name, s.Seconds, float64(s.Sent)/1e6, s.Requests, s.Failed)
+	log.Printf("%-10s run %d  %-12s %-8s %6.2f s  %6.1f MB  %3d requests  %s", c.kind, s.Run, name, c.way.name, s.Seconds,
+		float64(s.Sent)/1e6, s.Requests, s.Failed)
 	if c.wants(name) {
 		c.results.Samples = append(c.results.Samples, s)
 	}

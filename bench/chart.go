@@ -52,7 +52,8 @@ func (r *results) chart() string {
 				all := r.of(engine, name, w.name)
 				if s, ok := median(all); ok {
 					n := int(s.Seconds / longest * width)
-					fmt.Fprintf(&b, "<rect class=\"%s\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>\n", w.name, left, y+1, max(1, n), bar-2)
+					fmt.Fprintf(&b, "<rect class=\"%s\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>\n", w.name, left, y+1,
+						max(1, n), bar-2)
 					text("v", left+n+5, y+11, fmt.Sprintf("%.1f", s.Seconds))
 				} else {
 					text("v", left+5, y+11, w.name+map[bool]string{true: " fails", false: ": not measured"}[s.Failed != ""])
@@ -64,5 +65,6 @@ func (r *results) chart() string {
 		}
 	}
 	size := fmt.Sprintf(`width="%d" height="%d"`, left+width+60, y+10)
-	return fmt.Sprintf("<svg xmlns=\"http://www.w3.org/2000/svg\" %s viewBox=\"0 0 %d %d\">\n%s%s</svg>\n", size, left+width+60, y+10, style, b.String())
+	return fmt.Sprintf("<svg xmlns=\"http://www.w3.org/2000/svg\" %s viewBox=\"0 0 %d %d\">\n%s%s</svg>\n", size,
+		left+width+60, y+10, style, b.String())
 }

@@ -122,7 +122,8 @@ func (h *host) measure(ctx context.Context, w way, tag string) (sample, error) {
 	h.peak = 0
 	began := time.Now()
 	err := w.run(ctx, h, tag)
-	s := sample{Way: w.name, Seconds: time.Since(began).Seconds(), Peak: h.peak, Puts: h.rig.MaxPutsPerSecond(), Began: began.UTC().Format(time.RFC3339)}
+	s := sample{Way: w.name, Seconds: time.Since(began).Seconds(), Peak: h.peak, Puts: h.rig.MaxPutsPerSecond(),
+		Began: began.UTC().Format(time.RFC3339)}
 	for _, q := range h.rig.Requests() {
 		if strings.HasPrefix(q.Action, "hub") {
 			s.Hub++

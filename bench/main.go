@@ -94,7 +94,8 @@ func (b *bench) prepare(ctx context.Context, rev string, engines []string) (err 
 	}
 	top := strings.TrimSpace(string(root))
 	b.tools.engine = filepath.Join(top, "script", "engine")
-	if out, err := exec.CommandContext(ctx, b.tools.engine, append([]string{"install", "tests", "debian"}, engines...)...).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, b.tools.engine,
+		append([]string{"install", "tests", "debian"}, engines...)...).CombinedOutput(); err != nil {
 		return fmt.Errorf("script/engine install: %w\n%s", err, out)
 	}
 	if b.tools.buildx, err = buildx(ctx); err != nil {
@@ -109,7 +110,8 @@ func (b *bench) prepare(ctx context.Context, rev string, engines []string) (err 
 		b.results.Load = strings.Join(strings.Fields(string(load))[:2], " ")
 	}
 	b.workloads = map[string]*workload{}
-	for name, make := range map[string]func(string) (*workload, error){"app": app, "eight": eight, "hundred": hundred, "large": large} {
+	for name, make := range map[string]func(string) (*workload, error){"app": app, "eight": eight, "hundred": hundred,
+		"large": large} {
 		if name == "large" && !slices.Contains(b.cases, "large") && !slices.Contains(b.cases, "large-reproducible") {
 			continue
 		}

@@ -138,7 +138,8 @@ func (r *results) cells(engine, name string) []string {
 		}
 		return fmt.Sprintf("%.2f", times[a]/times[b])
 	}
-	return append(append([]string{name}, seconds...), ratio("shell", "ecsbuild"), ratio("bake", "ecsbuild"), ratio("ecsbuild", "bare"), strings.Join(sent, " / "), strings.Join(requests, " / "))
+	return append(append([]string{name}, seconds...), ratio("shell", "ecsbuild"), ratio("bake", "ecsbuild"),
+		ratio("ecsbuild", "bare"), strings.Join(sent, " / "), strings.Join(requests, " / "))
 }
 
 // markdown is the whole report.
@@ -158,11 +159,13 @@ func (r *results) markdown() string {
 			}
 		}
 		if s, ok := median(r.of(engine, "hundred", "ecsbuild")); ok {
-			fmt.Fprintf(&b, "\n100 images: %.1f s, %.0f MB of memory at most, at most %d PutImage in a second, %d requests.\n", s.Seconds, float64(s.Peak)/1e6, s.Puts, s.Requests)
+			fmt.Fprintf(&b, "\n100 images: %.1f s, %.0f MB of memory at most, at most %d PutImage in a second, %d requests.\n",
+				s.Seconds, float64(s.Peak)/1e6, s.Puts, s.Requests)
 		}
 		for _, name := range onRequest {
 			if s, ok := median(r.of(engine, name, "ecsbuild")); ok {
-				fmt.Fprintf(&b, "\nA layer of 4 GB (%s): %.1f s, %.0f MB of memory at most.\n", name, s.Seconds, float64(s.Peak)/1e6)
+				fmt.Fprintf(&b, "\nA layer of 4 GB (%s): %.1f s, %.0f MB of memory at most.\n", name, s.Seconds,
+					float64(s.Peak)/1e6)
 			}
 		}
 		for _, s := range r.failures(engine) {
@@ -175,7 +178,8 @@ func (r *results) markdown() string {
 // failures gives the first one of each way.
 func (r *results) failures(engine string) (out []sample) {
 	for _, s := range r.Samples {
-		if s.Engine == engine && s.Failed != "" && !slices.ContainsFunc(out, func(o sample) bool { return o.Way == s.Way && o.Failed == s.Failed }) {
+		if s.Engine == engine && s.Failed != "" &&
+			!slices.ContainsFunc(out, func(o sample) bool { return o.Way == s.Way && o.Failed == s.Failed }) {
 			out = append(out, s)
 		}
 	}
@@ -188,7 +192,8 @@ func (r *results) write(dir string) (markdown string, err error) {
 		return "", err
 	}
 	markdown = r.markdown()
-	for name, content := range map[string][]byte{"results.json": append(data, '\n'), "results.md": []byte(markdown), "chart.svg": []byte(r.chart())} {
+	for name, content := range map[string][]byte{"results.json": append(data, '\n'), "results.md": []byte(markdown),
+		"chart.svg": []byte(r.chart())} {
 		if err := write(filepath.Join(dir, name), content); err != nil {
 			return "", err
 		}

@@ -37,7 +37,8 @@ var ways = []way{
 // the other. docker login is left out of the time.
 func shell(ctx context.Context, h *host, tag string) error {
 	for _, img := range h.workload.images {
-		if err := h.command(ctx, nil, h.tools.docker, "build", "-f", img.dockerfile, "-t", h.reference(img, tag), img.context); err != nil {
+		if err := h.command(ctx, nil, h.tools.docker, "build", "-f", img.dockerfile, "-t", h.reference(img, tag),
+			img.context); err != nil {
 			return err
 		}
 	}
@@ -66,7 +67,8 @@ func bake(ctx context.Context, h *host, tag string) error {
 		group = append(group, img.name)
 		targets[img.name] = target{img.context, dockerfile, []string{h.reference(img, tag)}}
 	}
-	data, err := json.Marshal(map[string]any{"group": map[string]any{"default": map[string]any{"targets": group}}, "target": targets})
+	data, err := json.Marshal(map[string]any{"group": map[string]any{"default": map[string]any{"targets": group}},
+		"target": targets})
 	if err != nil {
 		return err
 	}
@@ -97,7 +99,8 @@ func (h *host) command(ctx context.Context, env []string, name string, args ...s
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = filepath.Join(h.dir, "src")
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + h.home(), "DOCKER_BUILDKIT=1",
-		"ECSBUILD_CACHE=" + filepath.Join(h.home(), "cache"), "AWS_ACCOUNT_ID=" + awstest.Account, h.address}, h.rig.Environ()...)
+		"ECSBUILD_CACHE=" + filepath.Join(h.home(), "cache"), "AWS_ACCOUNT_ID=" +
+			awstest.Account, h.address}, h.rig.Environ()...)
 	cmd.Env = append(cmd.Env, env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

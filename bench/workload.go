@@ -25,7 +25,8 @@ type image struct{ name, context, dockerfile string }
 // app is two images from one folder, as a Laravel project has them: 60 MB of
 // own files on a base of 200 MB.
 func app(dir string) (*workload, error) {
-	w := &workload{name: "app", dir: dir, images: []image{{"php", ".", "docker/php/Dockerfile"}, {"nginx", ".", "docker/nginx/Dockerfile"}}}
+	w := &workload{name: "app", dir: dir, images: []image{{"php", ".", "docker/php/Dockerfile"},
+		{"nginx", ".", "docker/nginx/Dockerfile"}}}
 	f := newFiller(1)
 	for _, t := range []struct {
 		dir         string
@@ -51,7 +52,8 @@ func eight(dir string) (*workload, error) {
 		if err := write(filepath.Join(dir, name, "data"), newFiller(uint64(10+i)).bytes(4_000_000)); err != nil {
 			return nil, err
 		}
-		if err := w.dockerfiles(map[string]string{name + "/Dockerfile": "FROM busybox\nCOPY data /data\nRUN sleep 2\n"}); err != nil {
+		if err := w.dockerfiles(map[string]string{name +
+			"/Dockerfile": "FROM busybox\nCOPY data /data\nRUN sleep 2\n"}); err != nil {
 			return nil, err
 		}
 	}
@@ -110,7 +112,8 @@ func (w *workload) checkout(to string) error {
 	var yaml strings.Builder
 	yaml.WriteString("images:\n")
 	for _, img := range w.images {
-		fmt.Fprintf(&yaml, "  - {container: %s, repository: %s, dockerfile: %s, context: %s, tags: [\"${IMAGE_TAG}\"], %s}\n", img.name, img.name, img.dockerfile, img.context, w.keys)
+		fmt.Fprintf(&yaml, "  - {container: %s, repository: %s, dockerfile: %s, context: %s, tags: [\"${IMAGE_TAG}\"], %s}\n",
+			img.name, img.name, img.dockerfile, img.context, w.keys)
 	}
 	return write(filepath.Join(to, "ecsbuild.yml"), []byte(yaml.String()))
 }

@@ -22,7 +22,8 @@ func reportFormat(file string) (write func(report.Report, io.Writer) error, err 
 	if file == "" {
 		return nil, nil
 	}
-	return nil, &fault.Error{What: "--report " + file + ": its name says neither .html nor .json", Fix: "name it as in --report ecsbuild.html"}
+	return nil, &fault.Error{What: "--report " + file + ": its name says neither .html nor .json",
+		Fix: "name it as in --report ecsbuild.html"}
 }
 
 // writeReport writes the account of a run, also of one that failed.

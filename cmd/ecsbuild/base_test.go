@@ -75,10 +75,13 @@ func (s *stage) hubImage(repo string, size int) error {
 		w := tar.NewWriter(&b)
 		data := make([]byte, size)
 		_, _ = rand.Read(data)
-		if err := errors.Join(w.WriteHeader(&tar.Header{Name: "large", Mode: 0o644, Size: int64(size)}), func() error { _, err := w.Write(data); return err }(), w.Close()); err != nil {
+		if err := errors.Join(w.WriteHeader(&tar.Header{Name: "large", Mode: 0o644, Size: int64(size)}),
+			func() error { _, err := w.Write(data); return err }(), w.Close()); err != nil {
 			return err
 		}
-		l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }, tarball.WithCompressionLevel(gzip.BestCompression))
+		l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(b.Bytes())), nil
+		}, tarball.WithCompressionLevel(gzip.BestCompression))
 		if err != nil {
 			return err
 		}

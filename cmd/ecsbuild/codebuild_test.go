@@ -64,7 +64,8 @@ func codebuild(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	for _, f := range spec.Artifacts.Files {
-		fmt.Fprintf(&sh, "[ -e %s ] && echo artifact %s || { echo no artifact %s; CODEBUILD_BUILD_SUCCEEDING=0; }\n", quote(f), f, f)
+		fmt.Fprintf(&sh, "[ -e %s ] && echo artifact %s || { echo no artifact %s; CODEBUILD_BUILD_SUCCEEDING=0; }\n",
+			quote(f), f, f)
 	}
 	for _, v := range spec.Env.Exported {
 		fmt.Fprintf(&sh, "echo \"exported %s=$%s\"\n", v, v)
@@ -96,5 +97,6 @@ func release(ts *testscript.TestScript, neg bool, args []string) {
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(dir, 0o755))
 	ts.Check(os.WriteFile(filepath.Join(dir, "ecsbuild_linux_amd64"), data, 0o755))
-	ts.Check(os.WriteFile(filepath.Join(dir, "SHA256SUMS"), fmt.Appendf(nil, "%x  ecsbuild_linux_amd64\n", sha256.Sum256(data)), 0o644))
+	ts.Check(os.WriteFile(filepath.Join(dir, "SHA256SUMS"),
+		fmt.Appendf(nil, "%x  ecsbuild_linux_amd64\n", sha256.Sum256(data)), 0o644))
 }

@@ -92,7 +92,8 @@ func bash(commands []*kong.Node) string {
 	var b, byCommand strings.Builder
 	seen := map[string]bool{}
 	var all []string
-	b.WriteString("# ecsbuild completion for bash\n" + askBash + replyBash + "_ecsbuild() {\n  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=\n  COMPREPLY=()\n  ((COMP_CWORD > 1)) && command=${COMP_WORDS[1]}\n  if [[ $cur == = ]]; then cur=; elif [[ $prev == = ]]; then prev=${COMP_WORDS[COMP_CWORD-2]}; fi\n  case $command:$prev in\n")
+	b.WriteString("# ecsbuild completion for bash\n" + askBash + replyBash +
+		"_ecsbuild() {\n  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=\n  COMPREPLY=()\n  ((COMP_CWORD > 1)) && command=${COMP_WORDS[1]}\n  if [[ $cur == = ]]; then cur=; elif [[ $prev == = ]]; then prev=${COMP_WORDS[COMP_CWORD-2]}; fi\n  case $command:$prev in\n")
 	for _, n := range commands {
 		all = append(all, n.Name)
 		var offered []string
@@ -129,7 +130,8 @@ func bash(commands []*kong.Node) string {
 		if len(n.Positional) > 0 && n.Positional[0].Enum == "" {
 			files = `; compgen -f -- "$cur"`
 		}
-		fmt.Fprintf(&byCommand, "    %s) _ecsbuild_reply < <(compgen -W %q -- \"$cur\"%s) ;;\n", n.Name, strings.Join(offered, " "), files)
+		fmt.Fprintf(&byCommand, "    %s) _ecsbuild_reply < <(compgen -W %q -- \"$cur\"%s) ;;\n", n.Name,
+			strings.Join(offered, " "), files)
 	}
 	fmt.Fprintf(&b, "  esac\n  case $command in\n    \"\") _ecsbuild_reply < <(compgen -W %q -- \"$cur\") ;;\n%s  esac\n}\ncomplete -o filenames -F _ecsbuild ecsbuild\n", strings.Join(all, " "), byCommand.String())
 	return b.String()
@@ -140,7 +142,8 @@ func single(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) +
 
 func zsh(commands []*kong.Node) string {
 	var b strings.Builder
-	b.WriteString("#compdef ecsbuild\n# ecsbuild completion for zsh\n" + askBash + "_ecsbuild() {\n  local -a commands\n  commands=(\n")
+	b.WriteString("#compdef ecsbuild\n# ecsbuild completion for zsh\n" + askBash +
+		"_ecsbuild() {\n  local -a commands\n  commands=(\n")
 	text := strings.NewReplacer("[", "(", "]", ")", ":", `\:`).Replace
 	for _, n := range commands {
 		fmt.Fprintf(&b, "    %s\n", single(n.Name+":"+text(n.Help)))

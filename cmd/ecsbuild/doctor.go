@@ -67,7 +67,8 @@ func (c *doctorCmd) print(a *app, checks []doctor.Check) error {
 	if c.JSON {
 		err = format.JSON(a.stdout, checks, "  ")
 	} else {
-		err = printChecks(a.stdout, checks, a.fit(), isTerminal(a.stdout) && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb")
+		err = printChecks(a.stdout, checks, a.fit(), isTerminal(a.stdout) && a.getenv("NO_COLOR") == "" &&
+			a.getenv("TERM") != "dumb")
 	}
 	if err != nil {
 		return err
@@ -80,7 +81,8 @@ func (c *doctorCmd) print(a *app, checks []doctor.Check) error {
 	return nil
 }
 
-var colours = map[doctor.Verdict]string{doctor.OK: "32", doctor.Warning: "33", doctor.Failure: "31", doctor.NotChecked: "2"}
+var colours = map[doctor.Verdict]string{doctor.OK: "32", doctor.Warning: "33", doctor.Failure: "31",
+	doctor.NotChecked: "2"}
 
 func printChecks(w io.Writer, checks []doctor.Check, fit func(string) string, colour bool) error {
 	var b strings.Builder

@@ -210,7 +210,8 @@ func (a *app) leaveNone(args []string) {
 		}
 		return v
 	}
-	p, _ := config.Load(config.Options{Directory: value("--directory", "-C"), File: value("--file", "-f"), Output: value("--output"), Environ: a.environ, Commit: func() string { return "" }})
+	p, _ := config.Load(config.Options{Directory: value("--directory", "-C"), File: value("--file", "-f"),
+		Output: value("--output"), Environ: a.environ, Commit: func() string { return "" }})
 	_ = (&execution{app: a, cmd: &runCmd{}, plan: p}).clear(false)
 }
 

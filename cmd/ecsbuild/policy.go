@@ -25,7 +25,8 @@ func (c *policyCmd) Run(a *app) error {
 	files, _ := dockerfile.ReadAll(p.Images)
 	for _, img := range p.Images {
 		if files[img.Name()] == nil && !plan.Remote(img.Build.Context) {
-			_ = a.lines(a.stderr, "ecsbuild: warning: "+img.Name()+": the policy lacks base images in ECR, since its Dockerfile cannot be parsed")
+			_ = a.lines(a.stderr, "ecsbuild: warning: "+img.Name()+
+				": the policy lacks base images in ECR, since its Dockerfile cannot be parsed")
 		}
 	}
 	needs := iampolicy.Needs(p, files, callerAccount(a.getenv))

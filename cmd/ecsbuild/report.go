@@ -73,7 +73,8 @@ func (a *app) fit() func(string) string {
 // tellJSON says how a run ended, in the format of --progress json.
 func (r *execution) tellJSON(findings []diagnose.Finding, code int) {
 	for _, f := range findings {
-		r.app.line(progress.Line{Type: "error", Text: f.What, Why: f.Why, Detail: f.Detail, Do: f.Do, File: f.File, Number: f.Line})
+		r.app.line(progress.Line{Type: "error", Text: f.What, Why: f.Why, Detail: f.Detail, Do: f.Do, File: f.File,
+			Number: f.Line})
 	}
 	end := r.display.End()
 	end.Status = "done"
@@ -102,7 +103,8 @@ func print(w io.Writer, f diagnose.Finding) {
 
 func (a *app) annotation(f diagnose.Finding) string {
 	lines := append([]string{f.What, f.Why}, f.Do...)
-	return progress.Annotation("error", progress.Place{File: a.inWorkspace(f.File), Line: f.Line}, "ecsbuild", strings.Join(slices.DeleteFunc(lines, func(l string) bool { return l == "" }), "\n"))
+	return progress.Annotation("error", progress.Place{File: a.inWorkspace(f.File), Line: f.Line}, "ecsbuild",
+		strings.Join(slices.DeleteFunc(lines, func(l string) bool { return l == "" }), "\n"))
 }
 
 // inWorkspace names a file as the repository has it, where it is there.

@@ -81,7 +81,8 @@ func (r *execution) run() error {
 		return ferr
 	}
 	if c.Exports != "" && c.DryRun {
-		return &fault.Error{What: "--exports cannot go with --dry-run", Why: "nothing is pushed that the variables could name", Fix: "leave one of them out, or use --local"}
+		return &fault.Error{What: "--exports cannot go with --dry-run",
+			Why: "nothing is pushed that the variables could name", Fix: "leave one of them out, or use --local"}
 	}
 	if r.exports, err = newExports(p, r.file(c.Exports)); err != nil {
 		return err
@@ -165,7 +166,8 @@ func (r *execution) registered(err error) map[string]report.Result {
 	var late *artifact.Error
 	if err == nil || errors.As(err, &late) && late.Late {
 		for _, p := range r.pushed {
-			out[p.Image.Name()] = report.Result{Image: p.Refs[0].String(), Digest: p.Artifact.Root().Digest.String(), Size: p.Artifact.Size()}
+			out[p.Image.Name()] = report.Result{Image: p.Refs[0].String(), Digest: p.Artifact.Root().Digest.String(),
+				Size: p.Artifact.Size()}
 		}
 	}
 	var tags *pipeline.TagsError
@@ -204,7 +206,8 @@ func (a *app) credentialSource(p *plan.Plan, docker *dockerconfig.File, note pro
 // facts is what a diagnosis should know of this process.
 func (a *app) facts(p *plan.Plan) diagnose.Facts {
 	project, _, _ := strings.Cut(a.getenv("CODEBUILD_BUILD_ID"), ":")
-	return diagnose.Facts{Scope: iampolicy.Scope{Region: p.Region, Account: p.Account, Caller: callerAccount(a.getenv)}, Project: project}
+	return diagnose.Facts{Scope: iampolicy.Scope{Region: p.Region, Account: p.Account, Caller: callerAccount(a.getenv)},
+		Project: project}
 }
 
 // callerAccount is the account that this runs in, where CodeBuild says it.
@@ -271,7 +274,10 @@ func (r *execution) options() pipeline.Options {
 // aws is the real thing.
 func (r *execution) aws() error {
 	deps := r.deps(r.from.FromAWS)
-	deps.Checks = []func(context.Context) error{func(ctx context.Context) error { return pipeline.CheckServices(ctx, r.from.AWS, r.plan) }}
+	deps.Checks = []func(context.Context) error{func(ctx context.Context) error {
+		return pipeline.CheckServices(ctx,
+			r.from.AWS, r.plan)
+	}}
 	deps.Background = func(ctx context.Context, b *pipeline.Backends, files dockerfile.Files) error {
 		hub, err := pipeline.CheckHub(ctx, r.plan, files, b, r.from.Agent)
 		if hub.Warning && ctx.Err() == nil {
@@ -294,7 +300,8 @@ func (r *execution) local() error {
 	}
 	result, err := pipeline.Run(r.app.ctx, r.plan, r.deps(creds), r.options())
 	if err == nil {
-		r.display.Note("", progress.Info, "the images are kept in "+localFolder(r.plan.Directory)+"; ecsbuild serve lets docker pull them")
+		r.display.Note("", progress.Info, "the images are kept in "+localFolder(r.plan.Directory)+
+			"; ecsbuild serve lets docker pull them")
 	}
 	return r.results(result, err)
 }
@@ -327,7 +334,8 @@ func (r *execution) dry() error {
 		r.display.Note("", progress.Info, "account or region is unknown here, so images are named without their registry")
 	}
 	if r.cmd.Pin == "digest" {
-		return &fault.Error{What: "--pin digest cannot go with --dry-run", Why: "an image has no digest before it is in a registry", Fix: "leave one of them out, or use --local"}
+		return &fault.Error{What: "--pin digest cannot go with --dry-run",
+			Why: "an image has no digest before it is in a registry", Fix: "leave one of them out, or use --local"}
 	}
 	deps := r.deps(func(ctx context.Context) (*pipeline.Backends, error) { return r.from.WithoutAWS(ctx, host) })
 	contents, err := pipeline.DryRun(r.app.ctx, r.plan, deps, r.options())

@@ -249,12 +249,15 @@ func runScripts(t *testing.T, dir string, rig *awstest.Rig, kind, engine string)
 				return err
 			}
 			// Nothing of the caller's environment: a stray CONTAINER_NAME would change the plan.
-			e.Vars = append(e.Vars, "HOME="+home, "ECSBUILD_CACHE="+filepath.Join(home, "cache"), engine, "ENGINE="+kind, "RIG="+rig.Addr)
+			e.Vars = append(e.Vars, "HOME="+home, "ECSBUILD_CACHE="+filepath.Join(home, "cache"), engine, "ENGINE="+kind,
+				"RIG="+rig.Addr)
 			root, err := filepath.Abs("../..")
 			if err != nil {
 				return err
 			}
-			e.Vars = append(e.Vars, "SELF_DOCKERFILE="+filepath.Join(root, "Dockerfile"), "ACTION="+filepath.Join(root, "action.yml"), "BUILDSPEC="+filepath.Join(root, "buildspec.example.yml"), "CERTIFICATES=/etc/ssl/certs/ca-certificates.crt")
+			e.Vars = append(e.Vars, "SELF_DOCKERFILE="+filepath.Join(root, "Dockerfile"),
+				"ACTION="+filepath.Join(root, "action.yml"), "BUILDSPEC="+filepath.Join(root,
+					"buildspec.example.yml"), "CERTIFICATES=/etc/ssl/certs/ca-certificates.crt")
 			if kind != noEngine {
 				e.Vars = append(e.Vars, "ACT="+act(t))
 			}

@@ -201,7 +201,8 @@ func sshkey(ts *testscript.TestScript, neg bool, args []string) {
 // binary builds ecsbuild as a release has it.
 func binary(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.MkdirAll(filepath.Dir(ts.MkAbs(args[0])), 0o755))
-	if out, err := exec.Command("make", "-s", "-C", "../..", "build", "OUT="+ts.MkAbs(args[0])).CombinedOutput(); err != nil {
+	if out, err := exec.Command("make", "-s", "-C", "../..", "build",
+		"OUT="+ts.MkAbs(args[0])).CombinedOutput(); err != nil {
 		ts.Fatalf("make build: %v\n%s", err, out)
 	}
 	if st, err := os.Stat(ts.MkAbs(args[0])); err != nil || st.Size() >= 32e6 {
@@ -268,7 +269,8 @@ func (s *stage) eachAction(ts *testscript.TestScript, policy, repo string) {
 		if ts.Exec("ecsbuild", "run", "--progress", "quiet") == nil {
 			ts.Fatalf("a run succeeds without %s", a[1])
 		}
-		if out := ts.ReadFile("stderr"); !strings.Contains(out, "may not call "+a[1]) || !strings.Contains(out, `"`+a[1]+`"`) {
+		if out := ts.ReadFile("stderr"); !strings.Contains(out, "may not call "+a[1]) ||
+			!strings.Contains(out, `"`+a[1]+`"`) {
 			ts.Fatalf("without %s the run says:\n%s", a[1], out)
 		}
 	}

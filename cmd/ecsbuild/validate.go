@@ -34,7 +34,8 @@ func (c *validateCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	defs, problems := imagedef.Validate(data, func(r string) (bool, string) { return !config.IsRegion(r), config.ClosestRegion(r) })
+	defs, problems := imagedef.Validate(data,
+		func(r string) (bool, string) { return !config.IsRegion(r), config.ClosestRegion(r) })
 	var errs fault.Errors
 	for _, p := range problems {
 		errs = append(errs, &fault.Error{Place: fmt.Sprintf("%s:%d:%d", c.File, p.Line, p.Column), What: p.What, Fix: p.Fix})
@@ -48,9 +49,11 @@ func (c *validateCmd) Run(a *app) error {
 	}
 	if c.Service != "" || c.TaskDefinition != "" {
 		load := func(ctx context.Context) (*aws.Client, error) { return aws.Load(ctx, "") }
-		if err := pipeline.CheckLive(a.ctx, load, aws.Live{Cluster: c.Cluster, Service: c.Service, TaskDefinition: c.TaskDefinition}, names); err != nil {
+		if err := pipeline.CheckLive(a.ctx, load,
+			aws.Live{Cluster: c.Cluster, Service: c.Service, TaskDefinition: c.TaskDefinition}, names); err != nil {
 			region := cmp.Or(a.getenv("AWS_REGION"), a.getenv("AWS_DEFAULT_REGION"))
-			return &failure{err: err, facts: diagnose.Facts{Scope: iampolicy.Scope{Region: region, Caller: callerAccount(a.getenv)}}}
+			return &failure{err: err, facts: diagnose.Facts{Scope: iampolicy.Scope{Region: region,
+				Caller: callerAccount(a.getenv)}}}
 		}
 	}
 	containers := "1 container"
@@ -66,7 +69,8 @@ func readDefinitions(name string) ([]byte, error) {
 	if name != "-" {
 		var err error
 		if f, err = os.Open(name); err != nil {
-			return nil, &fault.Error{What: "cannot read " + name, Why: reason(err), Fix: "the deploy action looks for imagedefinitions.json at the root of the artifact"}
+			return nil, &fault.Error{What: "cannot read " + name, Why: reason(err),
+				Fix: "the deploy action looks for imagedefinitions.json at the root of the artifact"}
 		}
 		defer f.Close()
 	}

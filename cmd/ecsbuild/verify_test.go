@@ -162,7 +162,8 @@ func (s *stage) verify(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) > 2 || s.kind != "debian" && s.kind != "classic" {
 		return
 	}
-	ts.Check(ts.Exec("docker", "image", "inspect", "--format", "{{.Id}}", s.rig.Host(awstest.Account)+"/"+args[0]+":"+args[1]))
+	ts.Check(ts.Exec("docker", "image", "inspect", "--format", "{{.Id}}",
+		s.rig.Host(awstest.Account)+"/"+args[0]+":"+args[1]))
 	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awstest.Account, args[0], args[1])))
 	ts.Check(err)
 	if id := strings.TrimSpace(ts.ReadFile("stdout")); id != m.Config.Digest.String() {

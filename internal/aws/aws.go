@@ -56,7 +56,8 @@ func Load(ctx context.Context, region string) (*Client, error) {
 		return nil, &Error{Action: "loading the AWS configuration", Err: &httptransport.StalledError{After: callTimeout}}
 	}
 	if err != nil {
-		return nil, &fault.Error{What: "the AWS configuration does not load", Why: err.Error(), Fix: "correct ~/.aws/config or the AWS_… variable that it names"}
+		return nil, &fault.Error{What: "the AWS configuration does not load", Why: err.Error(),
+			Fix: "correct ~/.aws/config or the AWS_… variable that it names"}
 	}
 	if cfg.Region == "" {
 		return nil, &fault.Error{What: "no AWS region is configured",
@@ -90,7 +91,8 @@ func awsClient() *awshttp.BuildableClient {
 // limitCall bounds every call of every service's client, whoever makes it.
 func limitCall(stack *middleware.Stack) error {
 	return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("ecsbuild.limit",
-		func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+		func(ctx context.Context, in middleware.InitializeInput,
+			next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
 			limited, cancel := context.WithTimeout(ctx, callTimeout)
 			defer cancel()
 			out, meta, err := next.HandleInitialize(limited, in)
@@ -128,7 +130,8 @@ func (a *Client) Token(ctx context.Context, force bool) (Token, error) {
 	raw, err := base64.StdEncoding.DecodeString(aws.ToString(data.AuthorizationToken))
 	user, pass, ok := strings.Cut(string(raw), ":")
 	if err != nil || !ok {
-		return Token{}, &Error{Action: "ecr:GetAuthorizationToken", Err: errors.New("the token is not of the form user:password")}
+		return Token{}, &Error{Action: "ecr:GetAuthorizationToken",
+			Err: errors.New("the token is not of the form user:password")}
 	}
 	host, err := registry.ParseHost(aws.ToString(data.ProxyEndpoint))
 	if err != nil {
@@ -173,7 +176,8 @@ func (a *Client) Fetch(ctx context.Context, sources []plan.Source) (Values, erro
 	slices.Sort(params)
 	for batch := range slices.Chunk(slices.Compact(params), batchSize) {
 		g.Go(func() error {
-			out, err := ssm.NewFromConfig(a.config).GetParameters(ctx, &ssm.GetParametersInput{Names: batch, WithDecryption: aws.Bool(true)})
+			out, err := ssm.NewFromConfig(a.config).GetParameters(ctx,
+				&ssm.GetParametersInput{Names: batch, WithDecryption: aws.Bool(true)})
 			if err != nil {
 				return &Error{Action: "ssm:GetParameters", Resources: batch, Err: err}
 			}
@@ -182,8 +186,10 @@ func (a *Client) Fetch(ctx context.Context, sources []plan.Source) (Values, erro
 			for i, p := range out.Parameters {
 				// A parameter asked for by ARN answers with its name.
 				for _, name := range batch {
-					if name == aws.ToString(p.Name) || name == aws.ToString(p.ARN) || aws.ToString(p.Selector) != "" && name == aws.ToString(p.Name)+aws.ToString(p.Selector) {
-						values[plan.Source{Kind: plan.FromSSM, Name: name}.String()] = plan.NewSecret(aws.ToString(out.Parameters[i].Value))
+					if name == aws.ToString(p.Name) || name == aws.ToString(p.ARN) || aws.ToString(p.Selector) != "" &&
+						name == aws.ToString(p.Name)+aws.ToString(p.Selector) {
+						values[plan.Source{Kind: plan.FromSSM,
+							Name: name}.String()] = plan.NewSecret(aws.ToString(out.Parameters[i].Value))
 					}
 				}
 			}
@@ -194,7 +200,8 @@ func (a *Client) Fetch(ctx context.Context, sources []plan.Source) (Values, erro
 	slices.Sort(secrets)
 	for _, id := range slices.Compact(secrets) {
 		g.Go(func() error {
-			out, err := secretsmanager.NewFromConfig(a.config).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &id})
+			out, err := secretsmanager.NewFromConfig(a.config).GetSecretValue(ctx,
+				&secretsmanager.GetSecretValueInput{SecretId: &id})
 			if err != nil {
 				e := &Error{Action: "secretsmanager:GetSecretValue", Resources: []string{id}, Err: err}
 				if e.Code() == "ResourceNotFoundException" {

@@ -70,7 +70,8 @@ func TestToken(t *testing.T) {
 	rig.Deny("ecr:GetAuthorizationToken")
 	_, err := c.Token(t.Context(), true)
 	var e *Error
-	if !errors.As(err, &e) || !e.IsDenied() || e.Action != "ecr:GetAuthorizationToken" || e.IsKMS() || CallerARN(e.Message()) != awstest.Role {
+	if !errors.As(err, &e) || !e.IsDenied() || e.Action != "ecr:GetAuthorizationToken" || e.IsKMS() ||
+		CallerARN(e.Message()) != awstest.Role {
 		t.Errorf("%v", err)
 	}
 }
@@ -93,13 +94,15 @@ func TestFetch(t *testing.T) {
 		return plan.Source{Kind: plan.FromSecretsManager, Name: name, Key: key}
 	}
 	env := plan.Source{Kind: plan.FromEnv, Name: "E", Value: plan.NewSecret("e")}
-	sources = append(sources, secret("json", "user"), secret("json", "number"), secret("json", ""), secret("plain", ""), env)
+	sources = append(sources, secret("json", "user"), secret("json", "number"), secret("json", ""), secret("plain", ""),
+		env)
 	values, err := c.Fetch(t.Context(), sources)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for source, want := range map[plan.Source]string{
-		parameter("p00"): "value of p00", parameter("p11"): "value of p11", secret("json", "user"): "u", secret("json", "number"): "5",
+		parameter("p00"): "value of p00", parameter("p11"): "value of p11", secret("json", "user"): "u", secret("json",
+			"number"): "5",
 		secret("json", ""): `{"user":"u","number":5}`, secret("plain", ""): "s", env: "e",
 	} {
 		if got, ok := values.Of(source); !ok || got.Reveal() != want {
@@ -130,7 +133,8 @@ func TestFetch(t *testing.T) {
 	} {
 		_, err := c.Fetch(t.Context(), []plan.Source{tt.source})
 		var e *MissingError
-		if !errors.As(err, &e) || cmp.Diff(tt.missing, e.Names) != "" || e.Why != tt.why || e.Region != rig.Region || !strings.Contains(e.Error(), tt.missing[0]) {
+		if !errors.As(err, &e) || cmp.Diff(tt.missing, e.Names) != "" || e.Why != tt.why || e.Region != rig.Region ||
+			!strings.Contains(e.Error(), tt.missing[0]) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -157,7 +161,8 @@ func TestKMS(t *testing.T) {
 }
 
 func img(repository string, tags ...string) plan.Image {
-	return plan.Image{Containers: []string{"web"}, Repository: repository, Tags: tags, Create: &plan.Creation{Immutable: true, LifecyclePolicy: "{}"}}
+	return plan.Image{Containers: []string{"web"}, Repository: repository, Tags: tags,
+		Create: &plan.Creation{Immutable: true, LifecyclePolicy: "{}"}}
 }
 
 // TestCreateRepository: one that is there already is fine.
@@ -179,7 +184,8 @@ func TestCreateRepository(t *testing.T) {
 		}
 	}
 	rig.Allow("ecr:DescribeRepositories")
-	if m, err := c.Mutability(t.Context(), awstest.Account, "shop2"); err != nil || !m.Immutable() || m.String() != "IMMUTABLE" {
+	if m, err := c.Mutability(t.Context(), awstest.Account, "shop2"); err != nil || !m.Immutable() ||
+		m.String() != "IMMUTABLE" {
 		t.Errorf("%v, %v", m, err)
 	}
 }
@@ -214,7 +220,8 @@ func push(t *testing.T, c *Client, repository, tag string) {
 	repo := client.Repository(repository)
 	config := []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`)
 	manifest := fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},"layers":[]}`, digest.FromBytes(config), len(config))
-	if err := errors.Join(repo.PutBytes(t.Context(), config), repo.PutManifest(t.Context(), tag, "application/vnd.oci.image.manifest.v1+json", []byte(manifest))); err != nil {
+	if err := errors.Join(repo.PutBytes(t.Context(), config),
+		repo.PutManifest(t.Context(), tag, "application/vnd.oci.image.manifest.v1+json", []byte(manifest))); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -243,7 +250,8 @@ func TestTags(t *testing.T) {
 	}
 	rig.Allow("ecr:DescribeRepositories")
 	states = c.TagStates(t.Context(), refused, "", images)
-	if s := states["fixed:v1"]; s.Digest == "" || !s.Immutable || states["fixed:v2"].Digest != "" || states["shop:v1"].Immutable {
+	if s := states["fixed:v1"]; s.Digest == "" || !s.Immutable || states["fixed:v2"].Digest != "" ||
+		states["shop:v1"].Immutable {
 		t.Errorf("%+v", states)
 	}
 	look := func(_ context.Context, repository, tag string) (digest.Digest, error) {

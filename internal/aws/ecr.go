@@ -37,7 +37,9 @@ func (a *Client) CreateRepository(ctx context.Context, account string, img plan.
 	if img.Create.LifecyclePolicy == "" {
 		return nil
 	}
-	if _, err := client.PutLifecyclePolicy(ctx, &ecr.PutLifecyclePolicyInput{RepositoryName: &img.Repository, RegistryId: in.RegistryId, LifecyclePolicyText: &img.Create.LifecyclePolicy}); err != nil {
+	if _, err := client.PutLifecyclePolicy(ctx,
+		&ecr.PutLifecyclePolicyInput{RepositoryName: &img.Repository, RegistryId: in.RegistryId,
+			LifecyclePolicyText: &img.Create.LifecyclePolicy}); err != nil {
 		return &Error{Action: "ecr:PutLifecyclePolicy", Resources: []string{img.Repository}, Err: err}
 	}
 	return nil

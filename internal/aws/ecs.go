@@ -43,7 +43,8 @@ func (a *Client) Containers(ctx context.Context, live Live) (names []string, whe
 }
 
 func taskDefinition(ctx context.Context, client *ecs.Client, live Live) (string, error) {
-	out, err := client.DescribeServices(ctx, &ecs.DescribeServicesInput{Cluster: &live.Cluster, Services: []string{live.Service}})
+	out, err := client.DescribeServices(ctx,
+		&ecs.DescribeServicesInput{Cluster: &live.Cluster, Services: []string{live.Service}})
 	if e := (&Error{Action: "ecs:DescribeServices",
 		Err: err}); err != nil && e.Code() == "ClusterNotFoundException" {
 		return "", &fault.Error{What: "there is no cluster " + live.Cluster, Why: e.Message(),
@@ -52,7 +53,8 @@ func taskDefinition(ctx context.Context, client *ecs.Client, live Live) (string,
 		return "", e
 	}
 	if len(out.Services) == 0 || aws.ToString(out.Services[0].Status) == "INACTIVE" {
-		return "", &fault.Error{What: fmt.Sprintf("there is no service %s in the cluster %s", live.Service, live.Cluster), Fix: "correct the names, or leave the service out to skip this check"}
+		return "", &fault.Error{What: fmt.Sprintf("there is no service %s in the cluster %s", live.Service, live.Cluster),
+			Fix: "correct the names, or leave the service out to skip this check"}
 	}
 	name := aws.ToString(out.Services[0].TaskDefinition)
 	if name == "" {

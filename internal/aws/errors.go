@@ -54,7 +54,8 @@ func (e *Error) Message() string {
 // IsKMS says that KMS refused to decrypt, and the service passed it on.
 func (e *Error) IsKMS() bool {
 	msg := e.Message()
-	return e.Code() != "" && (strings.Contains(msg, "KMS") || strings.Contains(msg, "kms:") || strings.HasPrefix(e.Code(), "InvalidKeyId"))
+	return e.Code() != "" && (strings.Contains(msg, "KMS") || strings.Contains(msg, "kms:") ||
+		strings.HasPrefix(e.Code(), "InvalidKeyId"))
 }
 
 // IsDenied says that IAM refused the call.

@@ -24,7 +24,8 @@ type TagDigest func(ctx context.Context, repository, tag string) (digest.Digest,
 // ecr:BatchGetImage or ecr:DescribeImages, and ecr:DescribeRepositories to know
 // which tags are immutable; nil where the first two are refused, which costs a run
 // nothing but the knowledge.
-func (a *Client) TagStates(ctx context.Context, look TagDigest, account string, images []plan.Image) map[string]registry.TagState {
+func (a *Client) TagStates(ctx context.Context, look TagDigest, account string,
+	images []plan.Image) map[string]registry.TagState {
 	if len(images) == 0 {
 		return nil
 	}
@@ -68,7 +69,8 @@ func (a *Client) tagDigest(ctx context.Context, account, repository, tag string)
 	out, err := ecr.NewFromConfig(a.config).DescribeImages(ctx, in)
 	var api smithy.APIError
 	switch {
-	case errors.As(err, &api) && (api.ErrorCode() == "ImageNotFoundException" || api.ErrorCode() == "RepositoryNotFoundException"):
+	case errors.As(err, &api) && (api.ErrorCode() == "ImageNotFoundException" ||
+		api.ErrorCode() == "RepositoryNotFoundException"):
 		return "", nil
 	case err != nil:
 		return "", &Error{Action: "ecr:DescribeImages", Resources: []string{repository}, Err: err}
@@ -105,7 +107,8 @@ func (a *Client) Mutability(ctx context.Context, account, repository string) (Mu
 	case err != nil:
 		return Mutability{}, &Error{Action: "ecr:DescribeRepositories", Resources: []string{repository}, Err: err}
 	case len(out.Repositories) != 1:
-		return Mutability{}, &Error{Action: "ecr:DescribeRepositories", Resources: []string{repository}, Err: errors.New("the answer describes no repository")}
+		return Mutability{}, &Error{Action: "ecr:DescribeRepositories", Resources: []string{repository},
+			Err: errors.New("the answer describes no repository")}
 	}
 	r := out.Repositories[0]
 	return Mutability{r.ImageTagMutability, r.ImageTagMutabilityExclusionFilters}, nil

@@ -15,7 +15,8 @@ func TestImmutable(t *testing.T) {
 		want bool
 	}{
 		{"MUTABLE", "latest", false}, {"IMMUTABLE", "latest", true},
-		{"IMMUTABLE_WITH_EXCLUSION", "latest", false}, {"IMMUTABLE_WITH_EXCLUSION", "dev-1", false}, {"IMMUTABLE_WITH_EXCLUSION", "v1", true},
+		{"IMMUTABLE_WITH_EXCLUSION", "latest", false}, {"IMMUTABLE_WITH_EXCLUSION", "dev-1",
+			false}, {"IMMUTABLE_WITH_EXCLUSION", "v1", true},
 		{"MUTABLE_WITH_EXCLUSION", "latest", true}, {"MUTABLE_WITH_EXCLUSION", "v1", false}, {"", "v1", false},
 	} {
 		if got := (Mutability{test.mode, filters}).immutable(test.tag); got != test.want {

@@ -73,7 +73,8 @@ func (r *Rig) aws(w http.ResponseWriter, req *http.Request) {
 		"AmazonSSM.GetParameters":                                    {"ssm:GetParameters", r.getParameters},
 		"secretsmanager.GetSecretValue":                              {"secretsmanager:GetSecretValue", r.getSecretValue},
 		"AmazonEC2ContainerServiceV20141113.DescribeServices":        {"ecs:DescribeServices", r.describeServices},
-		"AmazonEC2ContainerServiceV20141113.DescribeTaskDefinition":  {"ecs:DescribeTaskDefinition", r.describeTaskDefinition},
+		"AmazonEC2ContainerServiceV20141113.DescribeTaskDefinition": {"ecs:DescribeTaskDefinition",
+			r.describeTaskDefinition},
 	}
 	call, ok := calls[target]
 	if !ok {
@@ -132,13 +133,15 @@ func (r *Rig) describeRepositories(in map[string]any) (any, *awsError) {
 		repo := r.repositories[account+"/"+name]
 		r.mu.Unlock()
 		if repo == nil {
-			return nil, &awsError{http.StatusBadRequest, "RepositoryNotFoundException", fmt.Sprintf("The repository with name '%s' does not exist in the registry with id '%s'", name, account)}
+			return nil, &awsError{http.StatusBadRequest, "RepositoryNotFoundException",
+				fmt.Sprintf("The repository with name '%s' does not exist in the registry with id '%s'", name, account)}
 		}
 		mutability := "MUTABLE"
 		if repo.immutable {
 			mutability = "IMMUTABLE"
 		}
-		out = append(out, map[string]any{"repositoryName": name, "repositoryArn": arn, "registryId": account, "imageTagMutability": mutability})
+		out = append(out, map[string]any{"repositoryName": name, "repositoryArn": arn, "registryId": account,
+			"imageTagMutability": mutability})
 	}
 	return map[string]any{"repositories": out}, nil
 }
@@ -186,9 +189,11 @@ func (r *Rig) describeImages(in map[string]any) (any, *awsError) {
 		tag, _ := m["imageTag"].(string)
 		repo := r.repositories[key]
 		if repo == nil || repo.tags[tag] == "" {
-			return nil, &awsError{http.StatusBadRequest, "ImageNotFoundException", fmt.Sprintf("The image with imageId {imageDigest:'null', imageTag:'%s'} does not exist within the repository with name '%s'", tag, name)}
+			return nil, &awsError{http.StatusBadRequest, "ImageNotFoundException",
+				fmt.Sprintf("The image with imageId {imageDigest:'null', imageTag:'%s'} does not exist within the repository with name '%s'", tag, name)}
 		}
-		out = append(out, map[string]any{"repositoryName": name, "imageDigest": repo.tags[tag].String(), "imageTags": []any{tag}})
+		out = append(out, map[string]any{"repositoryName": name, "imageDigest": repo.tags[tag].String(),
+			"imageTags": []any{tag}})
 	}
 	return map[string]any{"imageDetails": out}, nil
 }
@@ -201,7 +206,8 @@ func (r *Rig) Host(account string) string {
 func (r *Rig) getParameters(in map[string]any) (any, *awsError) {
 	names, _ := in["Names"].([]any)
 	if len(names) == 0 || len(names) > 10 {
-		return nil, &awsError{http.StatusBadRequest, "ValidationException", "1 validation error detected: Value at 'names' failed to satisfy constraint: Member must have length less than or equal to 10"}
+		return nil, &awsError{http.StatusBadRequest, "ValidationException",
+			"1 validation error detected: Value at 'names' failed to satisfy constraint: Member must have length less than or equal to 10"}
 	}
 	found, invalid := []any{}, []string{}
 	for _, n := range names {
@@ -218,7 +224,8 @@ func (r *Rig) getParameters(in map[string]any) (any, *awsError) {
 		case !ok:
 			invalid = append(invalid, name) // with no error
 		case refused:
-			return nil, &awsError{http.StatusBadRequest, "AccessDeniedException", fmt.Sprintf("User: %s is not authorized to perform: kms:Decrypt on resource: arn:aws:kms:%s:%s:key/1234abcd-12ab-34cd-56ef-1234567890ab because no identity-based policy allows the kms:Decrypt action", Role, r.Region, Account)}
+			return nil, &awsError{http.StatusBadRequest, "AccessDeniedException",
+				fmt.Sprintf("User: %s is not authorized to perform: kms:Decrypt on resource: arn:aws:kms:%s:%s:key/1234abcd-12ab-34cd-56ef-1234567890ab because no identity-based policy allows the kms:Decrypt action", Role, r.Region, Account)}
 		default:
 			found = append(found, map[string]any{"Name": name, "Type": "SecureString", "Value": value, "Version": 1, "ARN": arn})
 		}
@@ -236,7 +243,8 @@ func (r *Rig) getSecretValue(in map[string]any) (any, *awsError) {
 	value, ok := r.secrets[id]
 	r.mu.Unlock()
 	if !ok {
-		return nil, &awsError{http.StatusBadRequest, "ResourceNotFoundException", "Secrets Manager can't find the specified secret."}
+		return nil, &awsError{http.StatusBadRequest, "ResourceNotFoundException",
+			"Secrets Manager can't find the specified secret."}
 	}
 	return map[string]any{"ARN": arn, "Name": id, "SecretString": value}, nil
 }
@@ -258,7 +266,8 @@ func (r *Rig) describeServices(in map[string]any) (any, *awsError) {
 			failures = append(failures, map[string]any{"arn": arn, "reason": "MISSING"})
 			continue
 		}
-		out = append(out, map[string]any{"serviceName": name, "status": "ACTIVE", "taskDefinition": fmt.Sprintf("arn:aws:ecs:%s:%s:task-definition/%s--%s:7", r.Region, Account, cluster, name)})
+		out = append(out, map[string]any{"serviceName": name, "status": "ACTIVE",
+			"taskDefinition": fmt.Sprintf("arn:aws:ecs:%s:%s:task-definition/%s--%s:7", r.Region, Account, cluster, name)})
 	}
 	return map[string]any{"services": out, "failures": failures}, nil
 }
@@ -279,5 +288,6 @@ func (r *Rig) describeTaskDefinition(in map[string]any) (any, *awsError) {
 	for _, n := range names {
 		containers = append(containers, map[string]any{"name": n})
 	}
-	return map[string]any{"taskDefinition": map[string]any{"taskDefinitionArn": arn, "containerDefinitions": containers}}, nil
+	return map[string]any{"taskDefinition": map[string]any{"taskDefinitionArn": arn,
+		"containerDefinitions": containers}}, nil
 }

@@ -29,7 +29,8 @@ type repository struct {
 func (r *Rig) AddRepository(account, name string, immutable bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.repositories[account+"/"+name] = &repository{immutable: immutable, tags: map[string]digest.Digest{}, manifests: map[string][]byte{}, blobs: map[string]int64{}}
+	r.repositories[account+"/"+name] = &repository{immutable: immutable, tags: map[string]digest.Digest{},
+		manifests: map[string][]byte{}, blobs: map[string]int64{}}
 }
 
 // AllowMounting turns blob mounting on, as an account's setting does.
@@ -95,7 +96,8 @@ func action(method, kind string) string {
 func (r *Rig) ecr(w http.ResponseWriter, req *http.Request, account string) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	if status, code, message := r.authenticate(req); status != 0 {
-		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Basic realm="https://%s/",service="ecr.amazonaws.com"`, r.Host(account)))
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Basic realm="https://%s/",service="ecr.amazonaws.com"`,
+			r.Host(account)))
 		r.record(Request{Action: "ecr:authenticate", Method: req.Method, Status: status})
 		registryError(w, status, code, message)
 		return
@@ -139,13 +141,15 @@ func (r *Rig) ecr(w http.ResponseWriter, req *http.Request, account string) {
 	repo := r.repositories[account+"/"+m[1]]
 	r.mu.Unlock()
 	if repo == nil {
-		registryError(rec, http.StatusNotFound, "NAME_UNKNOWN", fmt.Sprintf("The repository with name '%s' does not exist in the registry with id '%s'", m[1], account))
+		registryError(rec, http.StatusNotFound, "NAME_UNKNOWN",
+			fmt.Sprintf("The repository with name '%s' does not exist in the registry with id '%s'", m[1], account))
 		return
 	}
 	r.serveRepository(rec, req, account, repo, m[1], m[2], m[3])
 }
 
-func (r *Rig) serveRepository(w *statusWriter, req *http.Request, account string, repo *repository, name, kind, last string) {
+func (r *Rig) serveRepository(w *statusWriter, req *http.Request, account string, repo *repository, name, kind,
+	last string) {
 	local := r.local(account)
 	switch {
 	case kind == "manifests" && req.Method == http.MethodPut:
@@ -185,7 +189,8 @@ func (r *Rig) serveRepository(w *statusWriter, req *http.Request, account string
 	}
 }
 
-func (r *Rig) putManifest(w http.ResponseWriter, req *http.Request, account string, repo *repository, name, ref string) {
+func (r *Rig) putManifest(w http.ResponseWriter, req *http.Request, account string, repo *repository, name,
+	ref string) {
 	data, err := io.ReadAll(req.Body)
 	if err != nil {
 		return
@@ -213,10 +218,13 @@ func (r *Rig) putManifest(w http.ResponseWriter, req *http.Request, account stri
 	r.mu.Unlock()
 	switch {
 	case len(missing) > 0:
-		registryError(w, http.StatusNotFound, "MANIFEST_BLOB_UNKNOWN", fmt.Sprintf("Layers with digests '%s' do not exist in the repository with name '%s' in registry with id '%s'", strings.Join(missing, ", "), name, account))
+		registryError(w, http.StatusNotFound, "MANIFEST_BLOB_UNKNOWN",
+			fmt.Sprintf("Layers with digests '%s' do not exist in the repository with name '%s' in registry with id '%s'",
+				strings.Join(missing, ", "), name, account))
 		return
 	case taken && repo.immutable && old != d:
-		registryError(w, http.StatusBadRequest, "TAG_INVALID", fmt.Sprintf("The image tag '%s' already exists in the '%s' repository and cannot be overwritten because the repository is immutable.", ref, name))
+		registryError(w, http.StatusBadRequest, "TAG_INVALID",
+			fmt.Sprintf("The image tag '%s' already exists in the '%s' repository and cannot be overwritten because the repository is immutable.", ref, name))
 		return
 	}
 	r.mu.Lock()

@@ -12,7 +12,8 @@ type Grant struct{ Action, Resource string }
 // Exact is the policy of CONTRACT §2 for every repository and parameter.
 func Exact() []Grant {
 	var g []Grant
-	for _, a := range []string{"ecr:GetAuthorizationToken", "ecr:BatchCheckLayerAvailability", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage", "ssm:GetParameters"} {
+	for _, a := range []string{"ecr:GetAuthorizationToken", "ecr:BatchCheckLayerAvailability", "ecr:InitiateLayerUpload",
+		"ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage", "ssm:GetParameters"} {
 		g = append(g, Grant{a, "*"})
 	}
 	return g

@@ -78,17 +78,20 @@ func (b *Images) Observe(ref, platform string) {
 // LayerByDigest finds a layer among the base images seen so far. The manifests are
 // read when a layer is first asked for, so that a run whose registry has
 // everything asks nobody.
-func (b *Images) LayerByDigest(ctx context.Context, d digest.Digest) (size int64, open func() (io.ReadCloser, error), ok bool) {
+func (b *Images) LayerByDigest(ctx context.Context, d digest.Digest) (size int64, open func() (io.ReadCloser, error),
+	ok bool) {
 	_, size, open, ok = b.find(ctx, func(l baseLayer) bool { return l.Digest == d })
 	return size, open, ok
 }
 
 // LayerByDiffID finds the layer that unpacks to a diffID.
-func (b *Images) LayerByDiffID(ctx context.Context, diffID digest.Digest) (d digest.Digest, size int64, open func() (io.ReadCloser, error), ok bool) {
+func (b *Images) LayerByDiffID(ctx context.Context, diffID digest.Digest) (d digest.Digest, size int64,
+	open func() (io.ReadCloser, error), ok bool) {
 	return b.find(ctx, func(l baseLayer) bool { return l.DiffID == diffID })
 }
 
-func (b *Images) find(ctx context.Context, is func(baseLayer) bool) (d digest.Digest, size int64, open func() (io.ReadCloser, error), ok bool) {
+func (b *Images) find(ctx context.Context, is func(baseLayer) bool) (d digest.Digest, size int64,
+	open func() (io.ReadCloser, error), ok bool) {
 	b.mu.Lock()
 	keys := slices.Sorted(maps.Keys(b.images))
 	b.mu.Unlock()
@@ -112,7 +115,8 @@ const copiesAtOnce = 3
 // many bytes. Reading its manifest
 // counts as a pull at Docker Hub: where the host state does not have it, and the
 // pulls are an anonymous address's few, nothing is copied ahead.
-func (b *Images) Copy(ctx context.Context, ref, platform string, least int64, put func(context.Context, digest.Digest, int64, func() (io.ReadCloser, error)) error) error {
+func (b *Images) Copy(ctx context.Context, ref, platform string, least int64,
+	put func(context.Context, digest.Digest, int64, func() (io.ReadCloser, error)) error) error {
 	d, err := name.NewDigest(ref)
 	if err != nil {
 		return err
@@ -182,7 +186,8 @@ func (b *Images) layers(ctx context.Context, key string, img *baseImage) []baseL
 	for i, l := range m.Layers {
 		// An engine writes gzip's media type for whatever the registry has.
 		if strings.HasSuffix(string(l.MediaType), "gzip") && len(l.URLs) == 0 {
-			out = append(out, baseLayer{Digest: digest.Digest(l.Digest.String()), DiffID: digest.Digest(cfg.RootFS.DiffIDs[i].String()), Size: l.Size})
+			out = append(out, baseLayer{Digest: digest.Digest(l.Digest.String()),
+				DiffID: digest.Digest(cfg.RootFS.DiffIDs[i].String()), Size: l.Size})
 		}
 	}
 	b.known.Put(hintKind, key, out)
@@ -218,7 +223,8 @@ func (b *Images) options(ctx context.Context, from name.Repository, more ...remo
 	} else if ok {
 		auth = &authn.Basic{Username: a.Username, Password: a.Password.Reveal()}
 	}
-	return append(more, remote.WithContext(ctx), remote.WithAuth(auth), remote.WithTransport(b.http), remote.WithUserAgent(b.agent))
+	return append(more, remote.WithContext(ctx), remote.WithAuth(auth), remote.WithTransport(b.http),
+		remote.WithUserAgent(b.agent))
 }
 
 // Close drops idle connections.

@@ -162,7 +162,11 @@ func TestCopy(t *testing.T) {
 		t.Errorf("%d layers, %v", n.Load(), err)
 	}
 	reason := errors.New("full")
-	if err := b.Copy(t.Context(), ref, "linux/amd64", 0, func(context.Context, digest.Digest, int64, func() (io.ReadCloser, error)) error { return reason }); !errors.Is(err, reason) {
+	if err := b.Copy(t.Context(), ref, "linux/amd64", 0,
+		func(context.Context, digest.Digest, int64,
+			func() (io.ReadCloser, error)) error {
+			return reason
+		}); !errors.Is(err, reason) {
 		t.Errorf("%v", err)
 	}
 	if err := b.Copy(t.Context(), "not a reference", "linux/amd64", 0, put); err == nil {

@@ -55,7 +55,8 @@ func DockerHubLimit(ctx context.Context, account plan.Account, agent string) (Li
 		body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 		return resp, body, err
 	}
-	resp, body, err := get(http.MethodGet, "https://auth.docker.io/token?"+url.Values{"service": {"registry.docker.io"}, "scope": {"repository:" + image + ":pull"}}.Encode(), func(r *http.Request) {
+	resp, body, err := get(http.MethodGet, "https://auth.docker.io/token?"+url.Values{"service": {"registry.docker.io"},
+		"scope": {"repository:" + image + ":pull"}}.Encode(), func(r *http.Request) {
 		if account.Username != "" {
 			r.SetBasicAuth(account.Username, account.Password.Reveal())
 		}
@@ -70,11 +71,13 @@ func DockerHubLimit(ctx context.Context, account plan.Account, agent string) (Li
 	if err := json.Unmarshal(body, &token); err != nil || resp.StatusCode != http.StatusOK {
 		return Limit{}, fmt.Errorf("the token service of Docker Hub answers with status %d", resp.StatusCode)
 	}
-	resp, _, err = get(http.MethodHead, "https://registry-1.docker.io/v2/"+image+"/manifests/latest", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token.Token) })
+	resp, _, err = get(http.MethodHead, "https://registry-1.docker.io/v2/"+image+"/manifests/latest",
+		func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token.Token) })
 	if err != nil {
 		return Limit{}, err
 	}
-	return Limit{Remaining: limit(resp.Header.Get("Ratelimit-Remaining")), Limit: limit(resp.Header.Get("Ratelimit-Limit"))}, nil
+	return Limit{Remaining: limit(resp.Header.Get("Ratelimit-Remaining")),
+		Limit: limit(resp.Header.Get("Ratelimit-Limit"))}, nil
 }
 
 // limit reads "100;w=21600"; -1 for none.

@@ -20,7 +20,8 @@ func (e *Engine) solveOpt(ctx context.Context, j *Job) (bkclient.SolveOpt, error
 	b := j.Image.Build
 	attrs := map[string]string{}
 	mounts := map[string]fsutil.FS{}
-	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts, SharedKey: sharedKey(folders(j.Image)...), SourcePolicy: e.policy}
+	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts,
+		SharedKey: sharedKey(folders(j.Image)...), SourcePolicy: e.policy}
 	var err error
 	if opt.Session, err = j.attachables(); err != nil {
 		return opt, err
@@ -115,7 +116,8 @@ func (j *Job) caches() (from, to []string) {
 		return append(slices.Clone(from), ref.String()), append(slices.Clone(to), "type=inline")
 	case b.Cache == plan.CacheRegistry:
 		cache := ref.WithTag(j.Image.CacheTag()).String()
-		return append(slices.Clone(from), cache), append(slices.Clone(to), "type=registry,mode=max,image-manifest=true,oci-mediatypes=true,ignore-error=true,ref="+cache)
+		return append(slices.Clone(from), cache), append(slices.Clone(to),
+			"type=registry,mode=max,image-manifest=true,oci-mediatypes=true,ignore-error=true,ref="+cache)
 	}
 	return from, to
 }
@@ -171,7 +173,8 @@ func (e *Engine) extraHosts(ctx context.Context, j *Job) ([]string, error) {
 			}
 		}
 		if strings.HasSuffix(hosts[i], plan.HostGateway) {
-			return nil, &UnsupportedError{Image: j.Image.Name(), Key: "extra_hosts with host-gateway", Engine: e.String(), Fix: "it needs a Docker engine of 23.0 or later; or write the address itself"}
+			return nil, &UnsupportedError{Image: j.Image.Name(), Key: "extra_hosts with host-gateway", Engine: e.String(),
+				Fix: "it needs a Docker engine of 23.0 or later; or write the address itself"}
 		}
 	}
 	return hosts, nil
@@ -193,7 +196,8 @@ func (e *Engine) localContext(j *Job, opt *bkclient.SolveOpt) error {
 	if shared != "" {
 		opt.FrontendAttrs["local-sessionid:"+fingerprint.ContextName] = shared
 	}
-	if opt.LocalMounts[fingerprint.DockerfileName], err = fingerprint.ContextFS(filepath.Dir(b.Dockerfile), nil, j.Inputs.ContentTimes()); err != nil {
+	if opt.LocalMounts[fingerprint.DockerfileName], err = fingerprint.ContextFS(filepath.Dir(b.Dockerfile), nil,
+		j.Inputs.ContentTimes()); err != nil {
 		return err
 	}
 	opt.FrontendAttrs["filename"] = filepath.Base(b.Dockerfile)
@@ -230,7 +234,8 @@ func (e *Engine) Check(img plan.Image, warn func(string)) error {
 	}
 	if e.Store == Classic {
 		if len(b.Platforms) > 1 {
-			return fail("platforms with more than one entry", "turn on the containerd image store (\"features\": {\"containerd-snapshotter\": true} in /etc/docker/daemon.json), or set BUILDKIT_HOST to a buildkitd")
+			return fail("platforms with more than one entry",
+				"turn on the containerd image store (\"features\": {\"containerd-snapshotter\": true} in /etc/docker/daemon.json), or set BUILDKIT_HOST to a buildkitd")
 		}
 		for _, c := range b.CacheTo {
 			if t := cacheEntry(c).Type; t != "inline" {
@@ -241,7 +246,8 @@ func (e *Engine) Check(img plan.Image, warn func(string)) error {
 			return fail("cache: registry", "use cache: inline, turn on the containerd image store, or set BUILDKIT_HOST to a buildkitd")
 		}
 		if _, own := layer.EncodingOf(b); own && (b.Cache == plan.CacheInline || len(b.CacheTo) > 0) {
-			return fail("an inline cache with compression, compression_level or reproducible", "leave one of them out, turn on the containerd image store, or set BUILDKIT_HOST to a buildkitd")
+			return fail("an inline cache with compression, compression_level or reproducible",
+				"leave one of them out, turn on the containerd image store, or set BUILDKIT_HOST to a buildkitd")
 		}
 	} else if b.Reproducible && e.olderThan(26, 0) {
 		return fail("reproducible", "with the containerd image store it needs Docker engine 26.0 or later")

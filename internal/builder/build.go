@@ -87,7 +87,8 @@ func (j *Job) lostCache(v *bkclient.Vertex, s step) {
 	switch {
 	case v.Error == "" || v.Completed == nil:
 	case s.exportsCache:
-		j.Note(progress.Warning, "the cache was not written, which in ECR needs what a push needs, and ecr:BatchGetImage: "+v.Error)
+		j.Note(progress.Warning, "the cache was not written, which in ECR needs what a push needs, and ecr:BatchGetImage: "+
+			v.Error)
 	case s.importsCache == "":
 	case strings.HasSuffix(v.Error, "not found"):
 		j.Note(progress.Info, "there is no cache at "+s.importsCache+" yet")
@@ -107,7 +108,8 @@ const maxStarts = 5
 
 // solve runs BuildKit's Dockerfile frontend. again leaves out what would
 // build anew what has just been built.
-func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEntry, copies *baseCopy, again bool) (*bkclient.SolveResponse, error) {
+func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEntry, copies *baseCopy,
+	again bool) (*bkclient.SolveResponse, error) {
 	select {
 	case e.solves <- struct{}{}:
 		defer func() { <-e.solves }()
@@ -127,7 +129,8 @@ func notBegun(err error) bool {
 	return strings.Contains(err.Error(), "failed to receive status") && strings.Contains(err.Error(), "no such job")
 }
 
-func (e *Engine) solveOnce(ctx context.Context, j *Job, exports []bkclient.ExportEntry, copies *baseCopy, again bool) (*bkclient.SolveResponse, error) {
+func (e *Engine) solveOnce(ctx context.Context, j *Job, exports []bkclient.ExportEntry, copies *baseCopy,
+	again bool) (*bkclient.SolveResponse, error) {
 	opt, err := e.solveOpt(ctx, j)
 	if err != nil {
 		return nil, err

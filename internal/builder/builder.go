@@ -70,7 +70,8 @@ const connectTimeout = 30 * time.Second
 
 // Connect asks the engine who it is. Its error is an *UnreachableError.
 func Connect(ctx context.Context, ep Endpoint) (*Engine, error) {
-	e := &Engine{Endpoint: ep, solves: make(chan struct{}, maxSolves), compressions: make(chan struct{}, dockerpush.MaxConcurrentCompressions)}
+	e := &Engine{Endpoint: ep, solves: make(chan struct{}, maxSolves),
+		compressions: make(chan struct{}, dockerpush.MaxConcurrentCompressions)}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	if err := e.connect(ctx); err != nil {

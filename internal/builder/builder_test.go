@@ -73,21 +73,27 @@ func repository(t *testing.T) *registry.Repository {
 func job(t *testing.T, change func(*Job)) Job {
 	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{"Dockerfile": "FROM scratch\nCOPY app /app\nRUN make\n", "app": "content", "out.json": "[]"} {
+	for name, text := range map[string]string{"Dockerfile": "FROM scratch\nCOPY app /app\nRUN make\n", "app": "content",
+		"out.json": "[]"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	img := plan.Image{Containers: []string{"web"}, Repository: "shop", Tags: []string{"v1", "latest"}, Build: plan.Build{Context: dir, Dockerfile: filepath.Join(dir, "Dockerfile")}}
+	img := plan.Image{Containers: []string{"web"}, Repository: "shop", Tags: []string{"v1", "latest"},
+		Build: plan.Build{Context: dir, Dockerfile: filepath.Join(dir, "Dockerfile")}}
 	file, err := dockerfile.Read(img)
 	if err != nil {
 		t.Fatal(err)
 	}
 	j := Job{
 		Image: img, Dockerfile: file, Store: repository(t), State: hoststate.Open(t.TempDir()), Masked: &redact.Set{},
-		Refs:  []image.Ref{{Registry: "registry.example", Repository: "shop", Tag: "v1"}, {Registry: "registry.example", Repository: "shop", Tag: "latest"}},
+		Refs: []image.Ref{{Registry: "registry.example", Repository: "shop", Tag: "v1"},
+			{Registry: "registry.example", Repository: "shop", Tag: "latest"}},
 		Login: func(context.Context, string) (plan.Account, bool) { return plan.Account{}, false },
-		Note:  func(progress.Severity, string) {}, Status: func(*progress.BuildStatus) {}, Begin: func(string, string) *progress.Span { return nil },
+		Note:  func(progress.Severity, string) {}, Status: func(*progress.BuildStatus) {}, Begin: func(string,
+			string) *progress.Span {
+			return nil
+		},
 	}
 	if change != nil {
 		change(&j)
@@ -111,9 +117,10 @@ func TestConnect(t *testing.T) {
 		store    StoreKind
 		text     string
 	}{
-		"classic":    {&enginetest.Engine{}, false, Classic, "Docker engine 28.5.2 (classic store)"},
-		"containerd": {&enginetest.Engine{Containerd: true, Version: "29.1.0"}, false, Containerd, "Docker engine 29.1.0 (containerd store)"},
-		"buildkitd":  {&enginetest.Engine{}, true, BuildKitd, "buildkitd v0.34.2"},
+		"classic": {&enginetest.Engine{}, false, Classic, "Docker engine 28.5.2 (classic store)"},
+		"containerd": {&enginetest.Engine{Containerd: true, Version: "29.1.0"}, false, Containerd,
+			"Docker engine 29.1.0 (containerd store)"},
+		"buildkitd": {&enginetest.Engine{}, true, BuildKitd, "buildkitd v0.34.2"},
 	} {
 		e := connect(t, tt.fake, tt.buildkit)
 		if e.Store != tt.store || e.String() != tt.text {
@@ -127,7 +134,8 @@ func TestConnect(t *testing.T) {
 			t.Errorf("%s: its disk is known: %v", name, ok)
 		}
 	}
-	for _, ep := range []Endpoint{{Docker: "unix:///nowhere/docker.sock"}, {BuildKit: "unix:///nowhere/buildkitd.sock"}, {Docker: "ssh://host"}} {
+	for _, ep := range []Endpoint{{Docker: "unix:///nowhere/docker.sock"}, {BuildKit: "unix:///nowhere/buildkitd.sock"},
+		{Docker: "ssh://host"}} {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		_, err := Connect(ctx, ep)
 		cancel()
@@ -139,7 +147,8 @@ func TestConnect(t *testing.T) {
 }
 
 func TestOlderThan(t *testing.T) {
-	for version, want := range map[string]bool{"20.10.24": true, "23.0.0": false, "22.9": true, "v28.5.2": false, "dev": false, "1": false, "x.y": false} {
+	for version, want := range map[string]bool{"20.10.24": true, "23.0.0": false, "22.9": true, "v28.5.2": false,
+		"dev": false, "1": false, "x.y": false} {
 		if got := (&Engine{Version: version}).olderThan(23, 0); got != want {
 			t.Errorf("%s: %v", version, got)
 		}
@@ -175,7 +184,8 @@ func TestLocalDigests(t *testing.T) {
 func TestBuildRequest(t *testing.T) {
 	extra := t.TempDir()
 	var got map[string]string
-	fake := &enginetest.Engine{Containerd: true, Labels: map[string]string{"org.mobyproject.buildkit.worker.moby.host-gateway-ip": "172.17.0.1"}}
+	fake := &enginetest.Engine{Containerd: true,
+		Labels: map[string]string{"org.mobyproject.buildkit.worker.moby.host-gateway-ip": "172.17.0.1"}}
 	fake.Build = func(ctx context.Context, b *enginetest.Build) (map[string]string, error) {
 		got = b.Attrs
 		if user, password, err := b.Credentials("registry.example"); err != nil || user != "u" || password != "p" {
@@ -215,8 +225,10 @@ func TestBuildRequest(t *testing.T) {
 			return plan.Account{Username: "u", Password: plan.NewSecret("p")}, host == "registry.example"
 		}
 		b := &j.Image.Build
-		b.Target, b.Platforms, b.Args, b.Labels = "prod", []string{"linux/amd64", "linux/arm64"}, map[string]string{"A": "1", "no_proxy": "b"}, map[string]string{"l": "v"}
-		b.ExtraHosts, b.Network, b.ShmSize, b.NoCache, b.Pull = []string{"db=10.0.0.1", "host=host-gateway"}, "none", 64<<20, true, true
+		b.Target, b.Platforms, b.Args, b.Labels = "prod", []string{"linux/amd64", "linux/arm64"}, map[string]string{"A": "1",
+			"no_proxy": "b"}, map[string]string{"l": "v"}
+		b.ExtraHosts, b.Network, b.ShmSize, b.NoCache, b.Pull = []string{"db=10.0.0.1",
+			"host=host-gateway"}, "none", 64<<20, true, true
 		b.AdditionalContexts = map[string]string{"base": "docker-image://alpine:3", "extra": extra, "context": extra}
 		b.CacheFrom = []string{"type=registry,ref=registry.example/cache"}
 	})
@@ -249,7 +261,8 @@ func TestRemoteContext(t *testing.T) {
 		j.Keep, j.Dockerfile = true, nil
 		j.Image.Build.Context, j.Image.Build.Dockerfile = "https://example.com/x.git", "deploy/Dockerfile"
 	}))
-	if diff := cmp.Diff(map[string]string{"context": "https://example.com/x.git", "filename": "deploy/Dockerfile"}, got); err != nil || diff != "" {
+	if diff := cmp.Diff(map[string]string{"context": "https://example.com/x.git", "filename": "deploy/Dockerfile"},
+		got); err != nil || diff != "" {
 		t.Error(err, diff)
 	}
 }
@@ -292,7 +305,8 @@ func TestClassic(t *testing.T) {
 	}
 	e.Close() // waits for names that are taken away
 	tags := fake.Tags()
-	if builds != 2 || len(tags) != 2 || !strings.HasPrefix(tags[0], "+127.0.0.1:") || !strings.HasPrefix(tags[1], "-127.0.0.1:") {
+	if builds != 2 || len(tags) != 2 || !strings.HasPrefix(tags[0], "+127.0.0.1:") ||
+		!strings.HasPrefix(tags[1], "-127.0.0.1:") {
 		t.Errorf("%d builds, tags %v", builds, tags) // the second one is not pushed: it is there
 	}
 }
@@ -303,7 +317,8 @@ func TestClassicFails(t *testing.T) {
 	answer := map[string]string{}
 	fake.Build = func(context.Context, *enginetest.Build) (map[string]string, error) { return answer, nil }
 	e := connect(t, fake, false)
-	if _, err := e.Build(t.Context(), job(t, nil)); err == nil || !strings.Contains(err.Error(), "does not say what image it has built") {
+	if _, err := e.Build(t.Context(), job(t, nil)); err == nil ||
+		!strings.Contains(err.Error(), "does not say what image it has built") {
 		t.Errorf("%v", err)
 	}
 	answer["containerimage.digest"] = digest.FromString("gone").String()
@@ -311,7 +326,8 @@ func TestClassicFails(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	answer["containerimage.digest"] = fake.Add(randomImage(t))
-	if _, err := e.Build(t.Context(), job(t, nil)); err == nil || !strings.Contains(err.Error(), "no space left on device") {
+	if _, err := e.Build(t.Context(), job(t, nil)); err == nil ||
+		!strings.Contains(err.Error(), "no space left on device") {
 		t.Errorf("%v", err)
 	}
 }
@@ -341,7 +357,8 @@ func export(ctx context.Context, b *enginetest.Build, img v1.Image) (map[string]
 		if _, err := data.ReadFrom(r); err != nil {
 			return nil, err
 		}
-		if err := put(ocispec.Descriptor{Digest: digest.Digest(d.String()), Size: size, MediaType: ocispec.MediaTypeImageLayerGzip}, data.Bytes()); err != nil {
+		if err := put(ocispec.Descriptor{Digest: digest.Digest(d.String()), Size: size,
+			MediaType: ocispec.MediaTypeImageLayerGzip}, data.Bytes()); err != nil {
 			return nil, err
 		}
 	}
@@ -350,8 +367,10 @@ func export(ctx context.Context, b *enginetest.Build, img v1.Image) (map[string]
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
-	root := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(manifest), Size: int64(len(manifest))}
-	if err := errors.Join(put(ocispec.Descriptor{Digest: digest.FromBytes(config), Size: int64(len(config))}, config), put(root, manifest)); err != nil {
+	root := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(manifest),
+		Size: int64(len(manifest))}
+	if err := errors.Join(put(ocispec.Descriptor{Digest: digest.FromBytes(config), Size: int64(len(config))}, config),
+		put(root, manifest)); err != nil {
 		return nil, err
 	}
 	desc, err := json.Marshal(root)
@@ -401,10 +420,12 @@ func TestBuildError(t *testing.T) {
 	if !errors.As(err, &b) {
 		t.Fatal(err)
 	}
-	if b.Step != "[3/3] RUN make" || b.ExitCode != 2 || b.Image != "web" || len(b.Lines) == 0 || b.Output[len(b.Output)-1] != "last line" || strings.HasPrefix(b.Message(), "failed to solve") {
+	if b.Step != "[3/3] RUN make" || b.ExitCode != 2 || b.Image != "web" || len(b.Lines) == 0 ||
+		b.Output[len(b.Output)-1] != "last line" || strings.HasPrefix(b.Message(), "failed to solve") {
 		t.Errorf("%+v: %s", b, b.Message())
 	}
-	if strings.Contains(fmt.Sprint(b.Output)+output, "hunter2") || !strings.Contains(output, "the password is [redacted]") {
+	if strings.Contains(fmt.Sprint(b.Output)+output, "hunter2") ||
+		!strings.Contains(output, "the password is [redacted]") {
 		t.Errorf("%q", output)
 	}
 }
@@ -412,11 +433,12 @@ func TestBuildError(t *testing.T) {
 // TestCanceled: the reason of the cancellation is the error.
 func TestCanceled(t *testing.T) {
 	started := make(chan struct{})
-	fake := &enginetest.Engine{Containerd: true, Build: func(ctx context.Context, b *enginetest.Build) (map[string]string, error) {
-		close(started)
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}}
+	fake := &enginetest.Engine{Containerd: true,
+		Build: func(ctx context.Context, b *enginetest.Build) (map[string]string, error) {
+			close(started)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}
 	e := connect(t, fake, false)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	reason := errors.New("another image failed")
@@ -430,12 +452,13 @@ func TestCanceled(t *testing.T) {
 func TestSharedContext(t *testing.T) {
 	var mu sync.Mutex
 	ids := map[string]int{}
-	fake := &enginetest.Engine{Containerd: true, Build: func(_ context.Context, b *enginetest.Build) (map[string]string, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		ids[b.Attrs["local-sessionid:context"]]++
-		return nil, nil
-	}}
+	fake := &enginetest.Engine{Containerd: true,
+		Build: func(_ context.Context, b *enginetest.Build) (map[string]string, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			ids[b.Attrs["local-sessionid:context"]]++
+			return nil, nil
+		}}
 	e := connect(t, fake, false)
 	a := job(t, func(j *Job) { j.Keep = true })
 	b, c := a, job(t, func(j *Job) { j.Keep = true })
@@ -454,15 +477,16 @@ func TestSharedContext(t *testing.T) {
 
 // TestLostCache: a cache that cannot be read costs a line.
 func TestLostCache(t *testing.T) {
-	fake := &enginetest.Engine{Containerd: true, Build: func(_ context.Context, b *enginetest.Build) (map[string]string, error) {
-		b.End("importing cache manifest from r.example/a", "r.example/a: not found")
-		b.End("importing cache manifest from r.example/b", "denied")
-		b.End("exporting cache to registry", "denied")
-		if strings.Join(b.CacheImports, " ") != "registry" || strings.Join(b.CacheExports, " ") != "registry" {
-			t.Errorf("%v %v", b.CacheImports, b.CacheExports)
-		}
-		return nil, errors.New("enough")
-	}}
+	fake := &enginetest.Engine{Containerd: true,
+		Build: func(_ context.Context, b *enginetest.Build) (map[string]string, error) {
+			b.End("importing cache manifest from r.example/a", "r.example/a: not found")
+			b.End("importing cache manifest from r.example/b", "denied")
+			b.End("exporting cache to registry", "denied")
+			if strings.Join(b.CacheImports, " ") != "registry" || strings.Join(b.CacheExports, " ") != "registry" {
+				t.Errorf("%v %v", b.CacheImports, b.CacheExports)
+			}
+			return nil, errors.New("enough")
+		}}
 	var notes []string
 	_, _ = connect(t, fake, false).Build(t.Context(), job(t, func(j *Job) {
 		j.Image.Build.Cache = plan.CacheRegistry
@@ -485,7 +509,8 @@ func TestUnreadableName(t *testing.T) {
 		t.Skip("this file system takes no such name")
 	}
 	img := plan.Image{Containers: []string{"web"}, Build: plan.Build{Context: dir}}
-	if err := unreadableName(img, errors.New("string field contains invalid UTF-8")); err == nil || !strings.Contains(err.Error(), `caf\xe9`) {
+	if err := unreadableName(img, errors.New("string field contains invalid UTF-8")); err == nil ||
+		!strings.Contains(err.Error(), `caf\xe9`) {
 		t.Errorf("%v", err)
 	}
 	if err := unreadableName(img, errors.New("another")); err != nil {

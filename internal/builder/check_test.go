@@ -28,17 +28,22 @@ func TestCheck(t *testing.T) {
 		key    string // that is refused, "" for none
 		warns  bool
 	}{
-		"nothing special":            {classic, plan.Build{}, "", false},
-		"two platforms":              {classic, plan.Build{Platforms: []string{"linux/amd64", "linux/arm64"}}, "platforms with more than one entry", false},
-		"two platforms, containerd":  {containerd, plan.Build{Platforms: []string{"linux/amd64", "linux/arm64"}}, "", false},
-		"a cache in a registry":      {classic, plan.Build{CacheTo: []string{"type=registry,ref=x"}}, "cache_to of type registry", false},
-		"an inline cache":            {classic, plan.Build{CacheTo: []string{"type=inline"}}, "", false},
-		"cache: registry":            {classic, plan.Build{Cache: plan.CacheRegistry}, "cache: registry", false},
-		"inline and own compression": {classic, plan.Build{Cache: plan.CacheInline, CompressionLevel: &level}, "an inline cache with compression, compression_level or reproducible", false},
-		"reproducible":               {containerd, plan.Build{Reproducible: true}, "reproducible", false},
-		"contexts, old":              {old, plan.Build{AdditionalContexts: map[string]string{"a": "/b"}}, "additional_contexts", false},
-		"two caches, old":            {old, plan.Build{CacheTo: []string{"type=inline", "type=inline"}}, "cache_to with more than one entry", false},
-		"shm_size, old":              {old, plan.Build{ShmSize: 1}, "", true},
+		"nothing special": {classic, plan.Build{}, "", false},
+		"two platforms": {classic, plan.Build{Platforms: []string{"linux/amd64", "linux/arm64"}},
+			"platforms with more than one entry", false},
+		"two platforms, containerd": {containerd, plan.Build{Platforms: []string{"linux/amd64", "linux/arm64"}}, "", false},
+		"a cache in a registry": {classic, plan.Build{CacheTo: []string{"type=registry,ref=x"}},
+			"cache_to of type registry", false},
+		"an inline cache": {classic, plan.Build{CacheTo: []string{"type=inline"}}, "", false},
+		"cache: registry": {classic, plan.Build{Cache: plan.CacheRegistry}, "cache: registry", false},
+		"inline and own compression": {classic, plan.Build{Cache: plan.CacheInline, CompressionLevel: &level},
+			"an inline cache with compression, compression_level or reproducible", false},
+		"reproducible": {containerd, plan.Build{Reproducible: true}, "reproducible", false},
+		"contexts, old": {old, plan.Build{AdditionalContexts: map[string]string{"a": "/b"}},
+			"additional_contexts", false},
+		"two caches, old": {old, plan.Build{CacheTo: []string{"type=inline", "type=inline"}},
+			"cache_to with more than one entry", false},
+		"shm_size, old": {old, plan.Build{ShmSize: 1}, "", true},
 	} {
 		warned := false
 		err := tt.engine.Check(plan.Image{Containers: []string{"web"}, Build: tt.build}, func(string) { warned = true })
@@ -53,7 +58,8 @@ func TestCheck(t *testing.T) {
 	}
 	t.Setenv("SSH_AUTH_SOCK", "")
 	var e *fault.Error
-	if err := classic.Check(plan.Image{Containers: []string{"web"}, Build: plan.Build{SSH: []string{"default"}}}, nil); !errors.As(err, &e) {
+	if err := classic.Check(plan.Image{Containers: []string{"web"}, Build: plan.Build{SSH: []string{"default"}}},
+		nil); !errors.As(err, &e) {
 		t.Errorf("no agent: %v", err)
 	}
 }
@@ -87,19 +93,24 @@ func TestCaches(t *testing.T) {
 		build    plan.Build
 		from, to []string
 	}{
-		"none":               {"r.example", plan.Build{}, nil, nil},
-		"named":              {"r.example", plan.Build{CacheFrom: []string{"a"}, CacheTo: []string{"type=inline"}}, []string{"a"}, []string{"type=inline"}},
-		"inline":             {"r.example", plan.Build{Cache: plan.CacheInline}, []string{"r.example/shop:v1"}, []string{"type=inline"}},
-		"registry":           {"r.example", plan.Build{Cache: plan.CacheRegistry}, []string{"r.example/shop:buildcache-web"}, []string{"type=registry,mode=max,image-manifest=true,oci-mediatypes=true,ignore-error=true,ref=r.example/shop:buildcache-web"}},
+		"none": {"r.example", plan.Build{}, nil, nil},
+		"named": {"r.example", plan.Build{CacheFrom: []string{"a"}, CacheTo: []string{"type=inline"}},
+			[]string{"a"}, []string{"type=inline"}},
+		"inline": {"r.example", plan.Build{Cache: plan.CacheInline}, []string{"r.example/shop:v1"},
+			[]string{"type=inline"}},
+		"registry": {"r.example", plan.Build{Cache: plan.CacheRegistry}, []string{"r.example/shop:buildcache-web"},
+			[]string{"type=registry,mode=max,image-manifest=true,oci-mediatypes=true,ignore-error=true,ref=r.example/shop:buildcache-web"}},
 		"without a registry": {"", plan.Build{Cache: plan.CacheRegistry}, nil, nil},
 	} {
-		j := &Job{Image: plan.Image{Containers: []string{"web"}, Repository: "shop", Build: tt.build}, Refs: []image.Ref{{Registry: tt.registry, Repository: "shop", Tag: "v1"}}}
+		j := &Job{Image: plan.Image{Containers: []string{"web"}, Repository: "shop", Build: tt.build},
+			Refs: []image.Ref{{Registry: tt.registry, Repository: "shop", Tag: "v1"}}}
 		from, to := j.caches()
 		if diff := cmp.Diff(tt.from, from) + cmp.Diff(tt.to, to); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	img := WithoutExports(plan.Image{Build: plan.Build{Cache: plan.CacheRegistry, CacheTo: []string{"type=registry,ref=x", "type=local,dest=y"}}})
+	img := WithoutExports(plan.Image{Build: plan.Build{Cache: plan.CacheRegistry,
+		CacheTo: []string{"type=registry,ref=x", "type=local,dest=y"}}})
 	if img.Build.Cache != "" || strings.Join(img.Build.CacheTo, " ") != "type=local,dest=y" {
 		t.Errorf("%+v", img.Build)
 	}
@@ -114,10 +125,13 @@ func TestExportAttrs(t *testing.T) {
 		build plan.Build
 		want  map[string]string
 	}{
-		"plain":        {plan.Build{}, map[string]string{"tar": "false"}},
-		"zstd":         {plan.Build{Compression: plan.Zstd}, map[string]string{"tar": "false", "compression": "zstd", "oci-mediatypes": "true"}},
-		"a level":      {plan.Build{Compression: plan.Gzip, CompressionLevel: &level}, map[string]string{"tar": "false", "compression": "uncompressed"}},
-		"reproducible": {plan.Build{Reproducible: true}, map[string]string{"tar": "false", "rewrite-timestamp": "true", "source-date-epoch": "0"}},
+		"plain": {plan.Build{}, map[string]string{"tar": "false"}},
+		"zstd": {plan.Build{Compression: plan.Zstd},
+			map[string]string{"tar": "false", "compression": "zstd", "oci-mediatypes": "true"}},
+		"a level": {plan.Build{Compression: plan.Gzip, CompressionLevel: &level},
+			map[string]string{"tar": "false", "compression": "uncompressed"}},
+		"reproducible": {plan.Build{Reproducible: true},
+			map[string]string{"tar": "false", "rewrite-timestamp": "true", "source-date-epoch": "0"}},
 	} {
 		if diff := cmp.Diff(tt.want, exportAttrs(tt.build)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
@@ -147,13 +161,22 @@ func TestFindEndpoint(t *testing.T) {
 		want Endpoint
 		text string
 	}{
-		"buildkit":           {map[string]string{"BUILDKIT_HOST": "tcp://b", "DOCKER_HOST": "x"}, Endpoint{BuildKit: "tcp://b"}, "tcp://b"},
-		"a host":             {map[string]string{"DOCKER_HOST": "tcp://d", "DOCKER_API_VERSION": "1.41"}, Endpoint{Docker: "tcp://d", version: "1.41"}, "tcp://d"},
-		"with TLS":           {map[string]string{"DOCKER_HOST": "tcp://d", "DOCKER_CERT_PATH": "/certs"}, Endpoint{Docker: "tcp://d", tls: "/certs"}, "tcp://d"},
-		"with TLS, verified": {map[string]string{"DOCKER_HOST": "tcp://d", "DOCKER_TLS_VERIFY": "1", "DOCKER_CONFIG": home}, Endpoint{Docker: "tcp://d", tls: home}, "tcp://d"},
-		"a named context":    {map[string]string{"DOCKER_CONTEXT": "desk", "DOCKER_CONFIG": home}, Endpoint{Docker: "unix:///desk.sock", Context: "desk", tls: filepath.Join(home, "contexts/tls", id, "docker")}, "unix:///desk.sock"},
-		"the current one":    {map[string]string{"DOCKER_CONFIG": home}, Endpoint{Docker: "unix:///desk.sock", Context: "desk", tls: filepath.Join(home, "contexts/tls", id, "docker")}, "unix:///desk.sock"},
-		"the default":        {map[string]string{"DOCKER_CONTEXT": "default", "DOCKER_CONFIG": home}, Endpoint{Docker: client.DefaultDockerHost}, client.DefaultDockerHost},
+		"buildkit": {map[string]string{"BUILDKIT_HOST": "tcp://b", "DOCKER_HOST": "x"},
+			Endpoint{BuildKit: "tcp://b"}, "tcp://b"},
+		"a host": {map[string]string{"DOCKER_HOST": "tcp://d", "DOCKER_API_VERSION": "1.41"},
+			Endpoint{Docker: "tcp://d", version: "1.41"}, "tcp://d"},
+		"with TLS": {map[string]string{"DOCKER_HOST": "tcp://d", "DOCKER_CERT_PATH": "/certs"},
+			Endpoint{Docker: "tcp://d", tls: "/certs"}, "tcp://d"},
+		"with TLS, verified": {map[string]string{"DOCKER_HOST": "tcp://d", "DOCKER_TLS_VERIFY": "1", "DOCKER_CONFIG": home},
+			Endpoint{Docker: "tcp://d", tls: home}, "tcp://d"},
+		"a named context": {map[string]string{"DOCKER_CONTEXT": "desk", "DOCKER_CONFIG": home},
+			Endpoint{Docker: "unix:///desk.sock", Context: "desk",
+				tls: filepath.Join(home, "contexts/tls", id, "docker")}, "unix:///desk.sock"},
+		"the current one": {map[string]string{"DOCKER_CONFIG": home},
+			Endpoint{Docker: "unix:///desk.sock", Context: "desk",
+				tls: filepath.Join(home, "contexts/tls", id, "docker")}, "unix:///desk.sock"},
+		"the default": {map[string]string{"DOCKER_CONTEXT": "default", "DOCKER_CONFIG": home},
+			Endpoint{Docker: client.DefaultDockerHost}, client.DefaultDockerHost},
 	} {
 		ep, err := FindEndpoint(func(k string) string { return tt.env[k] })
 		if err != nil || ep != tt.want || ep.String() != tt.text {
@@ -161,7 +184,10 @@ func TestFindEndpoint(t *testing.T) {
 		}
 	}
 	for _, missing := range []string{"gone", "empty"} {
-		_, err := FindEndpoint(func(k string) string { return map[string]string{"DOCKER_CONTEXT": missing, "DOCKER_CONFIG": home}[k] })
+		_, err := FindEndpoint(func(k string) string {
+			return map[string]string{"DOCKER_CONTEXT": missing,
+				"DOCKER_CONFIG": home}[k]
+		})
 		var e *UnreachableError
 		if !errors.As(err, &e) || !strings.Contains(e.Endpoint.String(), missing) {
 			t.Errorf("%s: %v", missing, err)

@@ -41,7 +41,8 @@ func (e *Engine) buildAndPush(ctx context.Context, j Job) (*image.Artifact, erro
 		return b, nil
 	}
 	j.Inputs.VerifyInBackground(ctx)
-	b, err := e.pusher.Push(ctx, dockerpush.Push{Image: j.Image, ID: id, Store: j.Store, Bases: j.Bases, Inputs: j.Inputs, State: j.State, Begin: j.Begin})
+	b, err := e.pusher.Push(ctx, dockerpush.Push{Image: j.Image, ID: id, Store: j.Store, Bases: j.Bases, Inputs: j.Inputs,
+		State: j.State, Begin: j.Begin})
 	var silent *dockerpush.NoAnswerError
 	switch {
 	case errors.As(err, &silent):

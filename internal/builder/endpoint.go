@@ -85,13 +85,15 @@ func readContext(folder, name string) (Endpoint, error) {
 	id := hex.EncodeToString(sum[:])
 	data, err := os.ReadFile(filepath.Join(folder, "contexts", "meta", id, "meta.json"))
 	if err != nil {
-		return Endpoint{}, &UnreachableError{Endpoint: Endpoint{Context: name}, Err: fmt.Errorf("there is no docker context %q", name)}
+		return Endpoint{}, &UnreachableError{Endpoint: Endpoint{Context: name},
+			Err: fmt.Errorf("there is no docker context %q", name)}
 	}
 	var meta struct {
 		Endpoints map[string]struct{ Host string }
 	}
 	if err := json.Unmarshal(data, &meta); err != nil || meta.Endpoints["docker"].Host == "" {
-		return Endpoint{}, &UnreachableError{Endpoint: Endpoint{Context: name}, Err: fmt.Errorf("the docker context %q names no engine", name)}
+		return Endpoint{}, &UnreachableError{Endpoint: Endpoint{Context: name},
+			Err: fmt.Errorf("the docker context %q names no engine", name)}
 	}
 	e := Endpoint{Docker: meta.Endpoints["docker"].Host, Context: name}
 	if certs := filepath.Join(folder, "contexts", "tls", id, "docker"); exists(certs) {
@@ -105,14 +107,16 @@ func exists(path string) bool { _, err := os.Stat(path); return err == nil }
 // options are what the docker client needs for the endpoint.
 func (e Endpoint) options() ([]client.Opt, error) {
 	if strings.HasPrefix(e.Docker, "ssh://") {
-		return nil, &UnreachableError{Endpoint: e, Err: fmt.Errorf("an engine behind ssh is not supported: forward its socket (ssh -L /tmp/docker.sock:/var/run/docker.sock HOST) and set DOCKER_HOST=unix:///tmp/docker.sock")}
+		return nil, &UnreachableError{Endpoint: e,
+			Err: fmt.Errorf("an engine behind ssh is not supported: forward its socket (ssh -L /tmp/docker.sock:/var/run/docker.sock HOST) and set DOCKER_HOST=unix:///tmp/docker.sock")}
 	}
 	opts := []client.Opt{client.WithHost(e.Docker)}
 	if e.version != "" {
 		opts = append(opts, client.WithAPIVersion(e.version))
 	}
 	if e.tls != "" {
-		opts = append(opts, client.WithTLSClientConfig(filepath.Join(e.tls, "ca.pem"), filepath.Join(e.tls, "cert.pem"), filepath.Join(e.tls, "key.pem")))
+		opts = append(opts, client.WithTLSClientConfig(filepath.Join(e.tls, "ca.pem"), filepath.Join(e.tls, "cert.pem"),
+			filepath.Join(e.tls, "key.pem")))
 	}
 	return opts, nil
 }

@@ -23,8 +23,10 @@ func (e *Engine) buildAndExport(ctx context.Context, j Job) (*image.Artifact, er
 	required := map[digest.Digest]bool{} // layers that must come in any case
 	for try := 1; ; try++ {
 		copies := e.newBaseCopy(&j)
-		store := ociexport.New(ociexport.Options{Build: j.Image.Build, Store: j.Store, Bases: j.Bases, Inputs: j.Inputs, State: j.State, Compressions: e.compressions, Required: required})
-		res, err := e.solve(ctx, &j, []bkclient.ExportEntry{{Type: bkclient.ExporterOCI, Attrs: exportAttrs(j.Image.Build), OutputStore: store}}, copies, try > 1)
+		store := ociexport.New(ociexport.Options{Build: j.Image.Build, Store: j.Store, Bases: j.Bases, Inputs: j.Inputs,
+			State: j.State, Compressions: e.compressions, Required: required})
+		res, err := e.solve(ctx, &j, []bkclient.ExportEntry{{Type: bkclient.ExporterOCI, Attrs: exportAttrs(j.Image.Build),
+			OutputStore: store}}, copies, try > 1)
 		copies.end()
 		store.Wait()
 		if err == nil {

@@ -43,7 +43,8 @@ func (e *BuildError) Message() string {
 	msg := e.Err.Error()
 	for {
 		cut := msg
-		for _, p := range []string{"failed to solve: ", "rpc error: code = Unknown desc = ", "failed to solve with frontend dockerfile.v0: "} {
+		for _, p := range []string{"failed to solve: ", "rpc error: code = Unknown desc = ",
+			"failed to solve with frontend dockerfile.v0: "} {
 			cut = strings.TrimPrefix(cut, p)
 		}
 		if cut == msg {
@@ -94,7 +95,8 @@ func newBuildError(j *Job, err error, log *stepLog) *BuildError {
 		if src.Info == nil || len(src.Ranges) == 0 {
 			continue
 		}
-		e.Lines = dockerfile.Excerpt(string(src.Info.Data), int(src.Ranges[0].Start.Line), int(src.Ranges[len(src.Ranges)-1].End.Line))
+		e.Lines = dockerfile.Excerpt(string(src.Info.Data), int(src.Ranges[0].Start.Line),
+			int(src.Ranges[len(src.Ranges)-1].End.Line))
 		break
 	}
 	if e.Lines == nil {

@@ -38,7 +38,8 @@ type authProvider struct {
 
 func (p *authProvider) Register(s *grpc.Server) { auth.RegisterAuthServer(s, p) }
 
-func (p *authProvider) Credentials(ctx context.Context, req *auth.CredentialsRequest) (*auth.CredentialsResponse, error) {
+func (p *authProvider) Credentials(ctx context.Context, req *auth.CredentialsRequest) (*auth.CredentialsResponse,
+	error) {
 	a, ok := p.login(ctx, req.Host)
 	if !ok {
 		return &auth.CredentialsResponse{}, nil

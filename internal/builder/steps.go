@@ -69,7 +69,8 @@ func buildStatus(s *bkclient.SolveStatus) *progress.BuildStatus {
 		})
 	}
 	for _, l := range s.Logs {
-		out.Output = append(out.Output, progress.StepOutput{Step: l.Vertex, Stream: l.Stream, Data: l.Data, Time: l.Timestamp})
+		out.Output = append(out.Output, progress.StepOutput{Step: l.Vertex, Stream: l.Stream, Data: l.Data,
+			Time: l.Timestamp})
 	}
 	for _, t := range s.Statuses {
 		out.Transfers = append(out.Transfers, progress.Transfer{Step: t.Vertex, ID: t.ID, Current: t.Current, Total: t.Total})

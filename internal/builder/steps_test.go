@@ -13,24 +13,30 @@ func TestParseStep(t *testing.T) {
 		"[internal] load build definition from Dockerfile":                      {kind: progress.InternalStep},
 		"[internal] load metadata for docker.io/library/c:1":                    {kind: progress.InternalStep},
 		"resolve image config for docker-image://docker.io/docker/dockerfile:1": {},
-		"docker-image://docker.io/docker/dockerfile:1" + pin:                    {frontend: "docker.io/docker/dockerfile:1" + pin},
-		"[1/4] FROM docker.io/library/php:8.4-fpm" + pin:                        {kind: progress.BaseStep, base: "docker.io/library/php:8.4-fpm" + pin},
-		"[base 1/2] FROM docker.io/library/a:1":                                 {kind: progress.BaseStep, base: "docker.io/library/a:1"},
-		"[linux/arm64 base 1/2] FROM docker.io/library/a:1" + pin:               {kind: progress.BaseStep, base: "docker.io/library/a:1" + pin, platform: "linux/arm64"},
-		"[linux/arm/v7 2/2] RUN make":                                           {kind: progress.Instruction, platform: "linux/arm/v7"},
-		"FROM docker.io/library/c:1" + pin:                                      {base: "docker.io/library/c:1" + pin}, // 20.10 calls it so
-		"[2/4] RUN composer install":                                            {kind: progress.Instruction},
-		"[stage-0 3/3] RUN curl https://example.com":                            {kind: progress.Instruction}, // as any RUN
-		"[stage-0 2/3] ADD http://example.com/x /x":                             {kind: progress.Instruction, fetches: true},
-		"[stage-0 2/3] ONBUILD ADD http://example.com/x /x":                     {kind: progress.Instruction, fetches: true},
-		"[stage-0 2/3] ADD git@example.com:a/b.git /x":                          {kind: progress.Instruction, fetches: true},
-		"[stage-0 2/3] ADD a.tar /x":                                            {kind: progress.Instruction},
-		"[stage-0 2/3] COPY --from=x /x /x":                                     {kind: progress.Instruction},
-		"[stage-0 2/3] ONBUILD COPY . /x":                                       {kind: progress.Instruction},
-		"https://example.com/x":                                                 {fetches: true},
-		"importing cache manifest from registry.example/app:cache":              {importsCache: "registry.example/app:cache"},
-		"exporting cache to registry":                                           {exportsCache: true},
-		"exporting to image":                                                    {},
+		"docker-image://docker.io/docker/dockerfile:1" +
+			pin: {frontend: "docker.io/docker/dockerfile:1" + pin},
+		"[1/4] FROM docker.io/library/php:8.4-fpm" + pin: {kind: progress.BaseStep,
+			base: "docker.io/library/php:8.4-fpm" + pin},
+		"[base 1/2] FROM docker.io/library/a:1": {kind: progress.BaseStep,
+			base: "docker.io/library/a:1"},
+		"[linux/arm64 base 1/2] FROM docker.io/library/a:1" + pin: {kind: progress.BaseStep,
+			base: "docker.io/library/a:1" + pin, platform: "linux/arm64"},
+		"[linux/arm/v7 2/2] RUN make": {kind: progress.Instruction,
+			platform: "linux/arm/v7"},
+		// 20.10 calls it so
+		"FROM docker.io/library/c:1" + pin:                         {base: "docker.io/library/c:1" + pin},
+		"[2/4] RUN composer install":                               {kind: progress.Instruction},
+		"[stage-0 3/3] RUN curl https://example.com":               {kind: progress.Instruction}, // as any RUN
+		"[stage-0 2/3] ADD http://example.com/x /x":                {kind: progress.Instruction, fetches: true},
+		"[stage-0 2/3] ONBUILD ADD http://example.com/x /x":        {kind: progress.Instruction, fetches: true},
+		"[stage-0 2/3] ADD git@example.com:a/b.git /x":             {kind: progress.Instruction, fetches: true},
+		"[stage-0 2/3] ADD a.tar /x":                               {kind: progress.Instruction},
+		"[stage-0 2/3] COPY --from=x /x /x":                        {kind: progress.Instruction},
+		"[stage-0 2/3] ONBUILD COPY . /x":                          {kind: progress.Instruction},
+		"https://example.com/x":                                    {fetches: true},
+		"importing cache manifest from registry.example/app:cache": {importsCache: "registry.example/app:cache"},
+		"exporting cache to registry":                              {exportsCache: true},
+		"exporting to image":                                       {},
 	} {
 		if got := parseStep(name); got != want {
 			t.Errorf("%s: %+v, want %+v", name, got, want)

@@ -20,14 +20,16 @@ func TestAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	schema := compileSchema(t, string(text))
-	values := []string{"", "''", "x", "'x y'", "-x", ".x", "_x", "X", "true", "True", "'True'", "'TRUE'", "false", "'t'", "yes", "'0'", "0", "1", "2", "10", "23", "-1", "'6'", "'06'",
+	values := []string{"", "''", "x", "'x y'", "-x", ".x", "_x", "X", "true", "True", "'True'", "'TRUE'", "false", "'t'",
+		"yes", "'0'", "0", "1", "2", "10", "23", "-1", "'6'", "'06'",
 		"0x6", "'0x6'", "0xg", "1.5", "[]", "[x]", "[x, 'x y']", "[[x]]", "{}", "{a: x}", "{a: [x]}", "null", "~", "linux/amd64", "[linux/amd64, linux/arm64]", "Linux/amd64", "shop/web", "Shop", "a//b",
 		"gzip", "zstd", "lz4", "registry", "inline", "host", "none", "7d", "90", "64m", "-5m", "'${V}'", "'a-${V}'", "ssm:/a", "'ssm:'", "env:V", "'secretsmanager:a#b'", "hunter2", "{n: ssm:/a}", "{n: hunter2}", "{n: 'env:V'}",
 		"host=1.2.3.4", "[host=1.2.3.4]", "{host: 1.2.3.4}", "accept-same", "fail", "default", "ghcr.io", "'https://ghcr.io'", "us-east-1", "'123456789012'"}
 	lookup := lookup(map[string]string{"V": "value"})
 	documents := map[string]string{}
 	// keys that read text of any kind, or check what a schema cannot, have no part here
-	for _, key := range []string{"container", "containers", "repository", "tags", "platforms", "no_cache", "pull", "reproducible", "reuse", "network", "cache", "compression", "secrets", "on_immutable", "target", "labels"} {
+	for _, key := range []string{"container", "containers", "repository", "tags", "platforms", "no_cache", "pull",
+		"reproducible", "reuse", "network", "cache", "compression", "secrets", "on_immutable", "target", "labels"} {
 		for _, v := range values {
 			image := map[string]string{"container": "a", "repository": "bb"}
 			if key == "containers" {
@@ -48,7 +50,8 @@ func TestAgree(t *testing.T) {
 		documents["host: "+v] = "registries: [{username: me, password: 'env:V', host: " + v + "}]\n"
 		documents["images: "+v] = "images: " + v + "\n"
 	}
-	for _, image := range []string{"{}", "{container: a}", "{repository: bb}", "{containers: [a], repository: bb}", "{container: a, containers: [b], repository: bb}"} {
+	for _, image := range []string{"{}", "{container: a}", "{repository: bb}", "{containers: [a], repository: bb}",
+		"{container: a, containers: [b], repository: bb}"} {
 		documents["an image "+image] = "images: [" + image + "]\n"
 	}
 	for name, doc := range documents {

@@ -15,7 +15,8 @@ func replaceOutput(p *plan.Plan, name string) error {
 	switch {
 	case name == "":
 	case len(p.Definitions) != 1:
-		return &fault.Error{What: "--output names one file, but the configuration has several definitions", Fix: "leave --output out, or configure a single file under definitions"}
+		return &fault.Error{What: "--output names one file, but the configuration has several definitions",
+			Fix: "leave --output out, or configure a single file under definitions"}
 	default:
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(p.Directory, name)
@@ -55,7 +56,8 @@ func keepOnly(p *plan.Plan, names []string) error {
 	}
 	for _, n := range names {
 		if keep[n] {
-			return &fault.Error{What: fmt.Sprintf("--only %s: there is no such container", n), Fix: fault.DidYouMean(n, all) + "the containers are " + strings.Join(all, ", ")}
+			return &fault.Error{What: fmt.Sprintf("--only %s: there is no such container", n),
+				Fix: fault.DidYouMean(n, all) + "the containers are " + strings.Join(all, ", ")}
 		}
 	}
 	p.Images = images
@@ -90,7 +92,8 @@ func checkBuild(b plan.Build, name string) (errs fault.Errors) {
 		if err == nil && st.IsDir() {
 			return true
 		}
-		errs = append(errs, &fault.Error{What: fmt.Sprintf("%s: the %s %s is not a folder", name, what, dir), Fix: "paths start at the folder of the configuration file, or at -C"})
+		errs = append(errs, &fault.Error{What: fmt.Sprintf("%s: the %s %s is not a folder", name, what, dir),
+			Fix: "paths start at the folder of the configuration file, or at -C"})
 		return false
 	}
 	if plan.Remote(b.Context) {
@@ -100,7 +103,8 @@ func checkBuild(b plan.Build, name string) (errs fault.Errors) {
 		return errs
 	}
 	if st, err := os.Stat(b.Dockerfile); err != nil || st.IsDir() {
-		errs = append(errs, &fault.Error{What: fmt.Sprintf("%s: there is no Dockerfile at %s", name, b.Dockerfile), Fix: nearbyDockerfiles(b.Context)})
+		errs = append(errs, &fault.Error{What: fmt.Sprintf("%s: there is no Dockerfile at %s", name, b.Dockerfile),
+			Fix: nearbyDockerfiles(b.Context)})
 	}
 	for _, n := range sortedKeys(b.AdditionalContexts) {
 		if dir := b.AdditionalContexts[n]; !plan.Remote(dir) {

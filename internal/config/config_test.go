@@ -157,7 +157,8 @@ func TestRegions(t *testing.T) {
 			t.Errorf("%s: %v", r, err)
 		}
 	}
-	for r, meant := range map[string]string{"p-northeast-1": "ap-northeast-1", "ap-northeest-1": "ap-northeast-1", "us-est-1": "us-east-1", "us-east1": "us-east-1", "eu-west-1a": "eu-west-1", "EU-WEST-1": "eu-west-1"} {
+	for r, meant := range map[string]string{"p-northeast-1": "ap-northeast-1", "ap-northeest-1": "ap-northeast-1",
+		"us-est-1": "us-east-1", "us-east1": "us-east-1", "eu-west-1a": "eu-west-1", "EU-WEST-1": "eu-west-1"} {
 		err := checkRegion(r)
 		if err == nil || !strings.Contains(err.Fix, "did you mean "+meant) {
 			t.Errorf("%s: %v, want a word on %s", r, err, meant)

@@ -69,10 +69,12 @@ func (b *resolver) fromEnvironment() ([]imageConfig, error) {
 		repo, container := b.env["IMAGE_REPO_NAME"+s], b.env["CONTAINER_NAME"+s]
 		switch {
 		case repo == "":
-			errs = append(errs, &fault.Error{Place: "CONTAINER_NAME" + s, What: fmt.Sprintf("IMAGE_REPO_NAME%s is missing", s), Fix: fmt.Sprintf("set it to the ECR repository of container %q", container)})
+			errs = append(errs, &fault.Error{Place: "CONTAINER_NAME" + s, What: fmt.Sprintf("IMAGE_REPO_NAME%s is missing", s),
+				Fix: fmt.Sprintf("set it to the ECR repository of container %q", container)})
 			continue
 		case container == "":
-			errs = append(errs, &fault.Error{Place: "IMAGE_REPO_NAME" + s, What: fmt.Sprintf("CONTAINER_NAME%s is missing", s), Fix: fmt.Sprintf("set it to the name in the task definition of the container that runs %q", repo)})
+			errs = append(errs, &fault.Error{Place: "IMAGE_REPO_NAME" + s, What: fmt.Sprintf("CONTAINER_NAME%s is missing", s),
+				Fix: fmt.Sprintf("set it to the name in the task definition of the container that runs %q", repo)})
 			continue
 		}
 		if e := checkRepository(repo); e != nil {
@@ -95,7 +97,8 @@ func (b *resolver) fromEnvironment() ([]imageConfig, error) {
 }
 
 func (b *resolver) nothingConfigured() error {
-	e := &fault.Error{What: "nothing says what to build", Fix: "set IMAGE_REPO_NAME (the ECR repository) and CONTAINER_NAME (the container in the task definition), or write an ecsbuild.yml"}
+	e := &fault.Error{What: "nothing says what to build",
+		Fix: "set IMAGE_REPO_NAME (the ECR repository) and CONTAINER_NAME (the container in the task definition), or write an ecsbuild.yml"}
 	for _, key := range sortedKeys(b.env) {
 		for _, want := range []string{"IMAGE_REPO_NAME", "CONTAINER_NAME"} {
 			if b.env[key] != "" && key != want && fault.Distance(key, want) <= 2 {
@@ -113,7 +116,8 @@ next:
 	for _, img := range images {
 		for i := range out {
 			o := &out[i]
-			if o.Repository == img.Repository && o.dockerfile == img.dockerfile && o.Build.Context == img.Build.Context && o.Build.Target == img.Build.Target {
+			if o.Repository == img.Repository && o.dockerfile == img.dockerfile && o.Build.Context == img.Build.Context &&
+				o.Build.Target == img.Build.Target {
 				o.Containers = append(o.Containers, img.Containers...)
 				continue next
 			}

@@ -60,7 +60,8 @@ func findFile(dir, name string) (string, []byte, error) {
 		case errors.Is(err, fs.ErrNotExist) && name == "":
 			continue
 		case errors.Is(err, fs.ErrNotExist):
-			return "", nil, &fault.Error{What: "there is no file " + path, Fix: "name the configuration with -f, or leave -f out to use the environment alone"}
+			return "", nil, &fault.Error{What: "there is no file " + path,
+				Fix: "name the configuration with -f, or leave -f out to use the environment alone"}
 		case err != nil:
 			return "", nil, &fault.Error{What: "cannot read " + path, Why: err.Error()}
 		case len(data) > maxFile:
@@ -233,7 +234,8 @@ func checkHost(h string) *fault.Error {
 	if hostPattern.MatchString(h) {
 		return nil
 	}
-	return &fault.Error{What: fmt.Sprintf("%q is not a registry's host", h), Fix: "write the host alone, as in ghcr.io or registry.example.com:5000"}
+	return &fault.Error{What: fmt.Sprintf("%q is not a registry's host", h),
+		Fix: "write the host alone, as in ghcr.io or registry.example.com:5000"}
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

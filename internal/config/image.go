@@ -26,7 +26,8 @@ func (d *document) image(n ast.Node) (imageConfig, error) {
 	case len(img.Containers) == 0:
 		err = d.fail(n, "an image without container", "name the container in your task definition that runs it")
 	case img.Repository == "":
-		err = d.fail(n, fmt.Sprintf("the image of container %s has no repository", img.Containers[0]), "add repository, the name in ECR")
+		err = d.fail(n, fmt.Sprintf("the image of container %s has no repository", img.Containers[0]),
+			"add repository, the name in ECR")
 	default:
 		err = d.at(n, img.contradiction())
 	}
@@ -75,15 +76,19 @@ func (img *imageConfig) contradiction() *fault.Error {
 	highest := map[string]int{"": 9, plan.Gzip: 9, plan.Zstd: 22}[b.Compression]
 	switch {
 	case b.CompressionLevel != nil && *b.CompressionLevel > highest:
-		return &fault.Error{What: fmt.Sprintf("%s: compression_level %d is above %d", name, *b.CompressionLevel, highest), Fix: "gzip has the levels 0 to 9, zstd 0 to 22 (with compression: zstd)"}
+		return &fault.Error{What: fmt.Sprintf("%s: compression_level %d is above %d", name, *b.CompressionLevel, highest),
+			Fix: "gzip has the levels 0 to 9, zstd 0 to 22 (with compression: zstd)"}
 	case b.Reproducible && b.Args[plan.SourceDateEpoch] != "" && !wholeNumber.MatchString(b.Args[plan.SourceDateEpoch]):
-		return &fault.Error{What: fmt.Sprintf("%s: SOURCE_DATE_EPOCH is %q", name, b.Args[plan.SourceDateEpoch]), Fix: "it is a number of seconds since 1970"}
+		return &fault.Error{What: fmt.Sprintf("%s: SOURCE_DATE_EPOCH is %q", name, b.Args[plan.SourceDateEpoch]),
+			Fix: "it is a number of seconds since 1970"}
 	case img.MaxAge > 0 && !img.Reuse:
 		return &fault.Error{What: name + " has max_age, and does not reuse anything", Fix: "add reuse: true"}
 	case img.Reuse && b.NoCache:
-		return &fault.Error{What: name + " has both reuse and no_cache", Why: "the one does not build what has not changed, the other always does", Fix: "keep one of them"}
+		return &fault.Error{What: name + " has both reuse and no_cache",
+			Why: "the one does not build what has not changed, the other always does", Fix: "keep one of them"}
 	case img.Reuse && plan.Remote(b.Context):
-		return &fault.Error{What: name + " has reuse, and a context that is fetched", Why: "whether that has changed cannot be seen from here", Fix: "leave reuse out"}
+		return &fault.Error{What: name + " has reuse, and a context that is fetched",
+			Why: "whether that has changed cannot be seen from here", Fix: "leave reuse out"}
 	}
 	return nil
 }
@@ -103,7 +108,8 @@ func (d *document) level(into **int) field {
 		}
 		v, err := strconv.ParseInt(s, base, 32)
 		if err != nil || !numberPattern.MatchString(s) {
-			return d.fail(n, fmt.Sprintf("compression_level must be a number, not %q", s), "gzip has the levels 0 to 9, zstd 0 to 22")
+			return d.fail(n, fmt.Sprintf("compression_level must be a number, not %q", s),
+				"gzip has the levels 0 to 9, zstd 0 to 22")
 		}
 		level := int(v)
 		*into = &level
@@ -165,7 +171,8 @@ func (d *document) creation(into **plan.Creation) field {
 		}
 		data, err := os.ReadFile(file)
 		if err != nil || !json.Valid(data) {
-			return d.fail(place, "lifecycle_policy: "+file+" is not a file with a JSON policy", "write the policy text of aws ecr put-lifecycle-policy into it")
+			return d.fail(place, "lifecycle_policy: "+file+" is not a file with a JSON policy",
+				"write the policy text of aws ecr put-lifecycle-policy into it")
 		}
 		c.LifecyclePolicy = string(data)
 		return nil
@@ -272,7 +279,8 @@ func checkCache(c string) *fault.Error {
 		c, _, _ = strings.Cut(c, ",") // the rest is not repeated
 		c += ",…"
 	}
-	return &fault.Error{What: fmt.Sprintf("%q is not a cache", c), Fix: "write an image name, or type=T,… as docker buildx does, T being one of " + strings.Join(types, ", ")}
+	return &fault.Error{What: fmt.Sprintf("%q is not a cache", c),
+		Fix: "write an image name, or type=T,… as docker buildx does, T being one of " + strings.Join(types, ", ")}
 }
 
 var platformPattern = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?$`)
@@ -291,5 +299,6 @@ func checkNetwork(n string) *fault.Error {
 	if slices.Contains(networks, n) {
 		return nil
 	}
-	return &fault.Error{What: fmt.Sprintf("%q is not a network that a build can have", n), Fix: "BuildKit knows default, none and host"}
+	return &fault.Error{What: fmt.Sprintf("%q is not a network that a build can have", n),
+		Fix: "BuildKit knows default, none and host"}
 }

@@ -91,7 +91,8 @@ func expand(expr string, lookup func(string) (string, bool)) (string, []string, 
 		rest = rest[1:]
 	}
 	if rest == "" || !slices.Contains([]byte("-?+"), rest[0]) {
-		return "", nil, &fault.Error{What: fmt.Sprintf("${%s} is not understood", expr), Fix: "the forms are ${VAR}, ${VAR:-default}, ${VAR:?message} and ${VAR:+other}"}
+		return "", nil, &fault.Error{What: fmt.Sprintf("${%s} is not understood", expr),
+			Fix: "the forms are ${VAR}, ${VAR:-default}, ${VAR:?message} and ${VAR:+other}"}
 	}
 	op, word := rest[0], rest[1:]
 	switch {

@@ -62,7 +62,8 @@ func load(o Options) (_ *plan.Plan, err error) {
 		return nil, &fault.Error{What: "cannot resolve the directory " + o.Directory, Why: err.Error()}
 	}
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return nil, &fault.Error{What: fmt.Sprintf("there is no directory %s", dir), Fix: "name the folder of your sources with -C"}
+		return nil, &fault.Error{What: fmt.Sprintf("there is no directory %s", dir),
+			Fix: "name the folder of your sources with -C"}
 	}
 	env := environment(o.Environ)
 	p := &plan.Plan{Directory: dir}

@@ -61,7 +61,8 @@ func checkRepository(r string) *fault.Error {
 	if len(r) >= 2 && len(r) <= 256 && repositoryPattern.MatchString(r) && !isHost {
 		return nil
 	}
-	e := &fault.Error{What: fmt.Sprintf("%q is not a repository name", r), Fix: "ECR takes 2 to 256 lower-case letters, digits and . _ - /, as in shop/php"}
+	e := &fault.Error{What: fmt.Sprintf("%q is not a repository name", r),
+		Fix: "ECR takes 2 to 256 lower-case letters, digits and . _ - /, as in shop/php"}
 	if first, rest, ok := strings.Cut(r, "/"); ok && strings.ContainsAny(first, ".:") {
 		e.Fix = fmt.Sprintf("leave the host out: %s; the registry comes from region and account", rest)
 	} else if name, _, ok := strings.Cut(r, ":"); ok {
@@ -77,16 +78,19 @@ func checkTag(t string) *fault.Error {
 		return nil
 	}
 	if t == "" {
-		return &fault.Error{What: "a tag is empty", Fix: "a variable in it may be unset: give it a default, as in ${IMAGE_TAG:-latest}"}
+		return &fault.Error{What: "a tag is empty",
+			Fix: "a variable in it may be unset: give it a default, as in ${IMAGE_TAG:-latest}"}
 	}
-	return &fault.Error{What: fmt.Sprintf("%q is not a tag", t), Fix: "a tag has at most 128 letters, digits and _ . - and starts with none of . -"}
+	return &fault.Error{What: fmt.Sprintf("%q is not a tag", t),
+		Fix: "a tag has at most 128 letters, digits and _ . - and starts with none of . -"}
 }
 
 func checkContainer(c string) *fault.Error {
 	if containerPattern.MatchString(c) {
 		return nil
 	}
-	return &fault.Error{What: fmt.Sprintf("%q is not a container name", c), Fix: "ECS takes up to 255 letters, digits, - and _; use the name in your task definition"}
+	return &fault.Error{What: fmt.Sprintf("%q is not a container name", c),
+		Fix: "ECS takes up to 255 letters, digits, - and _; use the name in your task definition"}
 }
 
 // IsRegion says whether a name is a region's, or could be one of tomorrow's.

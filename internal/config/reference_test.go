@@ -19,8 +19,10 @@ func TestReference(t *testing.T) {
 	}
 	root := schema(Schema())
 	tables := map[string]schema{
-		"file": root, "image": items(root, "images"), "definitions": items(root, "definitions"), "registry": items(root, "registries"),
-		"docker_hub": property(root, "docker_hub"), "service": property(items(root, "definitions"), "service"), "create_repository": property(items(root, "images"), "create_repository"),
+		"file": root, "image": items(root, "images"), "definitions": items(root, "definitions"), "registry": items(root,
+			"registries"),
+		"docker_hub": property(root, "docker_hub"), "service": property(items(root, "definitions"),
+			"service"), "create_repository": property(items(root, "images"), "create_repository"),
 	}
 	section := regexp.MustCompile(`(?s)(<!-- keys of ([a-z_]+) -->\n).*?(<!-- end -->)`)
 	written := map[string]bool{}

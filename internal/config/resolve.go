@@ -100,7 +100,8 @@ func (b *resolver) tag() (string, error) {
 			return c[:12], nil
 		}
 	}
-	return "", &fault.Error{What: "there is no tag for the images", Why: "IMAGE_TAG is not set and no commit was found", Fix: "set IMAGE_TAG, as in IMAGE_TAG=latest"}
+	return "", &fault.Error{What: "there is no tag for the images", Why: "IMAGE_TAG is not set and no commit was found",
+		Fix: "set IMAGE_TAG, as in IMAGE_TAG=latest"}
 }
 
 func (b *resolver) abs(path string) string {
@@ -168,7 +169,8 @@ func (b *resolver) checkImages(images []imageConfig) error {
 	for _, img := range images {
 		for _, c := range img.Containers {
 			if containers[c] {
-				errs = append(errs, &fault.Error{Place: img.place, What: fmt.Sprintf("duplicate container %q", c), Fix: "a definitions file names each container once"})
+				errs = append(errs, &fault.Error{Place: img.place, What: fmt.Sprintf("duplicate container %q", c),
+					Fix: "a definitions file names each container once"})
 			}
 			containers[c] = true
 		}
@@ -177,7 +179,8 @@ func (b *resolver) checkImages(images []imageConfig) error {
 		for _, t := range img.Tags {
 			ref := img.Repository + ":" + t
 			if other, ok := refs[ref]; ok {
-				errs = append(errs, &fault.Error{What: fmt.Sprintf("%s and %s would both be %s", other, img.Name(), ref), Fix: "give them different repositories or tags, or list both names under containers of one image"})
+				errs = append(errs, &fault.Error{What: fmt.Sprintf("%s and %s would both be %s", other, img.Name(), ref),
+					Fix: "give them different repositories or tags, or list both names under containers of one image"})
 			}
 			refs[ref] = img.Name()
 		}
@@ -219,7 +222,8 @@ func (b *resolver) definitions() error {
 	for _, d := range defs {
 		d.File = b.file(d.Definitions)
 		if files[d.File] {
-			errs = append(errs, &fault.Error{Place: d.place, What: "two definitions are written to " + filepath.Base(d.File), Fix: "give each a file of its own"})
+			errs = append(errs, &fault.Error{Place: d.place, What: "two definitions are written to " + filepath.Base(d.File),
+				Fix: "give each a file of its own"})
 		}
 		files[d.File] = true
 		if len(d.Containers) == 0 {
@@ -227,11 +231,14 @@ func (b *resolver) definitions() error {
 		}
 		for _, c := range d.Containers {
 			if !slices.Contains(all, c) {
-				errs = append(errs, &fault.Error{Place: d.place, What: fmt.Sprintf("no image has the container %q", c), Fix: fault.DidYouMean(c, all) + "the containers are " + strings.Join(all, ", ")})
+				errs = append(errs, &fault.Error{Place: d.place, What: fmt.Sprintf("no image has the container %q", c),
+					Fix: fault.DidYouMean(c, all) + "the containers are " + strings.Join(all, ", ")})
 			}
 		}
 		if d.Format == plan.ImageDetail && len(d.Containers) != 1 {
-			errs = append(errs, &fault.Error{Place: d.place, What: fmt.Sprintf("an image-detail file holds one image, not %d", len(d.Containers)), Fix: "name one container under containers"})
+			errs = append(errs, &fault.Error{Place: d.place,
+				What: fmt.Sprintf("an image-detail file holds one image, not %d",
+					len(d.Containers)), Fix: "name one container under containers"})
 		}
 		b.plan.Definitions = append(b.plan.Definitions, d.Definitions)
 	}
@@ -265,7 +272,8 @@ func (b *resolver) logins() error {
 	for _, l := range b.config.logins {
 		host := plan.CanonicalHost(l.host)
 		if host == plan.DockerHub {
-			return &fault.Error{Place: l.place, What: "the account for Docker Hub belongs under docker_hub", Fix: "move it there"}
+			return &fault.Error{Place: l.place, What: "the account for Docker Hub belongs under docker_hub",
+				Fix: "move it there"}
 		}
 		if seen[host] {
 			return &fault.Error{Place: l.place, What: "duplicate registry " + host}

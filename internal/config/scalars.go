@@ -33,7 +33,8 @@ func (d *document) scalar(what string, n ast.Node) (string, error) {
 		return "", d.at(n, ferr)
 	}
 	for _, v := range unset {
-		d.warnings = append(d.warnings, fmt.Sprintf("%s: the variable %s is not set, so it is empty in %s", d.fail(n, "", "").Place, v, what))
+		d.warnings = append(d.warnings, fmt.Sprintf("%s: the variable %s is not set, so it is empty in %s",
+			d.fail(n, "", "").Place, v, what))
 	}
 	return out, nil
 }

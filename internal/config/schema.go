@@ -13,11 +13,12 @@ type schema map[string]any
 
 var (
 	isText    = schema{"type": []string{"string", "number", "boolean"}} // 1.10 and true are texts as they stand
-	isBoolean = schema{"anyOf": []schema{{"type": "boolean"}, {"enum": []any{0, 1}}, {"type": "string", "pattern": `^([tT]([rR][uU][eE])?|[fF]([aA][lL][sS][eE])?|[01])$`}, isVariable}}
-	isLevel   = isEither(schema{"type": "integer", "minimum": 0, "maximum": 22}, isLike(numberPattern.String()))
-	isTag     = isWord(tagPattern, 0)
-	isName    = isEither(schema{"type": "integer"}, schema{"type": "boolean"}, isLike(containerPattern.String()))
-	isNames   = isEither(isName, isSome(isName))
+	isBoolean = schema{"anyOf": []schema{{"type": "boolean"}, {"enum": []any{0, 1}},
+		{"type": "string", "pattern": `^([tT]([rR][uU][eE])?|[fF]([aA][lL][sS][eE])?|[01])$`}, isVariable}}
+	isLevel = isEither(schema{"type": "integer", "minimum": 0, "maximum": 22}, isLike(numberPattern.String()))
+	isTag   = isWord(tagPattern, 0)
+	isName  = isEither(schema{"type": "integer"}, schema{"type": "boolean"}, isLike(containerPattern.String()))
+	isNames = isEither(isName, isSome(isName))
 	// Of a number nobody sees here how many characters it has.
 	isRepository = isEither(schema{"type": "number", "minimum": 0}, schema{"type": "boolean"},
 		schema{"type": "string", "pattern": repositoryPattern.String(), "minLength": 2, "maxLength": 256}, isVariable)

@@ -95,7 +95,8 @@ func TestSchema(t *testing.T) {
 		}
 	}
 	// What the program refuses for its shape, an editor marks as well.
-	for _, name := range []string{"unknown_key", "unknown_nested", "far_key", "wrong_type_list", "wrong_type_text", "cache_where", "compression", "format", "not_a_mapping"} {
+	for _, name := range []string{"unknown_key", "unknown_nested", "far_key", "wrong_type_list", "wrong_type_text",
+		"cache_where", "compression", "format", "not_a_mapping"} {
 		data, err := os.ReadFile("testdata/errors/" + name + ".yml")
 		if err != nil {
 			t.Fatal(err)

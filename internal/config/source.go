@@ -25,7 +25,8 @@ func parseSource(text string, literal bool, lookup func(string) (string, bool)) 
 		case plan.FromEnv:
 			v, ok := lookup(name)
 			if !ok {
-				return plan.Source{}, &fault.Error{What: fmt.Sprintf("the variable %s is not set", name), Fix: "export it, or name another place with ssm:NAME or secretsmanager:ID"}
+				return plan.Source{}, &fault.Error{What: fmt.Sprintf("the variable %s is not set", name),
+					Fix: "export it, or name another place with ssm:NAME or secretsmanager:ID"}
 			}
 			return plan.Source{Kind: kind, Name: name, Value: plan.NewSecret(v)}, nil
 		}
@@ -34,5 +35,6 @@ func parseSource(text string, literal bool, lookup func(string) (string, bool)) 
 		return plan.Source{Kind: plan.FromValue, Value: plan.NewSecret(text)}, nil
 	}
 	// The text itself may be a password: it is not repeated.
-	return plan.Source{}, &fault.Error{What: "a secret must not be in the file itself", Fix: "write ssm:NAME, secretsmanager:ID[#KEY] or env:NAME"}
+	return plan.Source{}, &fault.Error{What: "a secret must not be in the file itself",
+		Fix: "write ssm:NAME, secretsmanager:ID[#KEY] or env:NAME"}
 }

@@ -88,8 +88,9 @@ func (d *document) tooDeep(data []byte) *fault.Error {
 		opened := bytes.Count(line, []byte("[")) + bytes.Count(line, []byte("{"))
 		depth = max(0, depth+opened-bytes.Count(line, []byte("]"))-bytes.Count(line, []byte("}")))
 		if len(line) > maxLine || depth > maxBrackets || opened > maxBrackets {
-			return &fault.Error{Place: fmt.Sprintf("%s:%d:1", d.name, number), What: "this line is too long, or nested too deeply",
-				Fix: "is this the right file?"}
+			return &fault.Error{Place: fmt.Sprintf("%s:%d:1", d.name, number),
+				What: "this line is too long, or nested too deeply",
+				Fix:  "is this the right file?"}
 		}
 	}
 	return nil

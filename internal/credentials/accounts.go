@@ -74,7 +74,8 @@ func (a *Accounts) use(host string, account plan.Account) {
 func (a *Accounts) fromDocker(ctx context.Context, host string) (plan.Account, bool) {
 	account, ok, err := a.Docker.Account(ctx, host)
 	if err != nil {
-		a.Note(progress.Warning, fmt.Sprintf("docker's account for %s cannot be read, so it is asked anonymously: %v", host, err))
+		a.Note(progress.Warning, fmt.Sprintf("docker's account for %s cannot be read, so it is asked anonymously: %v", host,
+			err))
 	}
 	if ok {
 		a.Masked.Add(account.Password.Reveal())

@@ -243,7 +243,8 @@ func (s Source) account(l plan.Login, user, password plan.Secret) plan.Account {
 	trimmed := func(what string, from plan.Source, v plan.Secret) string {
 		text := strings.TrimSpace(v.Reveal())
 		if text != v.Reveal() && s.Note != nil {
-			s.Note(progress.Info, fmt.Sprintf("the %s for %s (%s) has white space around it, which is removed", what, l.Host, from))
+			s.Note(progress.Info, fmt.Sprintf("the %s for %s (%s) has white space around it, which is removed", what, l.Host,
+				from))
 		}
 		return text
 	}

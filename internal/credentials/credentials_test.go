@@ -42,10 +42,13 @@ func source(t *testing.T) (Source, *[]string) {
 	}
 	masked := &redact.Set{}
 	p := &plan.Plan{
-		Logins: []plan.Login{{Host: plan.DockerHub, Username: ssm("DOCKER_HUB_ID"), Password: ssm("DOCKER_HUB_PASSWORD"), Assumed: true}},
-		Images: []plan.Image{{Containers: []string{"web"}, Repository: "shop", Tags: []string{"v1"}, Create: &plan.Creation{}, Build: plan.Build{Secrets: map[string]plan.Source{"npm": ssm("NPM")}}}},
+		Logins: []plan.Login{{Host: plan.DockerHub, Username: ssm("DOCKER_HUB_ID"), Password: ssm("DOCKER_HUB_PASSWORD"),
+			Assumed: true}},
+		Images: []plan.Image{{Containers: []string{"web"}, Repository: "shop", Tags: []string{"v1"}, Create: &plan.Creation{},
+			Build: plan.Build{Secrets: map[string]plan.Source{"npm": ssm("NPM")}}}},
 	}
-	return Source{Plan: p, AWS: func(ctx context.Context) (*aws.Client, error) { return aws.Load(ctx, "") }, Agent: "test", Note: note, Masked: masked,
+	return Source{Plan: p, AWS: func(ctx context.Context) (*aws.Client, error) { return aws.Load(ctx, "") }, Agent: "test",
+		Note: note, Masked: masked,
 		Accounts: &Accounts{Docker: docker, Note: note, Masked: masked}, Cache: t.TempDir()}, &said
 }
 
@@ -58,13 +61,16 @@ func TestFromAWS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.Registry.Host.Name != rig.Host(awstest.Account) || b.Secrets(s.Plan.Images[0])["npm"].Reveal() != "npm-token" || !b.ECR.CheckRepositories() {
+	if b.Registry.Host.Name != rig.Host(awstest.Account) || b.Secrets(s.Plan.Images[0])["npm"].Reveal() != "npm-token" ||
+		!b.ECR.CheckRepositories() {
 		t.Errorf("%+v", b)
 	}
-	if got := s.Masked.String("npm-token hubpass " + "aHVidXNlcjpodWJwYXNz"); strings.Contains(got, "npm") || strings.Contains(got, "hub") || strings.Contains(got, "aHV") {
+	if got := s.Masked.String("npm-token hubpass " + "aHVidXNlcjpodWJwYXNz"); strings.Contains(got, "npm") ||
+		strings.Contains(got, "hub") || strings.Contains(got, "aHV") {
 		t.Error(got)
 	}
-	for host, want := range map[string]string{"docker.io": "hubuser", "index.docker.io": "hubuser", rig.Host(awstest.Account): "AWS", rig.Host("210987654321"): "AWS", "ghcr.io": ""} {
+	for host, want := range map[string]string{"docker.io": "hubuser", "index.docker.io": "hubuser",
+		rig.Host(awstest.Account): "AWS", rig.Host("210987654321"): "AWS", "ghcr.io": ""} {
 		a, ok := b.Login(t.Context(), host)
 		if a.Username != want || ok != (want != "") {
 			t.Errorf("%s: %s", host, a)
@@ -105,7 +111,8 @@ func TestWithoutHub(t *testing.T) {
 			rig.SetParameter("DOCKER_HUB_PASSWORD", "p")
 			rig.RefuseKMS()
 		}, "KMS refused to decrypt DOCKER_HUB_PASSWORD"},
-		"refused": {func() { rig.Deny("ssm:GetParameters") }, "ssm:GetParameters was refused for DOCKER_HUB_ID and DOCKER_HUB_PASSWORD"},
+		"refused": {func() { rig.Deny("ssm:GetParameters") },
+			"ssm:GetParameters was refused for DOCKER_HUB_ID and DOCKER_HUB_PASSWORD"},
 	} {
 		s, said := source(t)
 		s.Plan.Images[0].Build.Secrets = nil
@@ -118,19 +125,22 @@ func TestWithoutHub(t *testing.T) {
 			t.Errorf("%s: there is an account", name)
 		}
 		why, cause := s.Accounts.Anonymous()
-		if why != tt.want || cause == nil || len(*said) != 1 || (*said)[0] != "warning: base images are pulled from Docker Hub anonymously: "+tt.want {
+		if why != tt.want || cause == nil || len(*said) != 1 ||
+			(*said)[0] != "warning: base images are pulled from Docker Hub anonymously: "+tt.want {
 			t.Errorf("%s: %q, %q", name, why, *said)
 		}
 	}
 	s, said := source(t)
 	s.Plan.Images[0].Build.Secrets = nil
-	if err := s.Accounts.Docker.Store(t.Context(), plan.DockerHub, plan.Account{Username: "me", Password: plan.NewSecret("mine")}); err != nil {
+	if err := s.Accounts.Docker.Store(t.Context(), plan.DockerHub,
+		plan.Account{Username: "me", Password: plan.NewSecret("mine")}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Accounts.Docker.Save(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.FromAWS(t.Context()); err != nil || len(*said) != 1 || !strings.Contains((*said)[0], "from Docker Hub with the account me (docker login)") {
+	if _, err := s.FromAWS(t.Context()); err != nil || len(*said) != 1 ||
+		!strings.Contains((*said)[0], "from Docker Hub with the account me (docker login)") {
 		t.Errorf("%q, %v", *said, err)
 	}
 }

@@ -38,7 +38,8 @@ func (f Facts) grant(action string, names []string) []string {
 	if len(resources) == 0 {
 		resources = []string{"*"}
 	}
-	return append([]string{"add this statement to the role's policy:"}, iampolicy.Statement([]string{action}, resources...)...)
+	return append([]string{"add this statement to the role's policy:"},
+		iampolicy.Statement([]string{action}, resources...)...)
 }
 
 var callerAccount = regexp.MustCompile(`::([0-9]{12}):`)
@@ -86,7 +87,8 @@ func (f Facts) aws(e *aws.Error) Finding {
 	case strings.Contains(code, "Expired") || code == "RequestExpired":
 		found.What = "the AWS credentials have expired"
 		found.Do = []string{"sign in again (aws sso login), or assume the role again"}
-	case code == "UnrecognizedClientException" || code == "InvalidClientTokenId" || code == "InvalidSignatureException" || code == "SignatureDoesNotMatch":
+	case code == "UnrecognizedClientException" || code == "InvalidClientTokenId" || code == "InvalidSignatureException" ||
+		code == "SignatureDoesNotMatch":
 		found.What = "AWS does not accept these credentials"
 		found.Do = []string{"check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or unset them to use a profile or role"}
 	default:
@@ -99,11 +101,13 @@ func (f Facts) aws(e *aws.Error) Finding {
 // noCredentials recognises the SDK's failure to find any; it has no type for it.
 func noCredentials(err error) bool {
 	msg := err.Error()
-	return strings.Contains(msg, "failed to refresh cached credentials") || strings.Contains(msg, "get identity: get credentials") || strings.Contains(msg, "failed to get shared config profile")
+	return strings.Contains(msg, "failed to refresh cached credentials") ||
+		strings.Contains(msg, "get identity: get credentials") || strings.Contains(msg, "failed to get shared config profile")
 }
 
 func (f Facts) missing(e *aws.MissingError) Finding {
-	found := Finding{What: fmt.Sprintf("%s has no %s", e.Service, strings.Join(e.Names, ", ")), Why: "there is nothing of that name in " + e.Region, Exit: ExitPermission}
+	found := Finding{What: fmt.Sprintf("%s has no %s", e.Service, strings.Join(e.Names, ", ")),
+		Why: "there is nothing of that name in " + e.Region, Exit: ExitPermission}
 	if e.Why != "" {
 		found.Why = e.Why
 		return found
@@ -113,7 +117,8 @@ func (f Facts) missing(e *aws.MissingError) Finding {
 		if e.Service == "SSM" {
 			found.Do = append(found.Do, fmt.Sprintf("  aws ssm put-parameter --region %s --type SecureString --name %s --value …", e.Region, n))
 		} else {
-			found.Do = append(found.Do, fmt.Sprintf("  aws secretsmanager create-secret --region %s --name %s --secret-string …", e.Region, n))
+			found.Do = append(found.Do, fmt.Sprintf("  aws secretsmanager create-secret --region %s --name %s --secret-string …",
+				e.Region, n))
 		}
 	}
 	return found

@@ -55,19 +55,22 @@ func (f Facts) build(e *builder.BuildError) Finding {
 		found.Do = append(found.Do,
 			"- take the base image from public.ecr.aws/docker/library, which has the official images",
 			"- let ECR keep copies of Docker Hub's images with a pull-through cache rule")
-	case strings.Contains(msg, "pull access denied") || strings.Contains(msg, "insufficient_scope") || strings.Contains(msg, "401 Unauthorized") || strings.Contains(msg, "incorrect username or password"):
+	case strings.Contains(msg, "pull access denied") || strings.Contains(msg, "insufficient_scope") ||
+		strings.Contains(msg, "401 Unauthorized") || strings.Contains(msg, "incorrect username or password"):
 		found.What = e.Image + ": cannot pull a base image"
 		found.Do = f.refusedPull(pulledHost(e))
 		found.Exit = ExitPermission
 	case baseNotFound.MatchString(msg):
 		found.What = fmt.Sprintf("%s: there is no base image %s", e.Image, baseNotFound.FindStringSubmatch(msg)[1])
 		found.Do = []string{"check its name and tag in the FROM line"}
-	case strings.Contains(msg, "no such host") || strings.Contains(msg, "i/o timeout") || strings.Contains(msg, "connection refused"):
+	case strings.Contains(msg, "no such host") || strings.Contains(msg, "i/o timeout") ||
+		strings.Contains(msg, "connection refused"):
 		if e.ExitCode == 0 {
 			found.What = e.Image + ": the engine could not reach a base image's registry"
 			found.Do, found.Exit = []string{"check the image's name and the engine's network"}, ExitUnreachable
 		}
-	case e.Step == "" && (strings.Contains(msg, "dockerfile parse error") || strings.Contains(msg, "file with no instructions")):
+	case e.Step == "" && (strings.Contains(msg, "dockerfile parse error") ||
+		strings.Contains(msg, "file with no instructions")):
 		found.What = e.Image + ": the Dockerfile does not parse"
 	case notInContext.MatchString(msg):
 		found.Why = notInContext.FindStringSubmatch(msg)[1] + " is not in the build context"
@@ -80,9 +83,11 @@ func (f Facts) build(e *builder.BuildError) Finding {
 	if e.ExitCode != 0 {
 		found.Why = fmt.Sprintf("the command ended with exit code %d", e.ExitCode)
 	}
-	if slices.ContainsFunc(append(e.Output, msg), func(l string) bool { return strings.Contains(l, "exec format error") }) {
+	if slices.ContainsFunc(append(e.Output, msg),
+		func(l string) bool { return strings.Contains(l, "exec format error") }) {
 		found.Why = "the step runs programs of another platform, which the engine's machine cannot execute"
-		found.Do = []string{"build on a machine of that platform, or let this one emulate it:", "  docker run --privileged --rm tonistiigi/binfmt --install all"}
+		found.Do = []string{"build on a machine of that platform, or let this one emulate it:",
+			"  docker run --privileged --rm tonistiigi/binfmt --install all"}
 	}
 	found.Detail = excerpt(e)
 	return found
@@ -110,8 +115,11 @@ func (f Facts) ecrBaseRefused(found *Finding, e *builder.BuildError, host, repos
 	}
 	h := registry.Host{Name: host}
 	f.Account, f.Region = h.Account(), h.Region()
-	found.What = fmt.Sprintf("%s: the role of this run may not call %s for %s, a base image's repository", e.Image, action, repository)
-	found.Do = append([]string{"add this statement to the role's policy:"}, iampolicy.Statement([]string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}, f.InRegistry("ecr", "repository/"+repository))...)
+	found.What = fmt.Sprintf("%s: the role of this run may not call %s for %s, a base image's repository", e.Image, action,
+		repository)
+	found.Do = append([]string{"add this statement to the role's policy:"},
+		iampolicy.Statement([]string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"},
+			f.InRegistry("ecr", "repository/"+repository))...)
 	if a, ok := f.used(host); ok && a.Username != "AWS" {
 		found.Do = append(found.Do, host+" was asked with "+a.String())
 	}
@@ -156,7 +164,8 @@ func (f Facts) refusedPull(host string) []string {
 			do = append(do, "Docker Hub was asked anonymously: "+f.Anonymous)
 		}
 	case ok:
-		do = []string{"check its name; it may be private, or the account's password may be wrong", name + " was asked with " + a.String()}
+		do = []string{"check its name; it may be private, or the account's password may be wrong",
+			name + " was asked with " + a.String()}
 	case host == plan.DockerHub && f.Anonymous != "":
 		do = append(do, "Docker Hub was asked anonymously: "+f.Anonymous)
 	default:
@@ -170,7 +179,8 @@ func (f Facts) refusedPull(host string) []string {
 func (f Facts) wayIn() []string {
 	var refused *aws.Error
 	if errors.As(f.Refused, &refused) && (refused.IsKMS() || refused.IsDenied()) {
-		return append([]string{"one of:", "- let the role have the account that is in the parameters:"}, f.aws(refused).Do[1:]...)
+		return append([]string{"one of:", "- let the role have the account that is in the parameters:"},
+			f.aws(refused).Do[1:]...)
 	}
 	return []string{"one of:", "- give an account: put its name and an access token into the SSM parameters DOCKER_HUB_ID and DOCKER_HUB_PASSWORD, or set DOCKER_USER and DOCKER_PASSWORD"}
 }
@@ -188,12 +198,14 @@ var registryWords = regexp.MustCompile(`toomanyrequests: .*`)
 
 // hubLimit says that a refusal for too many pulls is Docker Hub's.
 func hubLimit(msg string) bool {
-	return strings.Contains(msg, "pull rate limit") || strings.Contains(msg, "docker.io") || strings.Contains(msg, "docker.com")
+	return strings.Contains(msg, "pull rate limit") || strings.Contains(msg, "docker.io") ||
+		strings.Contains(msg, "docker.com")
 }
 
 // pullLimit knows both wordings of Docker Hub's refusal.
 func pullLimit(msg string) bool {
-	return strings.Contains(msg, "toomanyrequests") || strings.Contains(msg, "pull rate limit") || strings.Contains(msg, "429 Too Many Requests")
+	return strings.Contains(msg, "toomanyrequests") || strings.Contains(msg, "pull rate limit") ||
+		strings.Contains(msg, "429 Too Many Requests")
 }
 
 // excerpt shows the Dockerfile around the step, and the end of its output.

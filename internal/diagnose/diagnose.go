@@ -141,7 +141,8 @@ func (f Facts) one(err error) Finding {
 	case errors.As(err, &cfg):
 		return configuration(cfg)
 	case errors.As(err, &unsupported):
-		return Finding{What: fmt.Sprintf("%s: this engine cannot do %s", unsupported.Image, unsupported.Key), Why: "the build runs on " + unsupported.Engine, Do: []string{unsupported.Fix}, Exit: ExitConfig}
+		return Finding{What: fmt.Sprintf("%s: this engine cannot do %s", unsupported.Image, unsupported.Key),
+			Why: "the build runs on " + unsupported.Engine, Do: []string{unsupported.Fix}, Exit: ExitConfig}
 	case errors.As(err, &missing):
 		return f.missing(missing)
 	case errors.As(err, &a):
@@ -155,7 +156,8 @@ func (f Facts) one(err error) Finding {
 		return found
 	case errors.As(err, &taken):
 		return Finding{What: fmt.Sprintf("the tag %s of %s is there already", taken.Tag, taken.Repository),
-			Why: "it names " + taken.Digest + ", and " + taken.Why, Do: []string{"give this build a tag of its own (IMAGE_TAG, such as the commit)"}, Exit: ExitOther}
+			Why: "it names " + taken.Digest + ", and " +
+				taken.Why, Do: []string{"give this build a tag of its own (IMAGE_TAG, such as the commit)"}, Exit: ExitOther}
 	case errors.As(err, &hub):
 		return f.hubRefused(hub.Account)
 	case errors.As(err, &build):
@@ -167,13 +169,16 @@ func (f Facts) one(err error) Finding {
 	case errors.As(err, &foreign) && (file == nil && !errors.As(err, &file) || !file.Late):
 		return foreignFile(foreign.File)
 	case errors.As(err, &file) && file.Early:
-		return Finding{What: "cannot write " + file.File, Why: plain(file.Err), Do: []string{"nothing has been built yet: make the folder writable, or name another file"}, Exit: ExitOther}
+		return Finding{What: "cannot write " + file.File, Why: plain(file.Err),
+			Do: []string{"nothing has been built yet: make the folder writable, or name another file"}, Exit: ExitOther}
 	case errors.As(err, &file) && !file.Late:
 		return Finding{What: "cannot write " + file.File, Why: plain(file.Err), Exit: ExitOther}
 	case errors.As(err, &file):
-		return Finding{What: "cannot write " + file.File, Why: plain(file.Err), Do: []string{"every image is in the registry under its tags; make it writable, and run again"}, Exit: ExitOther}
+		return Finding{What: "cannot write " + file.File, Why: plain(file.Err),
+			Do: []string{"every image is in the registry under its tags; make it writable, and run again"}, Exit: ExitOther}
 	case errors.As(err, &spool):
-		return Finding{What: "cannot keep a layer in " + spool.Folder + " while it is compressed and sent", Why: spool.Err.Error(), Exit: ExitOther,
+		return Finding{What: "cannot keep a layer in " + spool.Folder + " while it is compressed and sent",
+			Why: spool.Err.Error(), Exit: ExitOther,
 			Do: []string{"make room there, or name another folder:", "  export TMPDIR=/path/to/folder"}}
 	case errors.Is(err, context.DeadlineExceeded):
 		return Finding{What: "the run took too long", Why: plain(err), Exit: ExitUnreachable}
@@ -186,7 +191,8 @@ func (f Facts) hubRefused(a plan.Account) Finding {
 	found := Finding{What: "Docker Hub does not accept " + a.String(),
 		Why: "the password or access token is wrong, or was revoked", Exit: ExitPermission}
 	found.Do = []string{"make an access token at hub.docker.com and put it where the password comes from, as in",
-		"  aws ssm put-parameter --region " + f.RegionName() + " --overwrite --type SecureString --name DOCKER_HUB_PASSWORD --value …"}
+		"  aws ssm put-parameter --region " + f.RegionName() +
+			" --overwrite --type SecureString --name DOCKER_HUB_PASSWORD --value …"}
 	if a.From == "docker login" || strings.HasPrefix(a.From, "docker-credential-") {
 		found.Do = []string{"log docker in again, or out of it, to pull anonymously:", "  docker login"}
 	}

@@ -42,7 +42,8 @@ func (f Facts) registry(e *registry.Error) Finding {
 	case status == 0 && e.Action == "ecr:UploadLayerPart" && httptransport.Dropped(e.Err):
 		found.What = fmt.Sprintf("uploads to %s keep being interrupted", e.Repository)
 		found.Why = e.Err.Error()
-		found.Do = []string{"run again; if it goes on, check the network on the way to " + e.Host + ", and proxies (HTTPS_PROXY)"}
+		found.Do = []string{"run again; if it goes on, check the network on the way to " + e.Host +
+			", and proxies (HTTPS_PROXY)"}
 		found.Exit = ExitUnreachable
 	case e.Foreign():
 		found.What = fmt.Sprintf("something between here and the registry %s answers in its place", e.Host)
@@ -59,7 +60,8 @@ func (f Facts) registry(e *registry.Error) Finding {
 	case e.IsImmutable():
 		found.What = fmt.Sprintf("the tag %s of %s names another image already, and may not be moved", e.Tag, e.Repository)
 		found.Do = []string{"give this build a tag of its own (IMAGE_TAG, such as the commit), or let tags be moved:",
-			fmt.Sprintf("  aws ecr put-image-tag-mutability --region %s --repository-name %s --image-tag-mutability MUTABLE", region, e.Repository)}
+			fmt.Sprintf("  aws ecr put-image-tag-mutability --region %s --repository-name %s --image-tag-mutability MUTABLE",
+				region, e.Repository)}
 	case status == http.StatusForbidden:
 		action := e.Action
 		if m := deniedAction.FindStringSubmatch(msg); m != nil {
@@ -98,11 +100,13 @@ func proxyFix(e *httptransport.ProxyError) []string {
 }
 
 func CreateRepository(name, region string) []string {
-	return []string{"create it, or correct the name:", fmt.Sprintf("  aws ecr create-repository --region %s --repository-name %s", region, name)}
+	return []string{"create it, or correct the name:",
+		fmt.Sprintf("  aws ecr create-repository --region %s --repository-name %s", region, name)}
 }
 
 func (f Facts) unreachable(e *builder.UnreachableError) Finding {
-	found := Finding{What: "there is no Docker engine at " + e.Endpoint.String(), Why: e.Err.Error(), Exit: ExitUnreachable}
+	found := Finding{What: "there is no Docker engine at " + e.Endpoint.String(), Why: e.Err.Error(),
+		Exit: ExitUnreachable}
 	switch {
 	case e.Lost:
 		found.What = "the engine at " + e.Endpoint.String() + " went away during the build"

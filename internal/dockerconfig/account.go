@@ -115,7 +115,8 @@ func askHelper(ctx context.Context, helper, key string) (a plan.Account, ok bool
 	switch {
 	case ctx.Err() != nil:
 		return a, false, fmt.Errorf("%s did not answer within %v", name, helperTimeout)
-	case err != nil && (strings.Contains(text, "credentials not found") || strings.Contains(text, "no credentials server URL")):
+	case err != nil && (strings.Contains(text, "credentials not found") ||
+		strings.Contains(text, "no credentials server URL")):
 		return a, false, nil // the answer of a store that has none
 	case err != nil:
 		if strings.Contains(text, "{") {
@@ -161,7 +162,8 @@ func (c *File) Proxies(engine string) map[string]string {
 		p = all["default"]
 	}
 	out := map[string]string{}
-	for name, value := range map[string]string{"HTTP_PROXY": p.HTTPProxy, "HTTPS_PROXY": p.HTTPSProxy, "NO_PROXY": p.NoProxy, "FTP_PROXY": p.FTPProxy, "ALL_PROXY": p.AllProxy} {
+	for name, value := range map[string]string{"HTTP_PROXY": p.HTTPProxy, "HTTPS_PROXY": p.HTTPSProxy,
+		"NO_PROXY": p.NoProxy, "FTP_PROXY": p.FTPProxy, "ALL_PROXY": p.AllProxy} {
 		if value != "" {
 			out[name] = value
 		}

@@ -124,7 +124,8 @@ func (c *File) Store(ctx context.Context, host string, a plan.Account) error {
 		c.stored[key] = json.RawMessage("{}")
 		return storeWithHelper(ctx, h, key, a)
 	}
-	entry, err := json.Marshal(map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(a.Username + ":" + a.Password.Reveal()))})
+	entry, err := json.Marshal(map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(a.Username + ":" +
+		a.Password.Reveal()))})
 	c.stored[key] = entry
 	return err
 }

@@ -120,7 +120,8 @@ func Parse(data []byte) (*File, error) {
 		declare(m.Args)
 	}
 	for _, s := range d.stages {
-		if base := s.BaseName; base != "scratch" && !strings.Contains(base, "$") && !slices.Contains(d.Stages, strings.ToLower(base)) && !slices.Contains(d.Bases, base) {
+		if base := s.BaseName; base != "scratch" && !strings.Contains(base, "$") &&
+			!slices.Contains(d.Stages, strings.ToLower(base)) && !slices.Contains(d.Bases, base) {
 			d.Bases = append(d.Bases, base)
 		}
 		d.parents[strconv.Itoa(len(d.Stages))], d.parents[strings.ToLower(s.Name)] = s.BaseName, s.BaseName
@@ -170,7 +171,8 @@ func (d *File) Base(target string) string {
 
 // predefined are the arguments that every Dockerfile has.
 // https://docs.docker.com/reference/dockerfile/#predefined-args
-var predefined = []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY", "ftp_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy", "SOURCE_DATE_EPOCH",
+var predefined = []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY", "ftp_proxy",
+	"NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy", "SOURCE_DATE_EPOCH",
 	"TARGETPLATFORM", "TARGETOS", "TARGETARCH", "TARGETVARIANT", "BUILDPLATFORM", "BUILDOS", "BUILDARCH", "BUILDVARIANT"}
 
 // Check holds an image's target and arguments against its Dockerfile: what is
@@ -190,7 +192,8 @@ func (d *File) Check(img plan.Image) (warnings []string, err error) {
 					named = append(named, s)
 				}
 			}
-			e := &fault.Error{What: fmt.Sprintf("%s: %s has no stage %q", img.Name(), img.Build.Dockerfile, t), Fix: "name a stage with FROM … AS " + t}
+			e := &fault.Error{What: fmt.Sprintf("%s: %s has no stage %q", img.Name(), img.Build.Dockerfile, t),
+				Fix: "name a stage with FROM … AS " + t}
 			if len(named) > 0 {
 				e.Fix = "its stages are " + strings.Join(named, ", ")
 			}

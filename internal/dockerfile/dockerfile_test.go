@@ -82,11 +82,14 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%q: %v", target, err)
 		}
 	}
-	if _, err := parse(t, "FROM a\n").Check(img(plan.Build{Target: "x"})); err == nil || !strings.Contains(err.Error(), "name a stage with FROM … AS x") {
+	if _, err := parse(t, "FROM a\n").Check(img(plan.Build{Target: "x"})); err == nil ||
+		!strings.Contains(err.Error(), "name a stage with FROM … AS x") {
 		t.Errorf("%v", err)
 	}
-	warnings, err := f.Check(img(plan.Build{Args: map[string]string{"MODE": "1", "VERSION": "2", "HTTP_PROXY": "p", "BUILDKIT_X": "1", "TYPO": "1", "OTHER": "1"}}))
-	if want := []string{"the Dockerfile declares no ARG OTHER, so it has no effect", "the Dockerfile declares no ARG TYPO, so it has no effect"}; err != nil || cmp.Diff(want, warnings) != "" {
+	warnings, err := f.Check(img(plan.Build{Args: map[string]string{"MODE": "1", "VERSION": "2", "HTTP_PROXY": "p",
+		"BUILDKIT_X": "1", "TYPO": "1", "OTHER": "1"}}))
+	if want := []string{"the Dockerfile declares no ARG OTHER, so it has no effect",
+		"the Dockerfile declares no ARG TYPO, so it has no effect"}; err != nil || cmp.Diff(want, warnings) != "" {
 		t.Errorf("%v, %v", warnings, err)
 	}
 	custom := parse(t, "# syntax=acme/frontend\nWHATEVER\n")
@@ -111,15 +114,19 @@ func TestReadAll(t *testing.T) {
 	}
 	var images []plan.Image
 	for _, name := range []string{"good", "link", "broken", "missing"} {
-		images = append(images, plan.Image{Containers: []string{name}, Build: plan.Build{Context: dir, Dockerfile: filepath.Join(dir, name)}})
+		images = append(images, plan.Image{Containers: []string{name},
+			Build: plan.Build{Context: dir, Dockerfile: filepath.Join(dir, name)}})
 	}
-	images = append(images, plan.Image{Containers: []string{"remote"}, Build: plan.Build{Context: "https://example.com/x.git"}})
+	images = append(images, plan.Image{Containers: []string{"remote"},
+		Build: plan.Build{Context: "https://example.com/x.git"}})
 	files, err := ReadAll(images)
-	if len(files) != 2 || !files["good"].Regular || files["link"].Regular || files["good"].Path != filepath.Join(dir, "good") {
+	if len(files) != 2 || !files["good"].Regular || files["link"].Regular ||
+		files["good"].Path != filepath.Join(dir, "good") {
 		t.Errorf("%v", files)
 	}
 	var parse *ParseError
-	if !errors.As(err, &parse) || parse.Image != "broken" || len(parse.Lines) != 3 || !parse.Lines[1].At || parse.Lines[1].Number != 2 || !strings.Contains(parse.Error(), "unknown instruction") {
+	if !errors.As(err, &parse) || parse.Image != "broken" || len(parse.Lines) != 3 || !parse.Lines[1].At ||
+		parse.Lines[1].Number != 2 || !strings.Contains(parse.Error(), "unknown instruction") {
 		t.Errorf("%+v", parse)
 	}
 	var unread *fault.Error
@@ -131,7 +138,8 @@ func TestReadAll(t *testing.T) {
 // TestFindStep is for engines that name no line.
 func TestFindStep(t *testing.T) {
 	f := parse(t, "FROM scratch\nRUN  make \\\n  all\nRUN make test\nRUN echo $A\n")
-	for step, line := range map[string]int{"[2/4] RUN make   all": 2, "[3/4] RUN make test": 4, "[4/4] RUN echo $A and more": 5, "[1/1] RUN make it": 2, "[3/3] COPY a b": 0, "exporting": 0} {
+	for step, line := range map[string]int{"[2/4] RUN make   all": 2, "[3/4] RUN make test": 4,
+		"[4/4] RUN echo $A and more": 5, "[1/1] RUN make it": 2, "[3/3] COPY a b": 0, "exporting": 0} {
 		at := 0
 		for _, l := range f.FindStep(step) {
 			if l.At && at == 0 {

@@ -87,7 +87,8 @@ func newProxy() (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{addr: l.Addr().String(), password: rand.Text(), sessions: map[string]*session{}, uploads: map[string]*upload{}, compressions: make(chan struct{}, MaxConcurrentCompressions)}
+	p := &proxy{addr: l.Addr().String(), password: rand.Text(), sessions: map[string]*session{},
+		uploads: map[string]*upload{}, compressions: make(chan struct{}, MaxConcurrentCompressions)}
 	p.server = &http.Server{Handler: p, ReadHeaderTimeout: 10 * time.Second}
 	p.running.Go(func() { _ = p.server.Serve(l) })
 	return p, nil
@@ -114,7 +115,8 @@ func (p *Pusher) startProxy(ctx context.Context) (*proxy, error) {
 	}
 	limited, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	_, err = p.docker.RegistryLogin(limited, client.RegistryLoginOptions{Username: proxyUser, Password: started.password, ServerAddress: started.addr})
+	_, err = p.docker.RegistryLogin(limited,
+		client.RegistryLoginOptions{Username: proxyUser, Password: started.password, ServerAddress: started.addr})
 	switch {
 	case ctx.Err() != nil: // says nothing of the engine; the next one asks again
 		started.close()
@@ -134,7 +136,8 @@ func (p *Pusher) startProxy(ctx context.Context) (*proxy, error) {
 func (p *proxy) open(r Push) *session {
 	img := r.Image
 	sum := sha256.Sum256([]byte(img.Name()))
-	s := &session{proxy: p, path: img.Repository + "/" + hex.EncodeToString(sum[:4]), store: r.Store, bases: r.Bases, manifest: make(chan image.Manifest, 1), image: r.ID, inputs: r.Inputs, configs: map[digest.Digest][]byte{}}
+	s := &session{proxy: p, path: img.Repository + "/" + hex.EncodeToString(sum[:4]), store: r.Store, bases: r.Bases,
+		manifest: make(chan image.Manifest, 1), image: r.ID, inputs: r.Inputs, configs: map[digest.Digest][]byte{}}
 	if encoding, custom := layer.EncodingOf(img.Build); custom {
 		s.rewriter = newRewriter(encoding, r.State, p.compressions)
 	}
@@ -256,11 +259,13 @@ const maxManifest = 4 << 20
 func (s *session) putManifest(w http.ResponseWriter, r *http.Request) {
 	data, err := io.ReadAll(io.LimitReader(r.Body, maxManifest+1))
 	if err != nil || len(data) > maxManifest {
-		writeError(w, http.StatusRequestEntityTooLarge, "MANIFEST_INVALID", "the manifest is too large or did not arrive whole")
+		writeError(w, http.StatusRequestEntityTooLarge, "MANIFEST_INVALID",
+			"the manifest is too large or did not arrive whole")
 		return
 	}
 	m := image.Manifest{MediaType: r.Header.Get("Content-Type"), Digest: digest.FromBytes(data), Data: data}
-	w.Header().Set("Docker-Content-Digest", m.Digest.String()) // also of one that is rewritten: the engine holds it against its own
+	// also of one that is rewritten: the engine holds it against its own
+	w.Header().Set("Docker-Content-Digest", m.Digest.String())
 	if m.MediaType != image.DockerManifest && m.MediaType != ocispec.MediaTypeImageManifest {
 		s.fail(fmt.Errorf("the engine pushes a manifest of the type %q", m.MediaType))
 		writeError(w, http.StatusUnsupportedMediaType, "MANIFEST_INVALID", "not the manifest of an image")

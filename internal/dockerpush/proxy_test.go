@@ -22,12 +22,16 @@ func TestProxyRefuses(t *testing.T) {
 		manifest    string
 		status      int
 	}{
-		"a list":                     {plan.Build{}, "application/vnd.docker.distribution.manifest.list.v2+json", `{"manifests":[]}`, http.StatusUnsupportedMediaType},
-		"a config that did not come": {plan.Build{Reproducible: true}, image.DockerManifest, `{"config":{"digest":"` + digest.FromString("x").String() + `"},"layers":[]}`, http.StatusBadGateway},
-		"no config":                  {plan.Build{Reproducible: true}, image.DockerManifest, `{"layers":[]}`, http.StatusBadGateway},
+		"a list": {plan.Build{}, "application/vnd.docker.distribution.manifest.list.v2+json",
+			`{"manifests":[]}`, http.StatusUnsupportedMediaType},
+		"a config that did not come": {plan.Build{Reproducible: true}, image.DockerManifest,
+			`{"config":{"digest":"` + digest.FromString("x").String() + `"},"layers":[]}`, http.StatusBadGateway},
+		"no config": {plan.Build{Reproducible: true}, image.DockerManifest, `{"layers":[]}`,
+			http.StatusBadGateway},
 	} {
 		d := &proxy{password: "p", sessions: map[string]*session{}, uploads: map[string]*upload{}}
-		s := d.open(Push{Image: plan.Image{Containers: []string{"web"}, Repository: "shop", Build: tt.build}, ID: digest.FromString("id")})
+		s := d.open(Push{Image: plan.Image{Containers: []string{"web"}, Repository: "shop", Build: tt.build},
+			ID: digest.FromString("id")})
 		ask := func(method, path, contentType, body string) int {
 			r := httptest.NewRequest(method, "/v2/"+s.path+path, strings.NewReader(body))
 			r.Header.Set("Content-Type", contentType)
@@ -36,7 +40,8 @@ func TestProxyRefuses(t *testing.T) {
 			d.ServeHTTP(w, r)
 			return w.Code
 		}
-		if got := ask(http.MethodPut, "/manifests/run", tt.contentType, tt.manifest); got != tt.status || len(s.manifest) != 0 || s.failed == nil {
+		if got := ask(http.MethodPut, "/manifests/run", tt.contentType, tt.manifest); got != tt.status ||
+			len(s.manifest) != 0 || s.failed == nil {
 			t.Errorf("%s: status %d, %d manifests, %v", name, got, len(s.manifest), s.failed)
 		}
 		if got := ask(http.MethodPost, "/blobs/uploads/", "", ""); got != http.StatusAccepted || len(d.uploads) != 1 {

@@ -150,8 +150,10 @@ func (p *Pusher) pushOnce(ctx context.Context, s *session) (image.Manifest, erro
 	s.mu.Lock()
 	s.ctx, s.cancel = ctx, cancel
 	s.mu.Unlock()
-	auth, _ := json.Marshal(map[string]string{"username": proxyUser, "password": s.proxy.password, "serveraddress": s.proxy.addr})
-	resp, err := p.docker.ImagePush(ctx, s.name, client.ImagePushOptions{RegistryAuth: base64.URLEncoding.EncodeToString(auth)})
+	auth, _ := json.Marshal(map[string]string{"username": proxyUser, "password": s.proxy.password,
+		"serveraddress": s.proxy.addr})
+	resp, err := p.docker.ImagePush(ctx, s.name,
+		client.ImagePushOptions{RegistryAuth: base64.URLEncoding.EncodeToString(auth)})
 	if err == nil {
 		err = resp.Wait(ctx)
 		_ = resp.Close()
@@ -225,7 +227,8 @@ func (s *session) copyFromBaseByDiffID(diffID digest.Digest) (layer.Info, bool) 
 		return layer.Info{}, false
 	}
 	d, size, open, ok := bases.LayerByDiffID(ctx, diffID)
-	info := layer.Info{Desc: ocispec.Descriptor{MediaType: image.DockerLayer, Digest: d, Size: size}, SourceDiffID: diffID, DiffID: diffID}
+	info := layer.Info{Desc: ocispec.Descriptor{MediaType: image.DockerLayer, Digest: d, Size: size}, SourceDiffID: diffID,
+		DiffID: diffID}
 	return info, ok && s.copy(d, size, open)
 }
 

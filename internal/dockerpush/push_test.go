@@ -131,7 +131,8 @@ func TestPushRewrites(t *testing.T) {
 				t.Fatalf("%s: %v", name, err)
 			}
 			var m image.Contents
-			if err := json.Unmarshal(a.Root().Data, &m); err != nil || len(m.Layers) != 2 || !a.Root().Whole(t.Context(), w.store) {
+			if err := json.Unmarshal(a.Root().Data, &m); err != nil || len(m.Layers) != 2 ||
+				!a.Root().Whole(t.Context(), w.store) {
 				t.Errorf("%s: %s, %v", name, a.Root().Data, err)
 			}
 			if build.Compression == plan.Zstd && m.Layers[0].MediaType != ocispec.MediaTypeImageLayerZstd {
@@ -159,10 +160,13 @@ func TestPushSaves(t *testing.T) {
 	}
 	config, err := img.RawConfigFile()
 	var m image.Contents
-	if err != nil || json.Unmarshal(a.Root().Data, &m) != nil || m.Config.Digest != digest.FromBytes(config) || len(m.Layers) != 2 || !a.Root().Whole(t.Context(), w.store) {
+	if err != nil || json.Unmarshal(a.Root().Data, &m) != nil || m.Config.Digest != digest.FromBytes(config) ||
+		len(m.Layers) != 2 || !a.Root().Whole(t.Context(), w.store) {
 		t.Errorf("%s, %v", a.Root().Data, err)
 	}
-	if _, err := w.pusher.Push(t.Context(), w.push(digest.FromString("gone").String(), plan.Build{}, nil, nil)); err == nil || !strings.Contains(err.Error(), "the engine saves web") {
+	if _, err := w.pusher.Push(t.Context(),
+		w.push(digest.FromString("gone").String(), plan.Build{}, nil, nil)); err == nil ||
+		!strings.Contains(err.Error(), "the engine saves web") {
 		t.Errorf("%v", err)
 	}
 }
@@ -175,11 +179,13 @@ type upstream struct {
 
 func (u *upstream) Observe(string, string) {}
 
-func (u *upstream) Copy(context.Context, string, string, int64, func(context.Context, digest.Digest, int64, func() (io.ReadCloser, error)) error) error {
+func (u *upstream) Copy(context.Context, string, string, int64,
+	func(context.Context, digest.Digest, int64, func() (io.ReadCloser, error)) error) error {
 	return nil
 }
 
-func (u *upstream) find(is func(v1.Layer) (v1.Hash, error), want digest.Digest) (digest.Digest, int64, func() (io.ReadCloser, error), bool) {
+func (u *upstream) find(is func(v1.Layer) (v1.Hash, error), want digest.Digest) (digest.Digest, int64,
+	func() (io.ReadCloser, error), bool) {
 	for _, l := range u.layers {
 		h, err := is(l)
 		if err != nil || h.String() != want.String() {
@@ -201,7 +207,8 @@ func (u *upstream) LayerByDigest(_ context.Context, d digest.Digest) (int64, fun
 	return size, open, ok
 }
 
-func (u *upstream) LayerByDiffID(_ context.Context, d digest.Digest) (digest.Digest, int64, func() (io.ReadCloser, error), bool) {
+func (u *upstream) LayerByDiffID(_ context.Context, d digest.Digest) (digest.Digest, int64,
+	func() (io.ReadCloser, error), bool) {
 	return u.find(v1.Layer.DiffID, d)
 }
 

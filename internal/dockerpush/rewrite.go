@@ -77,7 +77,8 @@ func (m *rewriter) has(ctx context.Context, s *session, d digest.Digest) (size i
 		return size, true, nil
 	}
 	if size, ok := s.copyFromBase(d); ok {
-		m.keep(d, rewrittenLayer{layer.Info{Desc: ocispec.Descriptor{MediaType: image.DockerLayer, Digest: d, Size: size}}, size, true})
+		m.keep(d, rewrittenLayer{layer.Info{Desc: ocispec.Descriptor{MediaType: image.DockerLayer, Digest: d, Size: size}},
+			size, true})
 		return size, true, nil
 	}
 	var known rewrittenLayer
@@ -168,7 +169,8 @@ func (u *rewriteUpload) finish(ctx context.Context, s *session, want digest.Dige
 }
 
 // manifest gives the image's own for the engine's layers; its config is put.
-func (m *rewriter) manifest(ctx context.Context, s *session, engine []ocispec.Descriptor, config []byte) (image.Manifest, error) {
+func (m *rewriter) manifest(ctx context.Context, s *session, engine []ocispec.Descriptor,
+	config []byte) (image.Manifest, error) {
 	m.mu.Lock()
 	known := maps.Clone(m.layers)
 	m.mu.Unlock()
@@ -184,7 +186,8 @@ func (m *rewriter) manifest(ctx context.Context, s *session, engine []ocispec.De
 }
 
 // putImage puts the config of layers and gives their manifest.
-func putImage(ctx context.Context, e layer.Encoding, store image.Store, config []byte, layers []layer.Info, inputs *fingerprint.Inputs) (image.Manifest, error) {
+func putImage(ctx context.Context, e layer.Encoding, store image.Store, config []byte, layers []layer.Info,
+	inputs *fingerprint.Inputs) (image.Manifest, error) {
 	config, err := e.RewriteConfig(config, layers)
 	if err == nil {
 		config, err = inputs.AddLabel(ctx, config)

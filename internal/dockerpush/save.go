@@ -47,7 +47,8 @@ func (p *Pusher) save(ctx context.Context, r Push) (*image.Artifact, error) {
 	encoding, _ := layer.EncodingOf(r.Image.Build)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(MaxConcurrentCompressions)
-	a := &archive{encoding: encoding, bases: r.Bases, inputs: r.Inputs, store: r.Store, layers: map[string]layer.Info{}, small: map[string][]byte{}, links: map[string]string{}}
+	a := &archive{encoding: encoding, bases: r.Bases, inputs: r.Inputs, store: r.Store, layers: map[string]layer.Info{},
+		small: map[string][]byte{}, links: map[string]string{}}
 	err = a.read(gctx, g, stream)
 	if werr := g.Wait(); werr != nil {
 		return nil, werr
@@ -109,7 +110,8 @@ func (a *archive) read(ctx context.Context, g *errgroup.Group, stream io.Reader)
 }
 
 func (a *archive) file(ctx context.Context, g *errgroup.Group, h *tar.Header, tr io.Reader) error {
-	if hex, ok := strings.CutPrefix(h.Name, "blobs/sha256/"); ok && a.copyFromBase(ctx, g, h.Name, digest.NewDigestFromEncoded(digest.SHA256, hex)) {
+	if hex, ok := strings.CutPrefix(h.Name, "blobs/sha256/"); ok &&
+		a.copyFromBase(ctx, g, h.Name, digest.NewDigestFromEncoded(digest.SHA256, hex)) {
 		return nil // by its name, before anything of it is read
 	}
 	head := make([]byte, min(h.Size, 512))
@@ -147,7 +149,8 @@ func (a *archive) copyFromBase(ctx context.Context, g *errgroup.Group, name stri
 	if !ok {
 		return false
 	}
-	a.layers[name] = layer.Info{Desc: ocispec.Descriptor{MediaType: image.DockerLayer, Digest: d, Size: size}, SourceDiffID: diffID, DiffID: diffID}
+	a.layers[name] = layer.Info{Desc: ocispec.Descriptor{MediaType: image.DockerLayer, Digest: d, Size: size},
+		SourceDiffID: diffID, DiffID: diffID}
 	g.Go(func() error {
 		if err := a.store.Put(ctx, d, size, open); err != nil {
 			return &baseCopyError{err}

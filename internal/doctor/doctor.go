@@ -117,7 +117,8 @@ func (p Options) account(ctx context.Context, files dockerfile.Files) []Check {
 	defer creds.Registry.Close()
 	out = append(out, Check{Name: "ecr", Verdict: OK, Text: "logged in to " + creds.Registry.Host.Name})
 	out = append(out, p.repositories(ctx, a, creds)...)
-	out = append(out, Check{Name: "push", Verdict: NotChecked, Text: "ecr:InitiateLayerUpload, ecr:UploadLayerPart, ecr:CompleteLayerUpload and ecr:PutImage, which cannot be tried without an upload"})
+	out = append(out, Check{Name: "push", Verdict: NotChecked,
+		Text: "ecr:InitiateLayerUpload, ecr:UploadLayerPart, ecr:CompleteLayerUpload and ecr:PutImage, which cannot be tried without an upload"})
 	for _, img := range p.Plan.Images {
 		if img.OnImmutable == plan.FailTaken { // as a run asks before it builds
 			if err := a.CheckTagsFree(ctx, p.Plan.Account, img); err != nil {
@@ -126,7 +127,8 @@ func (p Options) account(ctx context.Context, files dockerfile.Files) []Check {
 		}
 	}
 	if n := len(p.Source.Named()); n > 0 {
-		out = append(out, Check{Name: "parameters", Verdict: OK, Text: fmt.Sprintf("%d parameters and secrets are there and decrypt", n)})
+		out = append(out, Check{Name: "parameters", Verdict: OK,
+			Text: fmt.Sprintf("%d parameters and secrets are there and decrypt", n)})
 	}
 	hub, err := pipeline.CheckHub(ctx, p.Plan, files, creds, p.Source.Agent)
 	if err != nil {
@@ -184,10 +186,12 @@ func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipelin
 		case err == nil:
 			out = append(out, p.tags(ctx, a, img, title, described))
 		case errors.As(err, &missing):
-			found := diagnose.Finding{What: fmt.Sprintf("the repository %s does not exist in %s", name, creds.Registry.Host.Name), Do: diagnose.CreateRepository(name, a.Region()), Exit: diagnose.ExitOther}
+			found := diagnose.Finding{What: fmt.Sprintf("the repository %s does not exist in %s", name,
+				creds.Registry.Host.Name), Do: diagnose.CreateRepository(name, a.Region()), Exit: diagnose.ExitOther}
 			out = append(out, Check{Name: title, Verdict: Failure, Text: found.What, Found: []diagnose.Finding{found}})
 		default:
-			out = append(out, Check{Name: title, Verdict: NotChecked, Text: "ecr:DescribeRepositories is not granted, and need not be; a run learns whether it exists in its first second"})
+			out = append(out, Check{Name: title, Verdict: NotChecked,
+				Text: "ecr:DescribeRepositories is not granted, and need not be; a run learns whether it exists in its first second"})
 		}
 	}
 	return out
@@ -215,7 +219,9 @@ func (p Options) engine(ctx context.Context) []Check {
 	case !ok:
 		out = append(out, Check{Name: "disk", Verdict: NotChecked, Text: "the engine's disk is not on this machine"})
 	case free < builder.LowDisk:
-		out = append(out, Check{Name: "disk", Verdict: Warning, Text: fmt.Sprintf("%.1f GB are free where the engine keeps its images", float64(free)/1e9), Found: []diagnose.Finding{{Do: []string{"make room:", "  docker system prune"}}}})
+		out = append(out, Check{Name: "disk", Verdict: Warning,
+			Text: fmt.Sprintf("%.1f GB are free where the engine keeps its images",
+				float64(free)/1e9), Found: []diagnose.Finding{{Do: []string{"make room:", "  docker system prune"}}}})
 	default:
 		out = append(out, Check{Name: "disk", Verdict: OK, Text: fmt.Sprintf("%.0f GB are free", float64(free)/1e9)})
 	}
@@ -246,7 +252,8 @@ func (p Options) dockerfiles() (dockerfile.Files, []Check) {
 	case len(warnings) > 0:
 		return files, []Check{{Name: "dockerfiles", Verdict: Warning, Text: strings.Join(warnings, "; ")}}
 	}
-	return files, []Check{{Name: "dockerfiles", Verdict: OK, Text: fmt.Sprintf("%d parse and have their targets", len(p.Plan.Images))}}
+	return files, []Check{{Name: "dockerfiles", Verdict: OK,
+		Text: fmt.Sprintf("%d parse and have their targets", len(p.Plan.Images))}}
 }
 
 func (p Options) services(ctx context.Context) []Check {
@@ -255,7 +262,8 @@ func (p Options) services(ctx context.Context) []Check {
 		named = named || d.Service != nil
 	}
 	if !named {
-		return []Check{{Name: "service", Verdict: NotChecked, Text: "no service is named under definitions, so container names are taken as they are"}}
+		return []Check{{Name: "service", Verdict: NotChecked,
+			Text: "no service is named under definitions, so container names are taken as they are"}}
 	}
 	if err := pipeline.CheckServices(ctx, p.Source.AWS, p.Plan); err != nil {
 		return []Check{p.failed("service", err)}

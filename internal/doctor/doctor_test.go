@@ -36,12 +36,14 @@ func options(t *testing.T) *Options {
 	}
 	p := &plan.Plan{
 		Directory: dir, Region: rig.Region,
-		Images: []plan.Image{{Containers: []string{"web"}, Repository: "shop", Tags: []string{"v1"}, Build: plan.Build{Context: dir, Dockerfile: filepath.Join(dir, "Dockerfile")}}},
+		Images: []plan.Image{{Containers: []string{"web"}, Repository: "shop", Tags: []string{"v1"},
+			Build: plan.Build{Context: dir, Dockerfile: filepath.Join(dir, "Dockerfile")}}},
 	}
 	docker, _ := (&enginetest.Engine{Version: "20.10.24"}).Start(t)
 	return &Options{
 		Plan: p,
-		Source: credentials.Source{Plan: p, AWS: func(ctx context.Context) (*aws.Client, error) { return aws.Load(ctx, "") }, Agent: "test",
+		Source: credentials.Source{Plan: p, AWS: func(ctx context.Context) (*aws.Client, error) { return aws.Load(ctx, "") },
+			Agent:    "test",
 			Accounts: &credentials.Accounts{Masked: &redact.Set{}}, Masked: &redact.Set{}},
 		Engine: func(ctx context.Context) (*builder.Engine, error) {
 			return builder.Connect(ctx, builder.Endpoint{Docker: docker})
@@ -73,7 +75,8 @@ func text(checks []Check, name string) string {
 func TestWell(t *testing.T) {
 	o := options(t)
 	checks := o.Run(t.Context())
-	want := []string{"ok configuration", "ok aws", "ok ecr", "not checked repository shop", "not checked push", "ok docker hub", "ok engine", "ok proxy", "ok disk", "ok dockerfiles", "not checked service"}
+	want := []string{"ok configuration", "ok aws", "ok ecr", "not checked repository shop", "not checked push",
+		"ok docker hub", "ok engine", "ok proxy", "ok disk", "ok dockerfiles", "not checked service"}
 	if diff := cmp.Diff(want, verdicts(t, checks)); diff != "" {
 		t.Error(diff)
 	}
@@ -98,14 +101,17 @@ func TestGrantedMore(t *testing.T) {
 	fixed := o.Plan.Images[0]
 	fixed.Containers, fixed.Repository = []string{"fixed"}, "fixed"
 	o.Plan.Images = append(o.Plan.Images, fixed)
-	o.Plan.Definitions = []plan.Definitions{{Containers: []string{"web"}, Service: &plan.Service{Cluster: "prod", Name: "shop"}}}
+	o.Plan.Definitions = []plan.Definitions{{Containers: []string{"web"},
+		Service: &plan.Service{Cluster: "prod", Name: "shop"}}}
 	checks := o.Run(t.Context())
-	want := []string{"ok configuration", "warning configuration", "warning configuration", "ok aws", "ok ecr", "ok repository shop", "ok repository fixed", "not checked push", "ok parameters",
+	want := []string{"ok configuration", "warning configuration", "warning configuration", "ok aws", "ok ecr",
+		"ok repository shop", "ok repository fixed", "not checked push", "ok parameters",
 		"warning docker hub", "ok engine", "warning image web", "warning image fixed", "ok proxy", "ok disk", "warning dockerfiles", "ok service"}
 	if diff := cmp.Diff(want, verdicts(t, checks)); diff != "" {
 		t.Error(diff)
 	}
-	if got := text(checks, "repository fixed"); !strings.Contains(got, "its tags are immutable; whether v1 is taken was not checked") {
+	if got := text(checks, "repository fixed"); !strings.Contains(got,
+		"its tags are immutable; whether v1 is taken was not checked") {
 		t.Error(got)
 	}
 	rig.Allow("ecr:DescribeImages")
@@ -121,24 +127,30 @@ func TestIll(t *testing.T) {
 	o.Plan.Images[0].Repository, o.Plan.Images[0].OnImmutable = "gone", plan.FailTaken
 	o.Plan.Images[0].Build.Platforms = []string{"linux/amd64", "linux/arm64"}
 	o.Plan.Images[0].Build.Target = "prod"
-	o.Plan.Definitions = []plan.Definitions{{Containers: []string{"web"}, Service: &plan.Service{Cluster: "prod", Name: "shop"}}}
-	want := []string{"ok configuration", "failure files", "ok aws", "ok ecr", "failure repository gone", "not checked push", "failure tags of web", "ok docker hub", "ok engine", "failure image web", "ok proxy", "ok disk", "failure dockerfiles", "failure service"}
+	o.Plan.Definitions = []plan.Definitions{{Containers: []string{"web"},
+		Service: &plan.Service{Cluster: "prod", Name: "shop"}}}
+	want := []string{"ok configuration", "failure files", "ok aws", "ok ecr", "failure repository gone",
+		"not checked push", "failure tags of web", "ok docker hub", "ok engine", "failure image web", "ok proxy", "ok disk", "failure dockerfiles", "failure service"}
 	if diff := cmp.Diff(want, verdicts(t, o.Run(t.Context()))); diff != "" {
 		t.Error(diff)
 	}
 	rig.HubAccount("u", "p")
-	o.Source.Plan.Logins = []plan.Login{{Host: plan.DockerHub, Username: plan.Source{Kind: plan.FromEnv, Value: plan.NewSecret("u")}, Password: plan.Source{Kind: plan.FromEnv, Value: plan.NewSecret("wrong")}}}
+	o.Source.Plan.Logins = []plan.Login{{Host: plan.DockerHub,
+		Username: plan.Source{Kind: plan.FromEnv, Value: plan.NewSecret("u")}, Password: plan.Source{Kind: plan.FromEnv,
+			Value: plan.NewSecret("wrong")}}}
 	checks := o.Run(t.Context())
 	if got := text(checks, "docker hub"); !strings.Contains(got, "does not accept the account u") {
 		t.Error(got)
 	}
 	rig.Deny("ecr:BatchCheckLayerAvailability")
-	if got := text(o.Run(t.Context()), "repository gone"); !strings.Contains(got, "may not call ecr:BatchCheckLayerAvailability") {
+	if got := text(o.Run(t.Context()), "repository gone"); !strings.Contains(got,
+		"may not call ecr:BatchCheckLayerAvailability") {
 		t.Error(got)
 	}
 	rig.Deny("ecr:GetAuthorizationToken")
 	o.Engine = func(context.Context) (*builder.Engine, error) { return nil, errors.New("no engine") }
-	want = []string{"ok configuration", "failure files", "ok aws", "failure credentials", "failure engine", "failure dockerfiles", "failure service"}
+	want = []string{"ok configuration", "failure files", "ok aws", "failure credentials", "failure engine",
+		"failure dockerfiles", "failure service"}
 	if diff := cmp.Diff(want, verdicts(t, o.Run(t.Context()))); diff != "" {
 		t.Error(diff)
 	}

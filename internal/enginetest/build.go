@@ -40,7 +40,8 @@ func (b *Build) Step(name string, output ...string) {
 	v := &controlapi.Vertex{Digest: digest.FromString(name).String(), Name: name, Started: timestamppb.Now()}
 	s := &controlapi.StatusResponse{Vertexes: []*controlapi.Vertex{v}}
 	for _, text := range output {
-		s.Logs = append(s.Logs, &controlapi.VertexLog{Vertex: v.Digest, Stream: 1, Msg: []byte(text), Timestamp: timestamppb.Now()})
+		s.Logs = append(s.Logs, &controlapi.VertexLog{Vertex: v.Digest, Stream: 1, Msg: []byte(text),
+			Timestamp: timestamppb.Now()})
 	}
 	b.Tell(s)
 }
@@ -109,13 +110,15 @@ func (c *control) Info(context.Context, *controlapi.InfoRequest) (*controlapi.In
 	return &controlapi.InfoResponse{BuildkitVersion: &apitypes.BuildkitVersion{Version: "v0.34.2"}}, nil
 }
 
-func (c *control) ListWorkers(context.Context, *controlapi.ListWorkersRequest) (*controlapi.ListWorkersResponse, error) {
+func (c *control) ListWorkers(context.Context, *controlapi.ListWorkersRequest) (*controlapi.ListWorkersResponse,
+	error) {
 	platform := c.engine.Platform
 	if platform == "" {
 		platform = "linux/amd64"
 	}
 	system, arch, _ := strings.Cut(platform, "/")
-	w := &apitypes.WorkerRecord{ID: "w", Labels: c.engine.Labels, Platforms: []*pb.Platform{{OS: system, Architecture: arch}}}
+	w := &apitypes.WorkerRecord{ID: "w", Labels: c.engine.Labels,
+		Platforms: []*pb.Platform{{OS: system, Architecture: arch}}}
 	return &controlapi.ListWorkersResponse{Record: []*apitypes.WorkerRecord{w}}, nil
 }
 
@@ -132,7 +135,8 @@ func (c *control) Session(stream grpc.BidiStreamingServer[controlapi.BytesMessag
 	return err
 }
 
-func (c *control) Status(r *controlapi.StatusRequest, stream grpc.ServerStreamingServer[controlapi.StatusResponse]) error {
+func (c *control) Status(r *controlapi.StatusRequest,
+	stream grpc.ServerStreamingServer[controlapi.StatusResponse]) error {
 	j := c.engine.job(r.Ref)
 	for {
 		select {

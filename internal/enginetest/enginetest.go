@@ -259,11 +259,13 @@ func (e *Engine) push(w http.ResponseWriter, r *http.Request, n string) {
 	case e.NoPush != "":
 		err = fmt.Errorf("%s", e.NoPush)
 	case err == nil:
-		err = remote.Write(ref, img, remote.WithAuth(&authn.Basic{Username: auth.Username, Password: auth.Password}), remote.WithContext(r.Context()),
+		err = remote.Write(ref, img, remote.WithAuth(&authn.Basic{Username: auth.Username, Password: auth.Password}),
+			remote.WithContext(r.Context()),
 			remote.WithRetryBackoff(remote.Backoff{Duration: time.Millisecond, Steps: 1}))
 	}
 	if err != nil {
-		_ = json.NewEncoder(w).Encode(map[string]any{"errorDetail": map[string]string{"message": err.Error()}, "error": err.Error()})
+		_ = json.NewEncoder(w).Encode(map[string]any{"errorDetail": map[string]string{"message": err.Error()},
+			"error": err.Error()})
 	}
 }
 

@@ -29,7 +29,8 @@ func TestSetFile(t *testing.T) {
 
 func TestClosest(t *testing.T) {
 	words := []string{"production", "dockerfile", "us-east-1"}
-	for word, want := range map[string]string{"producton": "production", "DOCKERFIEL": "dockerfile", "p-east-1": "us-east-1", "us-eats-1": "us-east-1", "production": "", "x": ""} {
+	for word, want := range map[string]string{"producton": "production", "DOCKERFIEL": "dockerfile",
+		"p-east-1": "us-east-1", "us-eats-1": "us-east-1", "production": "", "x": ""} {
 		if got := Closest(word, words); got != want {
 			t.Errorf("%s: %q", word, got)
 		}

@@ -26,7 +26,8 @@ func TestInputs(t *testing.T) {
 	write := func(name, text string, mode os.FileMode) {
 		t.Helper()
 		path := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), mode), os.Chmod(path, mode)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), mode),
+			os.Chmod(path, mode)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -34,7 +35,8 @@ func TestInputs(t *testing.T) {
 	write("app/f", "one", 0o644)
 	write("extra/f", "one", 0o644)
 	base := digest.FromString("one")
-	img := plan.Image{Containers: []string{"web"}, Build: plan.Build{Context: filepath.Join(dir, "app"), Dockerfile: filepath.Join(dir, "app/Dockerfile")}}
+	img := plan.Image{Containers: []string{"web"},
+		Build: plan.Build{Context: filepath.Join(dir, "app"), Dockerfile: filepath.Join(dir, "app/Dockerfile")}}
 	hash := func() string {
 		t.Helper()
 		h := NewHasher(amd64{}, func(context.Context, string) (digest.Digest, error) { return base, nil })
@@ -69,13 +71,15 @@ func TestInputs(t *testing.T) {
 		{"the platform", func() { img.Build.Platforms = []string{"linux/arm64"} }, true},
 		{"the network", func() { img.Build.Network = "none" }, true},
 		{"another host", func() { img.Build.ExtraHosts = []string{"db=10.0.0.1"} }, true},
-		{"a secret's name", func() { img.Build.Secrets = map[string]plan.Source{"s": {Kind: plan.FromEnv, Name: "S"}} }, true},
+		{"a secret's name", func() { img.Build.Secrets = map[string]plan.Source{"s": {Kind: plan.FromEnv, Name: "S"}} },
+			true},
 		{"a secret's value", func() {
 			img.Build.Secrets["s"] = plan.Source{Kind: plan.FromEnv, Name: "S", Value: plan.NewSecret("x")}
 		}, false},
 		{"an agent", func() { img.Build.SSH = []string{"default=/a"} }, true},
 		{"where it listens", func() { img.Build.SSH = []string{"default=/b"} }, false},
-		{"another context", func() { img.Build.AdditionalContexts = map[string]string{"extra": filepath.Join(dir, "extra")} }, true},
+		{"another context", func() { img.Build.AdditionalContexts = map[string]string{"extra": filepath.Join(dir, "extra")} },
+			true},
 		{"a file of it", func() { write("extra/f", "two", 0o644) }, true},
 		{"compression", func() { img.Build.Compression = plan.Zstd }, true},
 		{"its level", func() { img.Build.CompressionLevel = &level }, true},

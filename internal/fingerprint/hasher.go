@@ -110,7 +110,8 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image, file *dockerfile.File) 
 	if refs.Unknown != nil {
 		return nil, &UncacheableError{refs.Unknown.Error()}
 	}
-	in := &Inputs{bases: map[string]string{}, pinned: refs.Pinned, builder: h.builder, times: &h.times, timeless: b.Reproducible}
+	in := &Inputs{bases: map[string]string{}, pinned: refs.Pinned, builder: h.builder, times: &h.times,
+		timeless: b.Reproducible}
 	in.rehash = func(ctx context.Context) bool {
 		data, err := readRegular(file.Path)
 		if err != nil || !bytes.Equal(data, file.Data) {
@@ -163,7 +164,8 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image, file *dockerfile.File) 
 		epoch = b.Epoch().Unix()
 	}
 	// encoding/json writes maps in the order of their keys.
-	all, err := json.Marshal([]any{"ecsbuild inputs 1", folders, file.Data, in.bases, targets, b.Target, b.Args, b.Labels, secrets,
+	all, err := json.Marshal([]any{"ecsbuild inputs 1", folders, file.Data, in.bases, targets, b.Target, b.Args, b.Labels,
+		secrets,
 		agents, b.Network, b.ExtraHosts, b.ShmSize, contexts, b.Compression, b.CompressionLevel, epoch})
 	if err != nil {
 		return nil, err

@@ -32,9 +32,12 @@ func TestStamp(t *testing.T) {
 			t.Errorf("%s: stamped twice it is %s", name, again)
 		}
 		for derived, change := range map[string]func(config, run map[string]any){
-			"a variable":  func(_, run map[string]any) { run["Env"] = []string{"X=1"} },
-			"a label":     func(_, run map[string]any) { run["Labels"].(map[string]any)["x"] = "1" },
-			"a layer":     func(c, _ map[string]any) { c["rootfs"] = map[string]any{"diff_ids": []string{"sha256:1", "sha256:2"}} },
+			"a variable": func(_, run map[string]any) { run["Env"] = []string{"X=1"} },
+			"a label":    func(_, run map[string]any) { run["Labels"].(map[string]any)["x"] = "1" },
+			"a layer": func(c, _ map[string]any) {
+				c["rootfs"] = map[string]any{"diff_ids": []string{"sha256:1",
+					"sha256:2"}}
+			},
 			"an hour":     func(c, _ map[string]any) { c["created"] = "2026-11-23T01:00:00Z" },
 			"its history": func(c, _ map[string]any) { c["history"] = []any{map[string]any{"empty_layer": true}} },
 		} {

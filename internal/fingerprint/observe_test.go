@@ -37,7 +37,8 @@ func TestObserve(t *testing.T) {
 		{"docker.io/library/c:1" + one, false, false}, // nobody hashed it: an ONBUILD
 	} {
 		in := &Inputs{
-			bases:   map[string]string{"docker.io/library/a:1": one[1:], "docker.io/library/e:1": one[1:], "docker.io/library/f:latest": one[1:]},
+			bases: map[string]string{"docker.io/library/a:1": one[1:], "docker.io/library/e:1": one[1:],
+				"docker.io/library/f:latest": one[1:]},
 			pinned:  []string{"docker.io/library/b" + two},
 			builder: localImages{"docker.io/library/e:1": {two[1:], one[1:]}},
 			rehash:  func(context.Context) bool { return true },

@@ -58,7 +58,8 @@ func TestCut(t *testing.T) {
 	}{
 		{"plain", 5, "plain"}, {"plain", 4, "pla…"}, {"plain", 1, "…"}, {"plain", 0, ""}, {"", 0, ""},
 		{"日本語", 6, "日本語"}, {"日本語", 5, "日本…"}, {"日本語", 4, "日…"}, {"a日本", 3, "a…"},
-		{"✓ ▸ │ …", 7, "✓ ▸ │ …"}, {"e\u0301te\u0301", 3, "e\u0301te\u0301"}, {"🚀x", 3, "🚀x"}, {"🚀x", 2, "…"}, {"✅⚡⏳", 4, "✅…"}, {"☐x", 2, "☐x"},
+		{"✓ ▸ │ …", 7, "✓ ▸ │ …"}, {"e\u0301te\u0301", 3, "e\u0301te\u0301"}, {"🚀x", 3, "🚀x"}, {"🚀x", 2, "…"}, {"✅⚡⏳", 4,
+			"✅…"}, {"☐x", 2, "☐x"},
 	} {
 		if got := Truncate(tt.text, tt.width); got != tt.want || Width(got) > tt.width {
 			t.Errorf("%q in %d columns: %q, want %q", tt.text, tt.width, got, tt.want)

@@ -44,7 +44,8 @@ func Open(folder string) *State {
 		return s
 	}
 	s.file = filepath.Join(folder, "record.json")
-	if data, err := os.ReadFile(s.file); err == nil && len(data) <= maxFile && (json.Unmarshal(data, &s.kinds) != nil || s.kinds == nil) {
+	if data, err := os.ReadFile(s.file); err == nil && len(data) <= maxFile &&
+		(json.Unmarshal(data, &s.kinds) != nil || s.kinds == nil) {
 		s.kinds = map[string]map[string]entry{}
 	}
 	return s

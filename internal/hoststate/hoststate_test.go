@@ -16,7 +16,8 @@ func TestState(t *testing.T) {
 	s.Save()
 	s = Open(dir)
 	var v map[string]int
-	if !s.Get("layers", "k", &v) || v["size"] != 5 || s.Get("layers", "other", &v) || s.Get("other", "k", &v) || s.Get("layers", "never", &v) {
+	if !s.Get("layers", "k", &v) || v["size"] != 5 || s.Get("layers", "other", &v) || s.Get("other", "k", &v) ||
+		s.Get("layers", "never", &v) {
 		t.Errorf("%v", v)
 	}
 	var wrong []string

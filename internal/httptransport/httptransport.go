@@ -113,7 +113,8 @@ func (g *stallGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, g.proxyError(req, err)
 	}
-	resp.Body = &timedBody{ReadCloser: resp.Body, before: answer.start, after: answer.stop, closed: func() { cancel(nil) }, cause: ctx}
+	resp.Body = &timedBody{ReadCloser: resp.Body, before: answer.start, after: answer.stop, closed: func() { cancel(nil) },
+		cause: ctx}
 	return resp, nil
 }
 

@@ -88,7 +88,8 @@ func TestStall(t *testing.T) {
 		{"PATCH", "/", &slow{5, 200 * time.Millisecond}, false}, // it is us who are slow
 		{"GET", "/", nil, false},
 	} {
-		if err := get(test.method, test.path, test.body); errors.As(err, &stalled) != test.stalls || err != nil && !test.stalls {
+		if err := get(test.method, test.path, test.body); errors.As(err, &stalled) != test.stalls || err != nil &&
+			!test.stalls {
 			t.Errorf("%s %s: %v", test.method, test.path, err)
 		}
 	}
@@ -96,7 +97,10 @@ func TestStall(t *testing.T) {
 
 // TestProxyError tells a proxy's refusal from the registry's.
 func TestProxyError(t *testing.T) {
-	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusProxyAuthRequired) }))
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter,
+		r *http.Request) {
+		w.WriteHeader(http.StatusProxyAuthRequired)
+	}))
 	defer proxy.Close()
 	for address, status := range map[string]int{proxy.URL: http.StatusProxyAuthRequired, "http://me:pass@127.0.0.1:1": 0} {
 		u, _ := http.NewRequest(http.MethodGet, address, nil)

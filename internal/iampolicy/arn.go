@@ -49,7 +49,8 @@ func (s Scope) InCaller(service, resource string) string {
 }
 
 func (s Scope) InRegistry(service, resource string) string {
-	return fmt.Sprintf("arn:%s:%s:%s:%s:%s", registry.PartitionOf(s.Region).ID, service, s.RegionName(), s.account(), resource)
+	return fmt.Sprintf("arn:%s:%s:%s:%s:%s", registry.PartitionOf(s.Region).ID, service, s.RegionName(), s.account(),
+		resource)
 }
 
 // ParameterARN is a parameter's, without the version or label that its name may

@@ -28,7 +28,8 @@ type Need struct {
 // unknown. The files tell of base images in ECR.
 func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
 	f := Scope{Region: cmp.Or(p.Region, "*"), Account: cmp.Or(p.Account, "*"), Caller: cmp.Or(caller, "*")}
-	needs := []Need{{"LogIn", []string{"ecr:GetAuthorizationToken"}, []string{"*"}, "the token for ECR; IAM knows this action for every resource only"}}
+	needs := []Need{{"LogIn", []string{"ecr:GetAuthorizationToken"}, []string{"*"},
+		"the token for ECR; IAM knows this action for every resource only"}}
 	var repos, params, secrets, services, pulls, caches, creates, looks []string
 	lifecycle := false
 	add := func(to *[]string, arn string) {
@@ -92,7 +93,8 @@ func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
 			tasks = true
 		}
 	}
-	push := []string{"ecr:BatchCheckLayerAvailability", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"}
+	push := []string{"ecr:BatchCheckLayerAvailability", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart",
+		"ecr:CompleteLayerUpload", "ecr:PutImage"}
 	pull := []string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}
 	create := []string{"ecr:CreateRepository"}
 	if lifecycle {
@@ -100,8 +102,10 @@ func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
 	}
 	for _, n := range []Need{
 		{"Push", push, repos, "layers and tags of the images"},
-		{"Parameters", []string{"ssm:GetParameters"}, params, "registry accounts and build secrets from SSM; a parameter under a KMS key of your own needs kms:Decrypt on that key as well"},
-		{"Secrets", []string{"secretsmanager:GetSecretValue"}, secrets, "registry accounts and build secrets from Secrets Manager"},
+		{"Parameters", []string{"ssm:GetParameters"}, params,
+			"registry accounts and build secrets from SSM; a parameter under a KMS key of your own needs kms:Decrypt on that key as well"},
+		{"Secrets", []string{"secretsmanager:GetSecretValue"}, secrets,
+			"registry accounts and build secrets from Secrets Manager"},
 		{"Service", []string{"ecs:DescribeServices"}, services, "the check of container names: service under definitions"},
 		{"Pull", pull, pulls, "base images, cache_from and cache: inline in ECR"},
 		{"Create", create, creates, "create_repository: made where it is missing"},
@@ -114,7 +118,8 @@ func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
 		}
 	}
 	if tasks {
-		needs = append(needs, Need{"TaskDefinition", []string{"ecs:DescribeTaskDefinition"}, []string{"*"}, "the check of container names; IAM knows this action for every resource only"})
+		needs = append(needs, Need{"TaskDefinition", []string{"ecs:DescribeTaskDefinition"}, []string{"*"},
+			"the check of container names; IAM knows this action for every resource only"})
 	}
 	return needs
 }

@@ -21,12 +21,18 @@ func everything(t *testing.T) (*plan.Plan, dockerfile.Files) {
 	}
 	p := &plan.Plan{
 		Region: "eu-central-1", Account: "123456789012",
-		Logins: []plan.Login{{Host: plan.DockerHub, Username: plan.Source{Kind: plan.FromSSM, Name: "DOCKER_HUB_ID"}, Password: plan.Source{Kind: plan.FromSecretsManager, Name: "hub", Key: "password"}}},
+		Logins: []plan.Login{{Host: plan.DockerHub, Username: plan.Source{Kind: plan.FromSSM, Name: "DOCKER_HUB_ID"},
+			Password: plan.Source{Kind: plan.FromSecretsManager, Name: "hub", Key: "password"}}},
 		Images: []plan.Image{
-			{Containers: []string{"app"}, Repository: "shop/app", Create: &plan.Creation{LifecyclePolicy: "{}"}, OnImmutable: plan.FailTaken, Build: plan.Build{
-				Secrets:   map[string]plan.Source{"a": {Kind: plan.FromSSM, Name: "/shop/a:3"}, "b": {Kind: plan.FromSecretsManager, Name: "arn:aws:secretsmanager:x"}, "c": {Kind: plan.FromEnv, Name: "C"}},
-				CacheFrom: []string{"type=registry,ref=123456789012.dkr.ecr.eu-central-1.amazonaws.com/cache:1", "type=gha", "ghcr.io/x"}, Cache: plan.CacheRegistry}},
-			{Containers: []string{"web"}, Repository: "shop/web", Build: plan.Build{Cache: plan.CacheInline, CacheTo: []string{"type=registry,ref=123456789012.dkr.ecr.eu-central-1.amazonaws.com/to:1"}}},
+			{Containers: []string{"app"}, Repository: "shop/app", Create: &plan.Creation{LifecyclePolicy: "{}"},
+				OnImmutable: plan.FailTaken, Build: plan.Build{
+					Secrets: map[string]plan.Source{"a": {Kind: plan.FromSSM, Name: "/shop/a:3"},
+						"b": {Kind: plan.FromSecretsManager, Name: "arn:aws:secretsmanager:x"}, "c": {Kind: plan.FromEnv, Name: "C"}},
+					CacheFrom: []string{"type=registry,ref=123456789012.dkr.ecr.eu-central-1.amazonaws.com/cache:1", "type=gha",
+						"ghcr.io/x"}, Cache: plan.CacheRegistry}},
+			{Containers: []string{"web"}, Repository: "shop/web",
+				Build: plan.Build{Cache: plan.CacheInline,
+					CacheTo: []string{"type=registry,ref=123456789012.dkr.ecr.eu-central-1.amazonaws.com/to:1"}}},
 		},
 		Definitions: []plan.Definitions{{Service: &plan.Service{Cluster: "prod", Name: "shop"}}},
 	}
@@ -43,18 +49,23 @@ func TestNeeds(t *testing.T) {
 		}
 	}
 	const repo = "arn:aws:ecr:eu-central-1:123456789012:repository/"
-	push := []string{"ecr:BatchCheckLayerAvailability", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"}
+	push := []string{"ecr:BatchCheckLayerAvailability", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart",
+		"ecr:CompleteLayerUpload", "ecr:PutImage"}
 	want := map[string][]string{
-		"LogIn":          {"ecr:GetAuthorizationToken", "*"},
-		"Push":           append(append([]string{}, push...), repo+"shop/app", repo+"shop/web"),
-		"Parameters":     {"ssm:GetParameters", "arn:aws:ssm:eu-central-1:210000000000:parameter/DOCKER_HUB_ID", "arn:aws:ssm:eu-central-1:210000000000:parameter/shop/a"},
-		"Secrets":        {"secretsmanager:GetSecretValue", "arn:aws:secretsmanager:eu-central-1:210000000000:secret:hub-??????", "arn:aws:secretsmanager:x"},
+		"LogIn": {"ecr:GetAuthorizationToken", "*"},
+		"Push":  append(append([]string{}, push...), repo+"shop/app", repo+"shop/web"),
+		"Parameters": {"ssm:GetParameters", "arn:aws:ssm:eu-central-1:210000000000:parameter/DOCKER_HUB_ID",
+			"arn:aws:ssm:eu-central-1:210000000000:parameter/shop/a"},
+		"Secrets": {"secretsmanager:GetSecretValue",
+			"arn:aws:secretsmanager:eu-central-1:210000000000:secret:hub-??????", "arn:aws:secretsmanager:x"},
 		"Service":        {"ecs:DescribeServices", "arn:aws:ecs:eu-central-1:210000000000:service/prod/shop"},
 		"TaskDefinition": {"ecs:DescribeTaskDefinition", "*"},
-		"Pull":           {"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", repo + "cache", repo + "shop/web", "arn:aws:ecr:eu-west-1:210987654321:repository/base"},
-		"Create":         {"ecr:CreateRepository", "ecr:PutLifecyclePolicy", repo + "shop/app"},
-		"Tags":           {"ecr:DescribeImages", repo + "shop/app"},
-		"Cache":          append(append([]string{}, push...), "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", repo+"shop/app", repo+"to"),
+		"Pull": {"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", repo + "cache", repo + "shop/web",
+			"arn:aws:ecr:eu-west-1:210987654321:repository/base"},
+		"Create": {"ecr:CreateRepository", "ecr:PutLifecyclePolicy", repo + "shop/app"},
+		"Tags":   {"ecr:DescribeImages", repo + "shop/app"},
+		"Cache": append(append([]string{}, push...), "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer",
+			repo+"shop/app", repo+"to"),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -70,16 +81,18 @@ func TestNeeds(t *testing.T) {
 func TestARN(t *testing.T) {
 	s := Scope{Region: "cn-north-1", Account: "111111111111", Caller: "222222222222"}
 	for got, want := range map[string]string{
-		s.InRegistry("ecr", "repository/a"):                                                 "arn:aws-cn:ecr:cn-north-1:111111111111:repository/a",
-		s.InCaller("kms", "key/k"):                                                          "arn:aws-cn:kms:cn-north-1:222222222222:key/k",
-		Scope{}.InCaller("kms", "key/k"):                                                    "arn:aws:kms:REGION:ACCOUNT:key/k",
-		s.ParameterARN("/a/b:label"):                                                        "arn:aws-cn:ssm:cn-north-1:222222222222:parameter/a/b",
-		s.ParameterARN("arn:aws:ssm:us-east-1:333333333333:parameter/a/b:4"):                "arn:aws:ssm:us-east-1:333333333333:parameter/a/b",
-		s.serviceARN(plan.Service{Cluster: "c", Name: "s"}):                                 "arn:aws-cn:ecs:cn-north-1:222222222222:service/c/s",
-		s.serviceARN(plan.Service{Name: "arn:aws:ecs:s"}):                                   "arn:aws:ecs:s",
-		s.serviceARN(plan.Service{Cluster: "arn:aws:ecs:us-east-1:3:cluster/c", Name: "s"}): "arn:aws:ecs:us-east-1:3:service/c/s",
-		s.ecrARN("123456789012.dkr.ecr.us-gov-west-1.amazonaws.com/a/b:1@sha256:0"):         "arn:aws-us-gov:ecr:us-gov-west-1:123456789012:repository/a/b",
-		s.ecrARN("ghcr.io/a"):                                                               "", s.ecrARN("a"): "",
+		s.InRegistry("ecr", "repository/a"):                                  "arn:aws-cn:ecr:cn-north-1:111111111111:repository/a",
+		s.InCaller("kms", "key/k"):                                           "arn:aws-cn:kms:cn-north-1:222222222222:key/k",
+		Scope{}.InCaller("kms", "key/k"):                                     "arn:aws:kms:REGION:ACCOUNT:key/k",
+		s.ParameterARN("/a/b:label"):                                         "arn:aws-cn:ssm:cn-north-1:222222222222:parameter/a/b",
+		s.ParameterARN("arn:aws:ssm:us-east-1:333333333333:parameter/a/b:4"): "arn:aws:ssm:us-east-1:333333333333:parameter/a/b",
+		s.serviceARN(plan.Service{Cluster: "c",
+			Name: "s"}): "arn:aws-cn:ecs:cn-north-1:222222222222:service/c/s",
+		s.serviceARN(plan.Service{Name: "arn:aws:ecs:s"}): "arn:aws:ecs:s",
+		s.serviceARN(plan.Service{Cluster: "arn:aws:ecs:us-east-1:3:cluster/c",
+			Name: "s"}): "arn:aws:ecs:us-east-1:3:service/c/s",
+		s.ecrARN("123456789012.dkr.ecr.us-gov-west-1.amazonaws.com/a/b:1@sha256:0"): "arn:aws-us-gov:ecr:us-gov-west-1:123456789012:repository/a/b",
+		s.ecrARN("ghcr.io/a"): "", s.ecrARN("a"): "",
 	} {
 		if got != want {
 			t.Errorf("%s, want %s", got, want)
@@ -90,7 +103,8 @@ func TestARN(t *testing.T) {
 func TestStatement(t *testing.T) {
 	lines := Statement([]string{"a:B"}, "r")
 	var s struct{ Effect string }
-	if err := json.Unmarshal([]byte(strings.Join(lines, "\n")), &s); err != nil || s.Effect != "Allow" || !strings.HasPrefix(lines[0], "  ") {
+	if err := json.Unmarshal([]byte(strings.Join(lines, "\n")), &s); err != nil || s.Effect != "Allow" ||
+		!strings.HasPrefix(lines[0], "  ") {
 		t.Errorf("%v, %v", lines, err)
 	}
 }

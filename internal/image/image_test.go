@@ -70,7 +70,8 @@ func TestWhole(t *testing.T) {
 
 // TestSize counts each layer once.
 func TestSize(t *testing.T) {
-	a := Artifact{Manifests: []Manifest{{Data: []byte("broken")}, manifest("sha256:c", "sha256:l"), manifest("sha256:d", "sha256:l")}}
+	a := Artifact{Manifests: []Manifest{{Data: []byte("broken")}, manifest("sha256:c", "sha256:l"),
+		manifest("sha256:d", "sha256:l")}}
 	if a.Size() != 10 || a.Root().Digest != a.Manifests[2].Digest {
 		t.Errorf("%d bytes", a.Size())
 	}
@@ -78,7 +79,8 @@ func TestSize(t *testing.T) {
 
 func TestPutBytes(t *testing.T) {
 	b := blobs{}
-	if err := PutBytes(t.Context(), b, digest.FromString("{}"), []byte("{}")); err != nil || b[digest.FromString("{}")] != 2 {
+	if err := PutBytes(t.Context(), b, digest.FromString("{}"), []byte("{}")); err != nil ||
+		b[digest.FromString("{}")] != 2 {
 		t.Errorf("%v, %v", err, b)
 	}
 	if err := PutBytes(t.Context(), b, digest.FromString("other"), []byte("{}")); err == nil || len(b) != 1 {
@@ -94,7 +96,8 @@ func TestConfig(t *testing.T) {
 	}
 	c.Labels["c"] = "d"
 	out, err := c.Encode()
-	if want := `{"architecture":"amd64","config":{"Env":["A=1"],"Labels":{"a":"b","c":"d"}}}`; err != nil || string(out) != want {
+	if want := `{"architecture":"amd64","config":{"Env":["A=1"],"Labels":{"a":"b","c":"d"}}}`; err != nil ||
+		string(out) != want {
 		t.Errorf("%s, %v", out, err)
 	}
 	clear(c.Labels)
@@ -117,7 +120,8 @@ func TestConfig(t *testing.T) {
 func TestWithConfig(t *testing.T) {
 	m := manifest("sha256:c", "sha256:l")
 	out, err := WithConfig(m, []byte("{ }"))
-	if err != nil || !strings.Contains(string(out.Data), digest.FromString("{ }").String()) || out.Digest != digest.FromBytes(out.Data) || out.MediaType != m.MediaType {
+	if err != nil || !strings.Contains(string(out.Data), digest.FromString("{ }").String()) ||
+		out.Digest != digest.FromBytes(out.Data) || out.MediaType != m.MediaType {
 		t.Errorf("%s, %v", out.Data, err)
 	}
 	for _, broken := range []string{"", "[]"} {

@@ -20,7 +20,8 @@ type Store interface {
 	// Put sends a blob unless it is there, and tries again on its own.
 	Put(ctx context.Context, d digest.Digest, size int64, open func() (io.ReadCloser, error)) error
 	// Stream sends a body that can be read once; want may be "".
-	Stream(ctx context.Context, want digest.Digest, body io.Reader) (commit func(context.Context, digest.Digest) error, err error)
+	Stream(ctx context.Context, want digest.Digest, body io.Reader) (commit func(context.Context, digest.Digest) error,
+		err error)
 }
 
 // PutBytes sends a blob that lies in memory, after a look at its digest.

@@ -8,7 +8,8 @@ import (
 
 func TestEncode(t *testing.T) {
 	got, err := Encode([]Definition{{"app", "1.dkr.ecr.us-east-1.amazonaws.com/a:v1"}, {"b&<é>", "x"}})
-	const want = `[{"name":"app","imageUri":"1.dkr.ecr.us-east-1.amazonaws.com/a:v1"},{"name":"b&<é>","imageUri":"x"}]` + "\n"
+	const want = `[{"name":"app","imageUri":"1.dkr.ecr.us-east-1.amazonaws.com/a:v1"},{"name":"b&<é>","imageUri":"x"}]` +
+		"\n"
 	if err != nil || string(got) != want {
 		t.Errorf("%s, %v", got, err)
 	}

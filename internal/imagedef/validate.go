@@ -24,7 +24,8 @@ type Problem struct {
 func Validate(data []byte, closestRegion func(region string) (bad bool, closest string)) ([]Definition, []Problem) {
 	v := &validator{data: data, region: closestRegion}
 	if len(data) > MaxSize {
-		v.add(0, fmt.Sprintf("the file has %d bytes, and the deploy action reads at most %d", len(data), MaxSize), "split the containers over several files")
+		v.add(0, fmt.Sprintf("the file has %d bytes, and the deploy action reads at most %d", len(data), MaxSize),
+			"split the containers over several files")
 	}
 	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
 		v.add(0, "the file begins with a byte order mark", "save it as UTF-8 without one")
@@ -49,7 +50,8 @@ type validator struct {
 func (v *validator) add(offset int64, what, fix string) {
 	before := v.data[:min(int(offset+v.skip), len(v.data))]
 	v.problems = append(v.problems, Problem{
-		Line: bytes.Count(before, []byte("\n")) + 1, Column: utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1, What: what, Fix: fix,
+		Line: bytes.Count(before, []byte("\n")) + 1, Column: utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) +
+			1, What: what, Fix: fix,
 	})
 }
 

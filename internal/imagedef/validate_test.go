@@ -3,7 +3,8 @@ package imagedef
 import "testing"
 
 func FuzzValidate(f *testing.F) {
-	for _, s := range []string{`[]`, `[{"name":"a","imageUri":"b:c"}]`, "\xef\xbb\xbf[]", `{"ImageURI":"x"}`, `[{"name":1}]`, `[{}`, "[1]x", "\xff"} {
+	for _, s := range []string{`[]`, `[{"name":"a","imageUri":"b:c"}]`, "\xef\xbb\xbf[]", `{"ImageURI":"x"}`,
+		`[{"name":1}]`, `[{}`, "[1]x", "\xff"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

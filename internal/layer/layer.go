@@ -141,7 +141,8 @@ func (e Encoding) Compress(layer io.Reader) (_ *Spooled, err error) {
 	if err := z.Close(); err != nil {
 		return nil, err
 	}
-	p.Info = Info{SourceDiffID: Sum256(from), DiffID: Sum256(to), Desc: ocispec.Descriptor{MediaType: e.mediaType(), Size: count.n, Digest: Sum256(sum)}}
+	p.Info = Info{SourceDiffID: Sum256(from), DiffID: Sum256(to),
+		Desc: ocispec.Descriptor{MediaType: e.mediaType(), Size: count.n, Digest: Sum256(sum)}}
 	return p, nil
 }
 
@@ -181,7 +182,8 @@ func clampTimes(w io.Writer, layer io.Reader, epoch time.Time) error {
 		h.AccessTime, h.ChangeTime = time.Time{}, time.Time{}
 		h.Format = tar.FormatUnknown // the smallest that holds what is left
 		maps.DeleteFunc(h.PAXRecords, func(k, _ string) bool {
-			return k == "mtime" || k == "atime" || k == "ctime" || strings.HasPrefix(k, "GNU.sparse.") // read whole, written whole
+			// read whole, written whole
+			return k == "mtime" || k == "atime" || k == "ctime" || strings.HasPrefix(k, "GNU.sparse.")
 		})
 		if err := out.WriteHeader(h); err != nil {
 			return err

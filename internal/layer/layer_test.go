@@ -25,7 +25,8 @@ func tarOf(t *testing.T, at time.Time, pax map[string]string) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	body := strings.Repeat("a line of the file\n", 1000)
-	h := &tar.Header{Name: "etc/app.conf", Mode: 0o644, Size: int64(len(body)), ModTime: at, PAXRecords: pax, Format: tar.FormatPAX}
+	h := &tar.Header{Name: "etc/app.conf", Mode: 0o644, Size: int64(len(body)), ModTime: at, PAXRecords: pax,
+		Format: tar.FormatPAX}
 	if err := errors.Join(w.WriteHeader(h), write(w, body), w.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +106,8 @@ func TestCompress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer end()
-	if out, err := io.ReadAll(plain); err != nil || !bytes.Equal(out, data) || CompressionOf(data) != "" || CompressionOfMediaType(ocispec.MediaTypeImageLayer) != "" {
+	if out, err := io.ReadAll(plain); err != nil || !bytes.Equal(out, data) || CompressionOf(data) != "" ||
+		CompressionOfMediaType(ocispec.MediaTypeImageLayer) != "" {
 		t.Errorf("what is not compressed changes: %v", err)
 	}
 	if _, _, err := Decompress(bytes.NewReader([]byte{0x1f, 0x8b, 0, 0})); err == nil {
@@ -117,7 +119,8 @@ func TestCompress(t *testing.T) {
 func TestCompressClampsTimes(t *testing.T) {
 	e, _ := EncodingOf(plan.Build{Reproducible: true, Args: map[string]string{"SOURCE_DATE_EPOCH": "1000000000"}})
 	for at, want := range map[int64]int64{2_000_000_000: 1_000_000_000, 500_000_000: 500_000_000} {
-		info, out := compress(t, e, tarOf(t, time.Unix(at, 500), map[string]string{"atime": "2000000001.5", "APP.note": "kept"}))
+		info, out := compress(t, e, tarOf(t, time.Unix(at, 500),
+			map[string]string{"atime": "2000000001.5", "APP.note": "kept"}))
 		if info.DiffID == info.SourceDiffID {
 			t.Error("the tar is as it was")
 		}
@@ -131,7 +134,8 @@ func TestCompressClampsTimes(t *testing.T) {
 			t.Errorf("%+v, %v", h, err)
 		}
 	}
-	if _, err := e.Compress(strings.NewReader("no tar at all, but long enough to be read as the beginning of one" + strings.Repeat("x", 1000))); err == nil {
+	if _, err := e.Compress(strings.NewReader("no tar at all, but long enough to be read as the beginning of one" +
+		strings.Repeat("x", 1000))); err == nil {
 		t.Error("what is no tar is clamped")
 	}
 }
@@ -143,7 +147,8 @@ func TestSpoolError(t *testing.T) {
 	e, _ := EncodingOf(plan.Build{})
 	_, err := e.Compress(strings.NewReader(""))
 	var spool *SpoolError
-	if !errors.As(err, &spool) || spool.Folder != dir || !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), dir) {
+	if !errors.As(err, &spool) || spool.Folder != dir || !errors.Is(err, os.ErrNotExist) ||
+		!strings.Contains(err.Error(), dir) {
 		t.Errorf("%v", err)
 	}
 }
@@ -170,8 +175,10 @@ func TestRewriteConfig(t *testing.T) {
 	if err := json.Unmarshal(out, &c); err != nil {
 		t.Fatal(err)
 	}
-	if c.Created != "1970-01-01T00:00:00Z" || c.RootFS.DiffIDs[0] != base || c.RootFS.DiffIDs[1] != rewritten || c.Config.Env[0] != "A=1" ||
-		c.History[0].Created != "1960-01-01T00:00:00Z" || c.History[1].Created != "1970-01-01T00:00:00Z" || c.History[1].Comment != "c" {
+	if c.Created != "1970-01-01T00:00:00Z" || c.RootFS.DiffIDs[0] != base || c.RootFS.DiffIDs[1] != rewritten ||
+		c.Config.Env[0] != "A=1" ||
+		c.History[0].Created != "1960-01-01T00:00:00Z" || c.History[1].Created != "1970-01-01T00:00:00Z" ||
+		c.History[1].Comment != "c" {
 		t.Errorf("%s", out)
 	}
 	plain, _ := EncodingOf(plan.Build{})
@@ -202,7 +209,8 @@ func TestManifest(t *testing.T) {
 		if err := json.Unmarshal(m.Data, &c); err != nil {
 			t.Fatal(err)
 		}
-		if m.MediaType != want[0] || c.Layers[0].MediaType != want[1] || c.Config.Digest != digest.FromBytes(config) || m.Digest != digest.FromBytes(m.Data) {
+		if m.MediaType != want[0] || c.Layers[0].MediaType != want[1] || c.Config.Digest != digest.FromBytes(config) ||
+			m.Digest != digest.FromBytes(m.Data) {
 			t.Errorf("%s: %s %s", compression, m.MediaType, m.Data)
 		}
 	}

@@ -74,7 +74,8 @@ func (l *Registry) Serve(ctx context.Context) (addr string, stop func(), err err
 	addr = listener.Addr().String()
 	_, port, _ := net.SplitHostPort(addr)
 	_ = os.WriteFile(portFile, []byte(port+"\n"), 0o644)
-	server := &http.Server{Handler: l, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	server := &http.Server{Handler: l, ReadHeaderTimeout: 10 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return ctx }}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) })
 	return addr, func() { _ = server.Close(); serving.Wait() }, nil
@@ -190,7 +191,8 @@ func (r *repository) putManifest(w http.ResponseWriter, req *http.Request, ref s
 		return
 	}
 	data, _ := json.Marshal(savedManifest{MediaType: req.Header.Get("Content-Type"), Manifest: body})
-	_ = os.WriteFile(filepath.Join(r.folder, "manifests", url.PathEscape(ref)), data, 0o644) // unsaved, it is there until the end of the run
+	// unsaved, it is there until the end of the run
+	_ = os.WriteFile(filepath.Join(r.folder, "manifests", url.PathEscape(ref)), data, 0o644)
 }
 
 // statusRecorder remembers what was answered.

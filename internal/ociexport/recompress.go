@@ -39,7 +39,8 @@ type encodings struct {
 }
 
 func newEncodings(x Options) *encodings {
-	f := &encodings{level: x.Build.CompressionLevel != nil, bases: x.Bases, state: x.State, compressions: x.Compressions, required: x.Required, done: map[digest.Digest]layer.Info{}}
+	f := &encodings{level: x.Build.CompressionLevel != nil, bases: x.Bases, state: x.State, compressions: x.Compressions,
+		required: x.Required, done: map[digest.Digest]layer.Info{}}
 	f.encoding, _ = layer.EncodingOf(x.Build)
 	f.encoding.Epoch = time.Time{} // BuildKit has seen to the times
 	return f
@@ -64,7 +65,8 @@ func (f *encodings) key(d digest.Digest) string { return f.encoding.Key() + " " 
 // remembered gives what an earlier run made of a layer, while the registry has it.
 func (s *Store) remembered(ctx context.Context, d digest.Digest) bool {
 	var known layer.Info
-	if s.encodings.state == nil || !s.encodings.state.Get(hintRecompressed, s.encodings.key(d), &known) || known.Desc.Digest == "" {
+	if s.encodings.state == nil || !s.encodings.state.Get(hintRecompressed, s.encodings.key(d), &known) ||
+		known.Desc.Digest == "" {
 		return false
 	}
 	if _, ok, err := s.target.Has(ctx, known.Desc.Digest); err != nil || !ok {
@@ -122,7 +124,8 @@ func (s *Store) recompress(ctx context.Context, d digest.Digest, l io.Reader) er
 
 // layers gives the layers of a manifest as the registry has them. Its error is an
 // *otherFormError where one must come again.
-func (s *Store) layers(ctx context.Context, manifestType string, in []ocispec.Descriptor) (out []ocispec.Descriptor, changed bool, err error) {
+func (s *Store) layers(ctx context.Context, manifestType string, in []ocispec.Descriptor) (out []ocispec.Descriptor,
+	changed bool, err error) {
 	var again []digest.Digest
 	for _, l := range in {
 		s.mu.Lock()

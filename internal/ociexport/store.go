@@ -91,7 +91,8 @@ func (s *Store) Writer(ctx context.Context, opts ...content.WriterOpt) (content.
 	if s.remembered(ctx, o.Desc.Digest) {
 		return nil, fmt.Errorf("%s was compressed again before: %w", o.Desc.Digest, errdefs.ErrAlreadyExists)
 	}
-	if o.Desc.Size <= maxKept || s.encodings.required[o.Desc.Digest] || s.encodings.level && !s.encodings.ofBase(ctx, o.Desc.Digest) {
+	if o.Desc.Size <= maxKept || s.encodings.required[o.Desc.Digest] || s.encodings.level &&
+		!s.encodings.ofBase(ctx, o.Desc.Digest) {
 		return w, nil
 	}
 	release, there, err := s.target.Claim(ctx, o.Desc.Digest)
@@ -231,7 +232,8 @@ func (w *writer) Close() error {
 func (w *writer) Digest() digest.Digest { return w.desc.Digest }
 
 func (w *writer) Status() (content.Status, error) {
-	return content.Status{Ref: w.ref, Offset: w.offset, Total: w.desc.Size, Expected: w.desc.Digest, StartedAt: w.started, UpdatedAt: w.started}, nil
+	return content.Status{Ref: w.ref, Offset: w.offset, Total: w.desc.Size, Expected: w.desc.Digest, StartedAt: w.started,
+		UpdatedAt: w.started}, nil
 }
 
 // Truncate is asked for before a second try, which begins with a new writer.

@@ -145,7 +145,9 @@ func TestExport(t *testing.T) {
 	if to.patches != 3 {
 		t.Errorf("%d uploads", to.patches)
 	}
-	_, err := New(options(to)).Writer(t.Context(), content.WithDescriptor(ocispec.Descriptor{Digest: digest.FromBytes(large), Size: int64(len(large))}), content.WithRef("r"))
+	_, err := New(options(to)).Writer(t.Context(),
+		content.WithDescriptor(ocispec.Descriptor{Digest: digest.FromBytes(large),
+			Size: int64(len(large))}), content.WithRef("r"))
 	if !errdefs.IsAlreadyExists(err) {
 		t.Errorf("%v", err)
 	}
@@ -170,7 +172,8 @@ func TestExportRecompresses(t *testing.T) {
 			t.Fatal(err)
 		}
 		var m image.Contents
-		if err := json.Unmarshal(a.Root().Data, &m); err != nil || m.Layers[0].MediaType != ocispec.MediaTypeImageLayerZstd || !a.Root().Whole(t.Context(), to) {
+		if err := json.Unmarshal(a.Root().Data, &m); err != nil || m.Layers[0].MediaType != ocispec.MediaTypeImageLayerZstd ||
+			!a.Root().Whole(t.Context(), to) {
 			t.Errorf("%s, %v", a.Root().Data, err)
 		}
 		digests = append(digests, a.Root().Digest)
@@ -236,7 +239,8 @@ func TestExportIndex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := put(t.Context(), s, []byte(fmt.Sprintf(`{"mediaType":%q,"manifests":[%s]}`, ocispec.MediaTypeImageIndex, raw)), ocispec.MediaTypeImageIndex)
+	root, err := put(t.Context(), s, []byte(fmt.Sprintf(`{"mediaType":%q,"manifests":[%s]}`, ocispec.MediaTypeImageIndex,
+		raw)), ocispec.MediaTypeImageIndex)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +284,8 @@ func TestWriter(t *testing.T) {
 	s := New(options(to))
 	open := func(ctx context.Context, size int64) content.Writer {
 		t.Helper()
-		w, err := s.Writer(ctx, content.WithRef("r"), content.WithDescriptor(ocispec.Descriptor{Digest: digest.FromString(fmt.Sprint(size)), Size: size}))
+		w, err := s.Writer(ctx, content.WithRef("r"),
+			content.WithDescriptor(ocispec.Descriptor{Digest: digest.FromString(fmt.Sprint(size)), Size: size}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -61,7 +61,8 @@ func checkDefinitionsSize(p *plan.Plan, jobs []builder.Job, pin bool) error {
 	const digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 	var trial []Pushed
 	for _, j := range jobs {
-		trial = append(trial, Pushed{Image: j.Image, Refs: j.Refs, Artifact: &image.Artifact{Manifests: []image.Manifest{{Digest: digest}}}})
+		trial = append(trial, Pushed{Image: j.Image, Refs: j.Refs,
+			Artifact: &image.Artifact{Manifests: []image.Manifest{{Digest: digest}}}})
 	}
 	var e *artifact.Error
 	if _, err := definitions(p, trial, pin); errors.As(err, &e) {

@@ -34,7 +34,8 @@ func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, err
 	}
 	for _, def := range p.Definitions {
 		if def.Format == plan.ImageDetail {
-			d.Progress.Note("", progress.Info, filepath.Base(def.File)+" names the image by its tag here: it has no digest before it is in a registry")
+			d.Progress.Note("", progress.Info, filepath.Base(def.File)+
+				" names the image by its tag here: it has no digest before it is in a registry")
 		}
 	}
 	return definitions(p, images, false)

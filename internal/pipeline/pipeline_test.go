@@ -65,17 +65,21 @@ func (f *fakeBuilder) Build(ctx context.Context, j builder.Job) (*image.Artifact
 	if err != nil || j.Keep {
 		return &image.Artifact{}, err
 	}
-	config, err := j.Inputs.AddLabel(ctx, fmt.Appendf(nil, `{"architecture":"amd64","os":"linux","author":%q,"rootfs":{"type":"layers","diff_ids":[]}}`, j.Image.Name()))
+	config, err := j.Inputs.AddLabel(ctx, fmt.Appendf(nil,
+		`{"architecture":"amd64","os":"linux","author":%q,"rootfs":{"type":"layers","diff_ids":[]}}`, j.Image.Name()))
 	if err != nil {
 		return nil, err
 	}
-	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(config), Size: int64(len(config))}, Layers: []ocispec.Descriptor{}}
+	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest,
+		Config: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(config),
+			Size: int64(len(config))}, Layers: []ocispec.Descriptor{}}
 	m.SchemaVersion = 2
 	data, err := json.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
-	return &image.Artifact{Manifests: []image.Manifest{{MediaType: m.MediaType, Digest: digest.FromBytes(data), Data: data}}}, image.PutBytes(ctx, j.Store, m.Config.Digest, config)
+	return &image.Artifact{Manifests: []image.Manifest{{MediaType: m.MediaType, Digest: digest.FromBytes(data),
+		Data: data}}}, image.PutBytes(ctx, j.Store, m.Config.Digest, config)
 }
 
 func (f *fakeBuilder) Check(img plan.Image, warn func(string)) error {
@@ -161,13 +165,16 @@ type fixture struct {
 func newFixture(t *testing.T, names ...string) *fixture {
 	t.Helper()
 	dir := t.TempDir()
-	f := &fixture{engine: &fakeBuilder{fail: map[string]error{}}, ecr: &fakeECR{}, said: &listener{}, state: hoststate.Open(t.TempDir())}
-	f.plan = &plan.Plan{Directory: dir, Definitions: []plan.Definitions{{File: filepath.Join(t.TempDir(), "imagedefinitions.json"), Format: plan.ImageDefinitions, Containers: names}}}
+	f := &fixture{engine: &fakeBuilder{fail: map[string]error{}}, ecr: &fakeECR{}, said: &listener{},
+		state: hoststate.Open(t.TempDir())}
+	f.plan = &plan.Plan{Directory: dir, Definitions: []plan.Definitions{{File: filepath.Join(t.TempDir(),
+		"imagedefinitions.json"), Format: plan.ImageDefinitions, Containers: names}}}
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY . /\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range names {
-		f.plan.Images = append(f.plan.Images, plan.Image{Containers: []string{n}, Repository: "shop/" + n, Tags: []string{"v1"}, Build: plan.Build{Context: dir, Dockerfile: filepath.Join(dir, "Dockerfile")}})
+		f.plan.Images = append(f.plan.Images, plan.Image{Containers: []string{n}, Repository: "shop/" + n,
+			Tags: []string{"v1"}, Build: plan.Build{Context: dir, Dockerfile: filepath.Join(dir, "Dockerfile")}})
 	}
 	local := localregistry.New(t.TempDir())
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -202,7 +209,8 @@ func newFixture(t *testing.T, names ...string) *fixture {
 		Backends: func(context.Context) (*Backends, error) {
 			c := registry.NewClient(host, nil, "test", nil)
 			t.Cleanup(c.Close)
-			return &Backends{Masked: &redact.Set{}, Registry: c, ECR: f.ecr, Login: login, State: f.state, Bases: baseimage.New(login, "test", nil),
+			return &Backends{Masked: &redact.Set{}, Registry: c, ECR: f.ecr, Login: login, State: f.state,
+				Bases:   baseimage.New(login, "test", nil),
 				Secrets: func(plan.Image) map[string]plan.Secret { return nil }}, nil
 		},
 	}
@@ -284,7 +292,8 @@ func TestPrepare(t *testing.T) {
 	f.missing = true
 	f.deps.Checks = []func(context.Context) error{func(context.Context) error { return errors.New("no service") }}
 	_, err := f.run(t, Options{})
-	for _, want := range []string{`no stage "prod"`, "no such platforms", "no service", "app: 127.0.0.1", "nginx: 127.0.0.1"} {
+	for _, want := range []string{`no stage "prod"`, "no such platforms", "no service", "app: 127.0.0.1",
+		"nginx: 127.0.0.1"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %q", err, want)
 		}
@@ -295,7 +304,8 @@ func TestPrepare(t *testing.T) {
 	f.said.has(t, "app|1|shm_size is ignored")
 	f.deps.Engine = func(context.Context) (Engine, error) { return nil, errors.New("no engine") }
 	f.deps.Backends = func(context.Context) (*Backends, error) { return nil, errors.New("no credentials") }
-	if _, err := f.run(t, Options{}); err == nil || !strings.Contains(err.Error(), "no engine") || !strings.Contains(err.Error(), "no credentials") {
+	if _, err := f.run(t, Options{}); err == nil || !strings.Contains(err.Error(), "no engine") ||
+		!strings.Contains(err.Error(), "no credentials") {
 		t.Errorf("%v", err)
 	}
 }
@@ -342,7 +352,8 @@ func TestMoveTags(t *testing.T) {
 	f.plan.Images[0].Tags = []string{"v1", "latest"}
 	f.plan.Images[1].Tags = []string{"fixed"}
 	f.refuse = "fixed"
-	f.ecr.states = map[string]registry.TagState{"shop/nginx:fixed": {Digest: "sha256:old"}} // may be refused: it goes first
+	// may be refused: it goes first
+	f.ecr.states = map[string]registry.TagState{"shop/nginx:fixed": {Digest: "sha256:old"}}
 	_, err := f.run(t, Options{})
 	var tags *TagsError
 	if !errors.As(err, &tags) || len(tags.Moved) != 0 {
@@ -389,7 +400,8 @@ func TestReuse(t *testing.T) {
 		t.Fatal(err)
 	}
 	builds(3, "a new file")
-	if err := os.WriteFile(filepath.Join(f.plan.Directory, "Dockerfile"), []byte("FROM scratch\nADD https://example.com/x /\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(f.plan.Directory, "Dockerfile"),
+		[]byte("FROM scratch\nADD https://example.com/x /\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	builds(4, "it fetches")
@@ -399,7 +411,9 @@ func TestReuse(t *testing.T) {
 
 func TestDryRun(t *testing.T) {
 	f := newFixture(t, "app", "nginx")
-	f.plan.Definitions = append(f.plan.Definitions, plan.Definitions{File: filepath.Join(f.plan.Directory, "imageDetail.json"), Format: plan.ImageDetail, Containers: []string{"app"}})
+	f.plan.Definitions = append(f.plan.Definitions,
+		plan.Definitions{File: filepath.Join(f.plan.Directory, "imageDetail.json"), Format: plan.ImageDetail,
+			Containers: []string{"app"}})
 	f.deps.Backends = withNoECR(f.deps.Backends)
 	contents, err := DryRun(t.Context(), f.plan, f.deps, Options{Jobs: 1})
 	if err != nil || len(contents) != 2 || !strings.Contains(string(contents[0]), "shop/nginx:v1") || len(f.puts) != 0 {
@@ -425,7 +439,8 @@ func withNoECR(backends func(context.Context) (*Backends, error)) func(context.C
 
 func TestNoECR(t *testing.T) {
 	n := NoECR{}
-	if n.CheckRepositories() || errors.Join(n.CreateRepository(t.Context(), plan.Image{}), n.CheckTagsFree(t.Context(), plan.Image{})) != nil || n.TagStates(t.Context(), nil) != nil {
+	if n.CheckRepositories() || errors.Join(n.CreateRepository(t.Context(), plan.Image{}),
+		n.CheckTagsFree(t.Context(), plan.Image{})) != nil || n.TagStates(t.Context(), nil) != nil {
 		t.Error("it does something")
 	}
 }
@@ -440,7 +455,8 @@ func TestDefinitionsTooLarge(t *testing.T) {
 		f.plan.Definitions[0].Containers = append(f.plan.Definitions[0].Containers, c)
 	}
 	var e *fault.Error
-	if _, err := f.run(t, Options{}); !errors.As(err, &e) || !strings.Contains(e.What, "too large") || len(f.engine.built) != 0 {
+	if _, err := f.run(t, Options{}); !errors.As(err, &e) || !strings.Contains(e.What, "too large") ||
+		len(f.engine.built) != 0 {
 		t.Errorf("%v", err)
 	}
 }

@@ -72,5 +72,6 @@ func CheckHub(ctx context.Context, p *plan.Plan, files dockerfile.Files, b *Back
 		return HubCheck{true, fmt.Sprintf("Docker Hub has %d of %d pulls left for this address or account (%s), and the Dockerfiles name %d base images",
 			limit.Remaining, limit.Limit, who, n), true}, nil
 	}
-	return HubCheck{true, fmt.Sprintf("base images are pulled %s; %d of %d pulls are left", who, limit.Remaining, limit.Limit), false}, nil
+	return HubCheck{true, fmt.Sprintf("base images are pulled %s; %d of %d pulls are left", who, limit.Remaining,
+		limit.Limit), false}, nil
 }

@@ -17,7 +17,8 @@ func TestHubBases(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &plan.Plan{Images: []plan.Image{{Containers: []string{"a"}}, {Containers: []string{"b"}}, {Containers: []string{"remote"}}}}
+	p := &plan.Plan{Images: []plan.Image{{Containers: []string{"a"}}, {Containers: []string{"b"}},
+		{Containers: []string{"remote"}}}}
 	if n := hubBases(p, dockerfile.Files{"a": file, "b": file}); n != 3 {
 		t.Errorf("%d", n)
 	}

@@ -52,7 +52,8 @@ func (r *run) connect(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() {
-		r.files, errs[2] = CheckDockerfiles(r.plan, func(image, text string) { r.deps.Progress.Note(image, progress.Warning, text) })
+		r.files, errs[2] = CheckDockerfiles(r.plan,
+			func(image, text string) { r.deps.Progress.Note(image, progress.Warning, text) })
 	})
 	for i, check := range r.deps.Checks {
 		wg.Go(func() { errs[3+i] = check(ctx) })
@@ -68,7 +69,8 @@ func (r *run) checkImages() error {
 		if r.options.dry {
 			img = builder.WithoutExports(img)
 		}
-		errs = append(errs, r.engine.Check(img, func(text string) { r.deps.Progress.Note(img.Name(), progress.Warning, text) }))
+		errs = append(errs, r.engine.Check(img,
+			func(text string) { r.deps.Progress.Note(img.Name(), progress.Warning, text) }))
 	}
 	return errors.Join(errs...)
 }

@@ -76,7 +76,8 @@ func (r *reusing) find(ctx context.Context, j builder.Job) (*image.Artifact, *fi
 		return nil, nil
 	}
 	var known kept
-	if !r.backends.State.Get(hintImages, r.key(img, in), &known) || !young(img, known.Since) || !r.whole(ctx, img, known.Manifests) {
+	if !r.backends.State.Get(hintImages, r.key(img, in), &known) || !young(img, known.Since) ||
+		!r.whole(ctx, img, known.Manifests) {
 		known = r.findByLabel(ctx, img, in)
 	}
 	if known.Manifests == nil {
@@ -126,7 +127,8 @@ func (r *reusing) findByLabel(ctx context.Context, img plan.Image, in *fingerpri
 		var e *registry.Error
 		if errors.As(err, &e) && (e.Status() == http.StatusForbidden || e.Status() == http.StatusUnauthorized) {
 			r.refused.Do(func() {
-				r.progress.Note("", progress.Info, fmt.Sprintf("reuse: %s was refused, so only what this host remembers is reused", e.Action))
+				r.progress.Note("", progress.Info, fmt.Sprintf("reuse: %s was refused, so only what this host remembers is reused",
+					e.Action))
 			})
 			return kept{}
 		}
@@ -158,7 +160,8 @@ func stamped(configs [][]byte) (s fingerprint.Label, created time.Time, ok bool)
 
 // fetch reads an image's manifests, those that an index names first, and their
 // configs; none where the tag is not there.
-func fetch(ctx context.Context, repo *registry.Repository, reference string) (manifests []image.Manifest, configs [][]byte, err error) {
+func fetch(ctx context.Context, repo *registry.Repository, reference string) (manifests []image.Manifest,
+	configs [][]byte, err error) {
 	mediaType, data, ok, err := repo.Manifest(ctx, reference)
 	if err != nil || !ok {
 		return nil, nil, err
@@ -181,5 +184,6 @@ func fetch(ctx context.Context, repo *registry.Repository, reference string) (ma
 		}
 		configs = append(configs, config)
 	}
-	return append(manifests, image.Manifest{MediaType: mediaType, Digest: digest.FromBytes(data), Data: data}), configs, nil
+	return append(manifests, image.Manifest{MediaType: mediaType, Digest: digest.FromBytes(data),
+		Data: data}), configs, nil
 }

@@ -21,7 +21,8 @@ func CheckServices(ctx context.Context, load loadAWS, p *plan.Plan) error {
 	var errs []error
 	for _, d := range p.Definitions {
 		if d.Service != nil {
-			errs = append(errs, CheckLive(ctx, load, aws.Live{Cluster: d.Service.Cluster, Service: d.Service.Name}, d.Containers))
+			errs = append(errs, CheckLive(ctx, load, aws.Live{Cluster: d.Service.Cluster, Service: d.Service.Name},
+				d.Containers))
 		}
 	}
 	return errors.Join(errs...)
@@ -42,7 +43,8 @@ func CheckLive(ctx context.Context, load loadAWS, live aws.Live, containers []st
 		if slices.Contains(there, c) {
 			continue
 		}
-		e := &fault.Error{What: fmt.Sprintf("%s has no container %q", where, c), Why: "its containers are " + strings.Join(there, ", ")}
+		e := &fault.Error{What: fmt.Sprintf("%s has no container %q", where, c),
+			Why: "its containers are " + strings.Join(there, ", ")}
 		if near := fault.Closest(c, there); near != "" {
 			e.Fix = fmt.Sprintf("did you mean %s?", near)
 		}

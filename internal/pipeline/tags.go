@@ -68,7 +68,8 @@ func taken(pushed []Pushed, states map[string]registry.TagState) error {
 		for _, tag := range p.Image.Tags {
 			state := states[p.Image.Repository+":"+tag]
 			if state.Immutable && state.Digest != "" && state.Digest != p.Artifact.Root().Digest {
-				errs = append(errs, wrap(p.Image, &registry.TagTakenError{Repository: p.Image.Repository, Tag: tag, Digest: state.Digest.String(), Why: "its repository is immutable"}))
+				errs = append(errs, wrap(p.Image, &registry.TagTakenError{Repository: p.Image.Repository, Tag: tag,
+					Digest: state.Digest.String(), Why: "its repository is immutable"}))
 			}
 		}
 	}
@@ -133,7 +134,8 @@ const tagStatePatience = 3 * time.Second
 
 // readTagStates asks what the tags point at while the images are built; wait gives
 // the answer, nil for none. With one tag there is nothing to be half moved.
-func readTagStates(ctx context.Context, b *Backends, images []plan.Image) (wait func() map[string]registry.TagState, stop func()) {
+func readTagStates(ctx context.Context, b *Backends, images []plan.Image) (wait func() map[string]registry.TagState,
+	stop func()) {
 	tags := 0
 	for _, img := range images {
 		tags += len(img.Tags)

@@ -11,11 +11,13 @@ import (
 )
 
 func pushedImage(repository string, tags ...string) Pushed {
-	return Pushed{Image: plan.Image{Containers: []string{repository}, Repository: repository, Tags: tags}, Artifact: &image.Artifact{Manifests: []image.Manifest{{Digest: "sha256:new"}}}}
+	return Pushed{Image: plan.Image{Containers: []string{repository}, Repository: repository, Tags: tags},
+		Artifact: &image.Artifact{Manifests: []image.Manifest{{Digest: "sha256:new"}}}}
 }
 
 func TestPhases(t *testing.T) {
-	pushed := []Pushed{pushedImage("a", "v1", "latest"), pushedImage("b", "v1"), pushedImage("c", "v1"), pushedImage("d", "v1"), pushedImage("e", "v1")}
+	pushed := []Pushed{pushedImage("a", "v1", "latest"), pushedImage("b", "v1"), pushedImage("c", "v1"),
+		pushedImage("d", "v1"), pushedImage("e", "v1")}
 	pushed[3].Image.Create = &plan.Creation{Immutable: true}
 	states := map[string]registry.TagState{
 		"a:v1":     {Digest: "sha256:new"}, // the same already
@@ -38,7 +40,8 @@ func TestPhases(t *testing.T) {
 
 func TestTaken(t *testing.T) {
 	pushed := []Pushed{pushedImage("a", "v1", "latest"), pushedImage("b", "v1")}
-	states := map[string]registry.TagState{"a:v1": {Digest: "sha256:new", Immutable: true}, "a:latest": {Digest: "sha256:old"}, "b:v1": {Immutable: true}}
+	states := map[string]registry.TagState{"a:v1": {Digest: "sha256:new", Immutable: true},
+		"a:latest": {Digest: "sha256:old"}, "b:v1": {Immutable: true}}
 	if err := taken(pushed, states); err != nil {
 		t.Error(err)
 	}

@@ -16,7 +16,8 @@ func TestSecretPrintsNowhere(t *testing.T) {
 	}
 	h := holder{s, &s}
 	j, _ := json.Marshal(h)
-	for _, out := range []string{fmt.Sprint(s), fmt.Sprintf("%v %+v %#v %q %x %s %d", s, s, s, s, s, s, s), fmt.Sprintf("%v %+v %#v", h, h, h), string(j), s.LogValue().String(), errors.New(fmt.Sprint(h)).Error()} {
+	for _, out := range []string{fmt.Sprint(s), fmt.Sprintf("%v %+v %#v %q %x %s %d", s, s, s, s, s, s, s),
+		fmt.Sprintf("%v %+v %#v", h, h, h), string(j), s.LogValue().String(), errors.New(fmt.Sprint(h)).Error()} {
 		if strings.Contains(out, "hunter2") || strings.Contains(out, "68756e746572") {
 			t.Errorf("it prints: %s", out)
 		}

@@ -14,7 +14,8 @@ import (
 // the name of the image; failure is "" for a run that went well.
 func (p *Display) Report(results map[string]report.Result, failure string) report.Report {
 	r := p.run
-	out := report.Report{Version: 1, Generator: "ecsbuild", Began: r.began.UTC(), Seconds: r.since(r.ended), Status: "done", Sent: r.sent(), Phases: []report.Phase{}, Images: []report.Image{}, Spans: []report.Span{}}
+	out := report.Report{Version: 1, Generator: "ecsbuild", Began: r.began.UTC(), Seconds: r.since(r.ended),
+		Status: "done", Sent: r.sent(), Phases: []report.Phase{}, Images: []report.Image{}, Spans: []report.Span{}}
 	if failure != "" {
 		out.Status, out.Error = "failed", format.Clean(strings.ReplaceAll(failure, "\n", " "))
 	}
@@ -23,7 +24,8 @@ func (p *Display) Report(results map[string]report.Result, failure string) repor
 	}
 	for _, i := range r.images {
 		res := results[i.name]
-		img := report.Image{Name: i.name, Status: i.state, Text: format.Clean(i.text), Image: res.Image, Digest: res.Digest, Size: res.Size, Sent: i.sent, Steps: 0}
+		img := report.Image{Name: i.name, Status: i.state, Text: format.Clean(i.text), Image: res.Image, Digest: res.Digest,
+			Size: res.Size, Sent: i.sent, Steps: 0}
 		if failure != "" && (i.state == report.Waiting || i.state == report.Building) {
 			img.Status, img.Text = report.Stopped, map[string]string{report.Waiting: "not started"}[i.state]
 		}
@@ -50,7 +52,8 @@ func (p *Display) Report(results map[string]report.Result, failure string) repor
 		if end.IsZero() {
 			end = r.ended
 		}
-		out.Spans = append(out.Spans, report.Span{Image: s.Image, Kind: s.Kind, Name: format.Clean(s.Name), Start: max(0, r.since(s.start)), Seconds: max(0, end.Sub(s.start).Seconds()),
+		out.Spans = append(out.Spans, report.Span{Image: s.Image, Kind: s.Kind, Name: format.Clean(s.Name),
+			Start: max(0, r.since(s.start)), Seconds: max(0, end.Sub(s.start).Seconds()),
 			Bytes: s.sent.Load(), Cached: s.cached, Critical: critical[s], Internal: s.step == InternalStep, Error: format.Clean(strings.ReplaceAll(s.failed, "\n", " "))})
 	}
 	slices.SortStableFunc(out.Spans, func(a, b report.Span) int { return cmp.Compare(a.Start, b.Start) })
@@ -75,7 +78,8 @@ func (r *Run) critical() map[*Span]bool {
 				continue
 			}
 			// What belongs to the same image is what it waited for, more likely.
-			if next == nil || s.end.Sub(next.end) > slack || next.end.Sub(s.end) <= slack && last != nil && s.Image == last.Image && next.Image != last.Image {
+			if next == nil || s.end.Sub(next.end) > slack || next.end.Sub(s.end) <= slack && last != nil &&
+				s.Image == last.Image && next.Image != last.Image {
 				next = s
 			}
 		}

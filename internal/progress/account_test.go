@@ -43,7 +43,8 @@ func sample(failed bool) report.Report {
 	r.ended = at(12.3)
 	for i, name := range []string{"app", "nginx"} {
 		img := r.image(name)
-		img.state, img.text, img.ended = report.Done, "built, and its layers are in laravel-"+name, at([]float64{12.2, 2.9}[i])
+		img.state, img.text, img.ended = report.Done, "built, and its layers are in laravel-"+
+			name, at([]float64{12.2, 2.9}[i])
 	}
 	worker := r.image("worker")
 	worker.state, worker.text, worker.ended = report.Reused, "not built: what it is made of has not changed since 2026-11-20 09:12 UTC", at(0.5)
@@ -54,7 +55,8 @@ func sample(failed bool) report.Report {
 	}
 	results := map[string]report.Result{}
 	for _, i := range r.images {
-		results[i.name] = report.Result{Image: "123456789012.dkr.ecr.ap-northeast-1.amazonaws.com/laravel-" + i.name + ":prod", Digest: "sha256:" + strings.Repeat("5b", 32), Size: 182_000_000}
+		results[i.name] = report.Result{Image: "123456789012.dkr.ecr.ap-northeast-1.amazonaws.com/laravel-" + i.name +
+			":prod", Digest: "sha256:" + strings.Repeat("5b", 32), Size: 182_000_000}
 	}
 	return d.Report(results, "")
 }
@@ -79,7 +81,9 @@ func TestSummary(t *testing.T) {
 	sample(false) // must not depend on a display that draws
 	r := newRun([]string{"app"}, time.Unix(0, 0))
 	r.ended = time.Unix(75, 0)
-	r.spans = []*Span{{Kind: report.Prepare, start: r.began, end: time.Unix(1, 0)}, {Kind: report.Step, start: time.Unix(1, 0), end: time.Unix(61, 0)}, {Kind: report.Tags, start: time.Unix(74, 0), end: r.ended}}
+	r.spans = []*Span{{Kind: report.Prepare, start: r.began, end: time.Unix(1, 0)},
+		{Kind: report.Step, start: time.Unix(1, 0), end: time.Unix(61, 0)}, {Kind: report.Tags, start: time.Unix(74, 0),
+			end: r.ended}}
 	if got, want := (&Display{run: r}).Summary(), "pushed 1 of 1 images, 0 B sent in 1m15s: prepare 1.0 s, build 1m00s, push 13.0 s, tags 1.0 s"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -117,7 +121,8 @@ func TestReportInBrowser(t *testing.T) {
 			if err := os.WriteFile(file, []byte(strings.Replace(page, "</body>", probe+"</body>", 1)), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.CommandContext(t.Context(), "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size="+size, "--virtual-time-budget=2000", "--dump-dom", "file://"+file)
+			cmd := exec.CommandContext(t.Context(), "chromium", "--headless", "--no-sandbox", "--disable-gpu",
+				"--enable-logging=stderr", "--window-size="+size, "--virtual-time-budget=2000", "--dump-dom", "file://"+file)
 			cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
 			var errs strings.Builder
 			cmd.Stderr = &errs

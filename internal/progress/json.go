@@ -14,14 +14,15 @@ import (
 
 // A Line is one event of --progress json. Fields that do not apply are absent.
 type Line struct {
-	Time    time.Time `json:"time"`
-	Type    string    `json:"type"`            // "note", "warning", "image", "step", "output", "prepare", "look", "push", "upload", "tags", "error" or "end"
-	Image   string    `json:"image,omitempty"` // absent for the run as a whole
-	Step    string    `json:"step,omitempty"`  // the step's name; of an upload the digest, where it is known
-	Status  string    `json:"status,omitempty"`
-	Seconds float64   `json:"seconds,omitempty"`
-	Bytes   int64     `json:"bytes,omitempty"` // of an upload that has ended
-	Text    string    `json:"text,omitempty"`
+	Time time.Time `json:"time"`
+	// "note", "warning", "image", "step", "output", "prepare", "look", "push", "upload", "tags", "error" or "end"
+	Type    string  `json:"type"`
+	Image   string  `json:"image,omitempty"` // absent for the run as a whole
+	Step    string  `json:"step,omitempty"`  // the step's name; of an upload the digest, where it is known
+	Status  string  `json:"status,omitempty"`
+	Seconds float64 `json:"seconds,omitempty"`
+	Bytes   int64   `json:"bytes,omitempty"` // of an upload that has ended
+	Text    string  `json:"text,omitempty"`
 
 	// Of an error.
 	Why    string   `json:"why,omitempty"`
@@ -40,7 +41,8 @@ func WriteLine(w io.Writer, l Line) {
 	l.Step, l.Text = redact.URL(l.Step), redact.URL(l.Text)
 	var b bytes.Buffer
 	_ = format.JSON(&b, l, "")
-	_, _ = w.Write(bytes.ReplaceAll(b.Bytes(), []byte("##["), []byte(`##\u005b`))) // the same, and no command to GitHub's runner
+	// the same, and no command to GitHub's runner
+	_, _ = w.Write(bytes.ReplaceAll(b.Bytes(), []byte("##["), []byte(`##\u005b`)))
 }
 
 // End is the last line, of a display that has been closed; nil for one that
@@ -63,7 +65,8 @@ type jsonLines struct {
 }
 
 func newJSON(w io.Writer) *jsonLines {
-	return &jsonLines{w: w, output: pieces{}, names: map[digest.Digest]string{}, state: map[digest.Digest]string{}, started: map[digest.Digest]bool{}}
+	return &jsonLines{w: w, output: pieces{}, names: map[digest.Digest]string{}, state: map[digest.Digest]string{},
+		started: map[digest.Digest]bool{}}
 }
 
 // lookup is how long BuildKit may look for a step's result before it begins the
@@ -89,7 +92,8 @@ func (j *jsonLines) draw(r *Run, e event) {
 		emit(Line{Type: e.began.Kind, Step: e.began.Name, Status: "started"})
 	case e.ended != nil:
 		s := e.ended
-		l := Line{Type: s.Kind, Step: s.Name, Status: "done", Seconds: s.end.Sub(s.start).Seconds(), Bytes: s.sent.Load(), Text: e.failure}
+		l := Line{Type: s.Kind, Step: s.Name, Status: "done", Seconds: s.end.Sub(s.start).Seconds(), Bytes: s.sent.Load(),
+			Text: e.failure}
 		if e.failure != "" {
 			l.Status = "failed"
 		}

@@ -29,7 +29,8 @@ type step struct{ started, done bool }
 const silence = 30 * time.Second
 
 func newPlain(w io.Writer, images []string) *plain {
-	p := &plain{w: w, width: len("ecsbuild"), text: format.Clean, steps: map[piece]*step{}, output: pieces{}, logs: map[string]*imageLog{}, wrote: time.Now()}
+	p := &plain{w: w, width: len("ecsbuild"), text: format.Clean, steps: map[piece]*step{}, output: pieces{},
+		logs: map[string]*imageLog{}, wrote: time.Now()}
 	for _, n := range images {
 		p.width = max(p.width, len(n))
 	}

@@ -123,7 +123,8 @@ func New(mode Mode, out Output, images []string) (*Display, error) {
 	case JSON:
 		d = newJSON(out.W)
 	}
-	p := &Display{events: make(chan event, 64), done: make(chan struct{}), masked: out.Secrets, run: newRun(images, time.Now())}
+	p := &Display{events: make(chan event, 64), done: make(chan struct{}), masked: out.Secrets,
+		run: newRun(images, time.Now())}
 	go p.draw(d, every)
 	return p, nil
 }
@@ -197,7 +198,8 @@ func (p *Display) Status(image string, s *BuildStatus) {
 // time went. It is to be had after Close.
 func (p *Display) Summary() string {
 	r := p.run
-	text := fmt.Sprintf("pushed %d of %d images, %s sent in %s", len(r.images), len(r.images), format.Bytes(r.sent()), format.Duration(r.ended.Sub(r.began)))
+	text := fmt.Sprintf("pushed %d of %d images, %s sent in %s", len(r.images), len(r.images), format.Bytes(r.sent()),
+		format.Duration(r.ended.Sub(r.began)))
 	var parts []string
 	for _, ph := range r.phases() {
 		parts = append(parts, ph.name+" "+format.Duration(ph.time))

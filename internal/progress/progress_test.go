@@ -26,7 +26,8 @@ func TestSharedStepsOnce(t *testing.T) {
 		}
 		d.Status(image, &BuildStatus{Output: []StepOutput{{Step: v.ID, Data: []byte("ld\n")}}})
 	}
-	d.Status("app", &BuildStatus{Steps: []BuildStep{{ID: digest.FromString("step"), Name: "[1/2] RUN make", Kind: Instruction, Started: &now, Completed: &later}}})
+	d.Status("app", &BuildStatus{Steps: []BuildStep{{ID: digest.FromString("step"), Name: "[1/2] RUN make",
+		Kind: Instruction, Started: &now, Completed: &later}}})
 	d.Note("", Info, "done")
 	d.Close()
 	d.Note("", Info, "too late")
@@ -42,7 +43,8 @@ func TestJSONLines(t *testing.T) {
 	now := time.Unix(1700000000, 0)
 	end := now.Add(time.Second)
 	v := func(name, failure string, completed *time.Time) *BuildStatus {
-		return &BuildStatus{Steps: []BuildStep{{ID: digest.FromString(name), Name: name, Kind: stepKind(name), Started: &now, Completed: completed, Error: failure, Canceled: strings.Contains(failure, "canceled")}}}
+		return &BuildStatus{Steps: []BuildStep{{ID: digest.FromString(name), Name: name, Kind: stepKind(name), Started: &now,
+			Completed: completed, Error: failure, Canceled: strings.Contains(failure, "canceled")}}}
 	}
 	log := func(name, text string) *BuildStatus {
 		return &BuildStatus{Output: []StepOutput{{Step: digest.FromString(name), Data: []byte(text), Time: now}}}

@@ -76,7 +76,8 @@ type image struct {
 }
 
 func newRun(names []string, now time.Time) *Run {
-	r := &Run{began: now, byName: map[string]*image{}, steps: map[digest.Digest]*Span{}, pulls: map[digest.Digest]map[string]Transfer{}, output: pieces{}}
+	r := &Run{began: now, byName: map[string]*image{}, steps: map[digest.Digest]*Span{},
+		pulls: map[digest.Digest]map[string]Transfer{}, output: pieces{}}
 	for _, n := range names {
 		r.image(n)
 	}

@@ -180,7 +180,8 @@ func (t *tty) lines(r *Run, now time.Time, width, height int) (out []line) {
 
 // rank puts what failed first, then what works, what waits, what is done.
 func rank(i *image) int {
-	return slices.Index([]string{report.Failed, report.Building, report.Waiting, report.Stopped, report.Done, report.Reused}, i.state)
+	return slices.Index([]string{report.Failed, report.Building, report.Waiting, report.Stopped, report.Done,
+		report.Reused}, i.state)
 }
 
 func (t *tty) block(r *Run, i *image, names int, now time.Time) line {

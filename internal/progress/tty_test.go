@@ -84,14 +84,18 @@ func TestTTY(t *testing.T) {
 		var out strings.Builder
 		show := func(title string) { fmt.Fprintf(&out, "=== %s\n%s", title, s) }
 		s.at(0, event{note: "building with Docker engine 28.5.2 (classic store)"})
-		s.at(100*time.Millisecond, event{image: "worker", state: report.Reused, note: "not built: what it is made of has not changed since 2026-11-22 10:00 UTC"})
-		s.at(100*time.Millisecond, s.step("app", "[1/4] FROM docker.io/library/php:8.4-fpm@sha256:0123456789abcdef", "", false))
+		s.at(100*time.Millisecond, event{image: "worker", state: report.Reused,
+			note: "not built: what it is made of has not changed since 2026-11-22 10:00 UTC"})
+		s.at(100*time.Millisecond, s.step("app", "[1/4] FROM docker.io/library/php:8.4-fpm@sha256:0123456789abcdef", "",
+			false))
 		s.at(0, event{image: "app", status: &BuildStatus{Transfers: []Transfer{
-			{Step: digest.FromString("app[1/4] FROM docker.io/library/php:8.4-fpm@sha256:0123456789abcdef"), ID: "a", Current: 40e6, Total: 120e6}}}})
+			{Step: digest.FromString("app[1/4] FROM docker.io/library/php:8.4-fpm@sha256:0123456789abcdef"), ID: "a",
+				Current: 40e6, Total: 120e6}}}})
 		s.at(0, s.step("nginx", "[2/2] COPY public /usr/share/nginx/html", "", false))
 		show("the base is pulled")
 		s.at(2*time.Second, s.step("app", "[1/4] FROM docker.io/library/php:8.4-fpm@sha256:0123456789abcdef", "", true))
-		s.at(0, s.step("app", "[2/4] RUN composer install --no-dev --optimize-autoloader", "  - Installing symfony/polyfill-mbstring (v1.31.0): Extracting archive\n", false))
+		s.at(0, s.step("app", "[2/4] RUN composer install --no-dev --optimize-autoloader",
+			"  - Installing symfony/polyfill-mbstring (v1.31.0): Extracting archive\n", false))
 		up := &Span{Image: "nginx", Kind: report.Upload, Name: "sha256:1", size: 18e6, start: s.now}
 		s.at(0, event{image: "nginx", began: up})
 		up.Add(6e6)
@@ -99,7 +103,8 @@ func TestTTY(t *testing.T) {
 		show("a layer is on its way")
 		s.at(time.Second, event{image: "nginx", ended: up})
 		s.at(0, event{image: "nginx", state: report.Done, note: "built, and its layers are in laravel-nginx"})
-		s.at(3*time.Second, event{image: "app", state: report.Failed, note: "[2/4] RUN composer install --no-dev --optimize-autoloader"})
+		s.at(3*time.Second, event{image: "app", state: report.Failed,
+			note: "[2/4] RUN composer install --no-dev --optimize-autoloader"})
 		show("one has failed")
 		s.run.ended = s.now
 		s.close(s.run)
@@ -164,7 +169,8 @@ func TestHeartbeat(t *testing.T) {
 	now := time.Now()
 	p, r := newPlain(&out, []string{"app"}), newRun([]string{"app"}, now)
 	start := now
-	r.take(event{image: "app", status: &BuildStatus{Steps: []BuildStep{{ID: "sha256:1", Name: "[2/4] RUN make", Kind: Instruction, Started: &start}}}})
+	r.take(event{image: "app", status: &BuildStatus{Steps: []BuildStep{{ID: "sha256:1", Name: "[2/4] RUN make",
+		Kind: Instruction, Started: &start}}}})
 	p.tick(r, now.Add(29*time.Second))
 	if out.Len() > 0 {
 		t.Errorf("too early: %s", out.String())
@@ -269,11 +275,14 @@ func TestWholeLog(t *testing.T) {
 		now := time.Unix(1700000000, 0)
 		end := now.Add(time.Second)
 		for i, image := range []string{"app", "nginx"} {
-			v := BuildStep{ID: digest.FromString(image), Name: fmt.Sprintf("[%d/2] RUN make %s", i+1, image), Kind: Instruction, Started: &now}
-			d.Status(image, &BuildStatus{Steps: []BuildStep{v}, Output: []StepOutput{{Step: v.ID, Data: []byte("::error::of " + image + "\n")}}})
+			v := BuildStep{ID: digest.FromString(image), Name: fmt.Sprintf("[%d/2] RUN make %s", i+1, image), Kind: Instruction,
+				Started: &now}
+			d.Status(image, &BuildStatus{Steps: []BuildStep{v},
+				Output: []StepOutput{{Step: v.ID, Data: []byte("::error::of " + image + "\n")}}})
 		}
 		d.Note("app", Warning, "100% of a,b: c")
-		d.Status("app", &BuildStatus{Steps: []BuildStep{{ID: digest.FromString("app"), Name: "[1/2] RUN make app", Kind: Instruction, Started: &now, Completed: &end, Error: "exit code: 1"}}})
+		d.Status("app", &BuildStatus{Steps: []BuildStep{{ID: digest.FromString("app"), Name: "[1/2] RUN make app",
+			Kind: Instruction, Started: &now, Completed: &end, Error: "exit code: 1"}}})
 		d.Image("app", report.Failed, "[1/2] RUN make app")
 		d.Image("nginx", report.Stopped, "")
 		d.Close()

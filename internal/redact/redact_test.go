@@ -10,7 +10,8 @@ import (
 
 func TestString(t *testing.T) {
 	var s Set
-	for _, v := range []string{"hunter2-token", "abc", "-----BEGIN KEY-----\nMIIEvQIBADANBg\nxyz\nq2w3e4r5t6y7\n-----END KEY-----\n", `pa"ss/wo+rd`, "hunter2", "",
+	for _, v := range []string{"hunter2-token", "abc",
+		"-----BEGIN KEY-----\nMIIEvQIBADANBg\nxyz\nq2w3e4r5t6y7\n-----END KEY-----\n", `pa"ss/wo+rd`, "hunter2", "",
 		"abcd1234", "1234wxyz", "admin\npw12345", `{"http-basic": {"repo.example": {"username": "me", "password": "innerPassw0rd!"}}}`, "it's a p&ss", "<it's>&more"} {
 		s.Add(v)
 	}
@@ -104,12 +105,14 @@ func TestStream(t *testing.T) {
 	for _, v := range []string{"aabaac", "baacaX", "secret", "secretary"} {
 		s.Add(v)
 	}
-	for _, text := range []string{"x aabaabaac y", "aabaac", "secret", "secretar secretary secret", "the secre", "baabaacaX", "aabaa"} {
+	for _, text := range []string{"x aabaabaac y", "aabaac", "secret", "secretar secretary secret", "the secre",
+		"baabaacaX", "aabaa"} {
 		want := s.String(text)
 		for i := range len(text) + 1 {
 			for j := i; j <= len(text); j++ {
 				st := s.Stream()
-				got := fmt.Sprintf("%s%s%s%s", st.Next([]byte(text[:i])), st.Next([]byte(text[i:j])), st.Next([]byte(text[j:])), st.End())
+				got := fmt.Sprintf("%s%s%s%s", st.Next([]byte(text[:i])), st.Next([]byte(text[i:j])), st.Next([]byte(text[j:])),
+					st.End())
 				if got != want {
 					t.Fatalf("%q cut at %d and %d: %q, not %q", text, i, j, got, want)
 				}

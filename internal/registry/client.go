@@ -135,7 +135,8 @@ func (c *Client) once(ctx context.Context, r request, renew bool) (*http.Respons
 		req.Header.Set("Accept", r.types)
 	}
 	req.Header.Set("User-Agent", c.agent)
-	if c.auth != nil && req.URL.Host == c.Host.Name && req.URL.Scheme == c.Host.scheme() { // an upload may be sent elsewhere, without our token
+	// an upload may be sent elsewhere, without our token
+	if c.auth != nil && req.URL.Host == c.Host.Name && req.URL.Scheme == c.Host.scheme() {
 		user, pass, err := c.auth(ctx, renew)
 		if err != nil {
 			return nil, &authError{err}

@@ -79,7 +79,8 @@ func (e *Error) Foreign() bool {
 func (e *Error) expired() bool {
 	_, msg := e.Code()
 	return e.Status() == http.StatusUnauthorized ||
-		e.Status() == http.StatusForbidden && (e.Action == actionHead || strings.Contains(msg, "authorization token has expired"))
+		e.Status() == http.StatusForbidden && (e.Action == actionHead ||
+			strings.Contains(msg, "authorization token has expired"))
 }
 
 // IsImmutable says that a tag was refused, since it names another image and the

@@ -21,7 +21,11 @@ func (r *Repository) Probe(ctx context.Context) error {
 	wg.Go(func() { _, _, head = r.Has(ctx, emptyBlob) })
 	wg.Go(func() {
 		var u *upload
-		if begin = retry(ctx, func() (err error) { u, err = r.post(ctx, r.url("blobs/uploads/")); return err }); begin == nil {
+		if begin = retry(ctx, func() (err error) {
+			u,
+				err = r.post(ctx, r.url("blobs/uploads/"))
+			return err
+		}); begin == nil {
 			r.mu.Lock()
 			r.ready = u
 			r.mu.Unlock()
@@ -39,7 +43,8 @@ func (r *Repository) CanLook(ctx context.Context) error {
 
 // post begins an upload at an address, or gives nil when a mount was granted.
 func (r *Repository) post(ctx context.Context, target string) (*upload, error) {
-	resp, err := r.client.do(ctx, r.Name, request{action: actionBegin, method: http.MethodPost, url: target, accept: []int{http.StatusAccepted, http.StatusCreated}})
+	resp, err := r.client.do(ctx, r.Name, request{action: actionBegin, method: http.MethodPost, url: target,
+		accept: []int{http.StatusAccepted, http.StatusCreated}})
 	if err != nil {
 		return nil, err
 	}

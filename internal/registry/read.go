@@ -25,8 +25,10 @@ const maxRead = 4 << 20
 
 // Manifest reads what a tag or digest names; ok is false where nothing is there.
 // It needs ecr:BatchGetImage.
-func (r *Repository) Manifest(ctx context.Context, reference string) (mediaType string, data []byte, ok bool, err error) {
-	resp, data, err := r.read(ctx, request{action: actionGetManifest, method: http.MethodGet, url: r.url("manifests/" + reference), types: manifestTypes, accept: []int{http.StatusOK, http.StatusNotFound}})
+func (r *Repository) Manifest(ctx context.Context, reference string) (mediaType string, data []byte, ok bool,
+	err error) {
+	resp, data, err := r.read(ctx, request{action: actionGetManifest, method: http.MethodGet,
+		url: r.url("manifests/" + reference), types: manifestTypes, accept: []int{http.StatusOK, http.StatusNotFound}})
 	if err != nil || resp.StatusCode == http.StatusNotFound {
 		return "", nil, false, err
 	}
@@ -36,9 +38,11 @@ func (r *Repository) Manifest(ctx context.Context, reference string) (mediaType 
 // Blob reads a small blob, such as an image's config. It needs
 // ecr:GetDownloadUrlForLayer.
 func (r *Repository) Blob(ctx context.Context, d digest.Digest) ([]byte, error) {
-	_, data, err := r.read(ctx, request{action: actionGetBlob, method: http.MethodGet, url: r.url("blobs/" + d.String()), accept: []int{http.StatusOK}})
+	_, data, err := r.read(ctx, request{action: actionGetBlob, method: http.MethodGet, url: r.url("blobs/" + d.String()),
+		accept: []int{http.StatusOK}})
 	if err == nil && digest.FromBytes(data) != d {
-		err = &Error{Host: r.client.Host.Name, Repository: r.Name, Action: actionGetBlob, Err: fmt.Errorf("%s arrived as something else", d)}
+		err = &Error{Host: r.client.Host.Name, Repository: r.Name, Action: actionGetBlob,
+			Err: fmt.Errorf("%s arrived as something else", d)}
 	}
 	return data, err
 }

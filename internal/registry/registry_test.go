@@ -26,16 +26,25 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestHosts(t *testing.T) {
 	for host, want := range map[string][3]string{ // account, region, for account 999999999999
-		"123456789012.dkr.ecr.us-east-1.amazonaws.com":          {"123456789012", "us-east-1", "999999999999.dkr.ecr.us-east-1.amazonaws.com"},
-		"123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com": {"123456789012", "us-gov-west-1", "999999999999.dkr.ecr-fips.us-gov-west-1.amazonaws.com"},
-		"123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn":      {"123456789012", "cn-north-1", "999999999999.dkr.ecr.cn-north-1.amazonaws.com.cn"},
-		"123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu":      {"123456789012", "eusc-de-east-1", "999999999999.dkr.ecr.eusc-de-east-1.amazonaws.eu"},
-		"123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov":         {"123456789012", "us-iso-east-1", "999999999999.dkr.ecr.us-iso-east-1.c2s.ic.gov"},
-		"123456789012.dkr.ecr.us-isob-east-1.sc2s.sgov.gov":     {"123456789012", "us-isob-east-1", "999999999999.dkr.ecr.us-isob-east-1.sc2s.sgov.gov"},
-		"123456789012.dkr-ecr.eu-west-1.on.aws":                 {"123456789012", "eu-west-1", "999999999999.dkr-ecr.eu-west-1.on.aws"},
-		"123456789012.dkr-ecr-fips.us-east-2.on.aws":            {"123456789012", "us-east-2", "999999999999.dkr-ecr-fips.us-east-2.on.aws"},
-		"registry.example.com":                                  {"", "", "registry.example.com"},
-		"123456789012.dkr.ecr.us-east-1.amazonaws.com.evil.io":  {"", "", "123456789012.dkr.ecr.us-east-1.amazonaws.com.evil.io"},
+		"123456789012.dkr.ecr.us-east-1.amazonaws.com": {"123456789012", "us-east-1",
+			"999999999999.dkr.ecr.us-east-1.amazonaws.com"},
+		"123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com": {"123456789012", "us-gov-west-1",
+			"999999999999.dkr.ecr-fips.us-gov-west-1.amazonaws.com"},
+		"123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn": {"123456789012", "cn-north-1",
+			"999999999999.dkr.ecr.cn-north-1.amazonaws.com.cn"},
+		"123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu": {"123456789012", "eusc-de-east-1",
+			"999999999999.dkr.ecr.eusc-de-east-1.amazonaws.eu"},
+		"123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov": {"123456789012", "us-iso-east-1",
+			"999999999999.dkr.ecr.us-iso-east-1.c2s.ic.gov"},
+		"123456789012.dkr.ecr.us-isob-east-1.sc2s.sgov.gov": {"123456789012", "us-isob-east-1",
+			"999999999999.dkr.ecr.us-isob-east-1.sc2s.sgov.gov"},
+		"123456789012.dkr-ecr.eu-west-1.on.aws": {"123456789012", "eu-west-1",
+			"999999999999.dkr-ecr.eu-west-1.on.aws"},
+		"123456789012.dkr-ecr-fips.us-east-2.on.aws": {"123456789012", "us-east-2",
+			"999999999999.dkr-ecr-fips.us-east-2.on.aws"},
+		"registry.example.com": {"", "", "registry.example.com"},
+		"123456789012.dkr.ecr.us-east-1.amazonaws.com.evil.io": {"", "",
+			"123456789012.dkr.ecr.us-east-1.amazonaws.com.evil.io"},
 	} {
 		h, err := ParseHost("https://" + host)
 		if err != nil || h.Account() != want[0] || h.Region() != want[1] || h.ForAccount("999999999999").Name != want[2] {

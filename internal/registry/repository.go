@@ -35,7 +35,8 @@ func (c *Client) Repository(name string) *Repository {
 	defer c.mu.Unlock()
 	r := c.repos[name]
 	if r == nil {
-		r = &Repository{Name: name, client: c, known: map[digest.Digest]int64{}, absent: map[digest.Digest]bool{}, pending: map[digest.Digest]chan struct{}{}}
+		r = &Repository{Name: name, client: c, known: map[digest.Digest]int64{}, absent: map[digest.Digest]bool{},
+			pending: map[digest.Digest]chan struct{}{}}
 		c.repos[name] = r
 	}
 	return r
@@ -71,7 +72,9 @@ func (r *Repository) ask(ctx context.Context, d digest.Digest) error {
 		if asked {
 			return nil, nil
 		}
-		h, status, err := r.client.call(ctx, r.Name, request{action: actionHead, method: http.MethodHead, url: r.url("blobs/" + d.String()), accept: []int{http.StatusOK, http.StatusNotFound}})
+		h, status, err := r.client.call(ctx, r.Name,
+			request{action: actionHead, method: http.MethodHead, url: r.url("blobs/" + d.String()),
+				accept: []int{http.StatusOK, http.StatusNotFound}})
 		switch {
 		case err != nil:
 		case status == http.StatusOK:
@@ -184,7 +187,8 @@ func (r *Repository) PutBytes(ctx context.Context, data []byte) error {
 // Stream sends a body that can be read once and whose digest may not be known
 // before its end; commit names it. want, where known, lets a sibling
 // repository lend the blob. Whoever gives the body tries again after an error.
-func (r *Repository) Stream(ctx context.Context, want digest.Digest, body io.Reader) (commit func(context.Context, digest.Digest) error, err error) {
+func (r *Repository) Stream(ctx context.Context, want digest.Digest,
+	body io.Reader) (commit func(context.Context, digest.Digest) error, err error) {
 	var u *upload
 	if err := retry(ctx, func() (err error) { u, err = r.begin(ctx, want); return err }); err != nil {
 		return nil, err
@@ -209,7 +213,8 @@ func (r *Repository) PutManifest(ctx context.Context, reference, mediaType strin
 				return err
 			}
 		}
-		resp, err := r.client.do(ctx, r.Name, request{action: actionPutImage, method: http.MethodPut, url: r.url("manifests/" + reference), contentType: mediaType, size: int64(len(data)),
+		resp, err := r.client.do(ctx, r.Name, request{action: actionPutImage, method: http.MethodPut,
+			url: r.url("manifests/" + reference), contentType: mediaType, size: int64(len(data)),
 			body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil },
 			accept: []int{http.StatusCreated, http.StatusOK, http.StatusAccepted}})
 		if err == nil {

@@ -49,7 +49,8 @@ func TestCheckExisting(t *testing.T) {
 	}
 	status = http.StatusForbidden
 	var e *Error
-	if err := r.CanLook(t.Context()); !errors.As(err, &e) || e.Action != "ecr:BatchCheckLayerAvailability" || e.Status() != 403 {
+	if err := r.CanLook(t.Context()); !errors.As(err, &e) || e.Action != "ecr:BatchCheckLayerAvailability" ||
+		e.Status() != 403 {
 		t.Errorf("%v", err)
 	}
 }
@@ -110,7 +111,8 @@ func TestMount(t *testing.T) {
 		t.Errorf("%d %v %v", size, ok, err)
 	}
 	// Of a stream nothing need be read.
-	if commit, err := c.Repository("three").Stream(t.Context(), digest.FromBytes(data), bytes.NewReader(data)); err != nil || commit(t.Context(), digest.FromBytes(data)) != nil {
+	if commit, err := c.Repository("three").Stream(t.Context(), digest.FromBytes(data),
+		bytes.NewReader(data)); err != nil || commit(t.Context(), digest.FromBytes(data)) != nil {
 		t.Errorf("%v", err)
 	}
 	grant = false
@@ -203,10 +205,12 @@ func TestReadBack(t *testing.T) {
 	config := []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`)
 	const mediaType = "application/vnd.oci.image.manifest.v1+json"
 	manifest := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},"layers":[]}`, mediaType, digest.FromBytes(config), len(config))
-	if err := errors.Join(r.PutBytes(t.Context(), config), r.PutManifest(t.Context(), "v1", mediaType, []byte(manifest))); err != nil {
+	if err := errors.Join(r.PutBytes(t.Context(), config),
+		r.PutManifest(t.Context(), "v1", mediaType, []byte(manifest))); err != nil {
 		t.Fatal(err)
 	}
-	if got, data, ok, err := r.Manifest(t.Context(), "v1"); err != nil || !ok || got != mediaType || string(data) != manifest {
+	if got, data, ok, err := r.Manifest(t.Context(), "v1"); err != nil || !ok || got != mediaType ||
+		string(data) != manifest {
 		t.Errorf("%s %s %v %v", got, data, ok, err)
 	}
 	if _, _, ok, err := r.Manifest(t.Context(), "v2"); ok || err != nil {
@@ -222,7 +226,8 @@ func TestReadBack(t *testing.T) {
 		t.Errorf("%s %v", data, err)
 	}
 	c, _ = server(t, func(w http.ResponseWriter, r *http.Request) bool { _, _ = io.WriteString(w, "other"); return true })
-	if _, err := c.Repository("shop").Blob(t.Context(), digest.FromBytes(config)); err == nil || !strings.Contains(err.Error(), "arrived as something else") {
+	if _, err := c.Repository("shop").Blob(t.Context(), digest.FromBytes(config)); err == nil ||
+		!strings.Contains(err.Error(), "arrived as something else") {
 		t.Errorf("%v", err)
 	}
 }
@@ -257,9 +262,11 @@ func TestClaim(t *testing.T) {
 
 // TestTemporary: which failures are worth another try.
 func TestTemporary(t *testing.T) {
-	for status, want := range map[int]bool{200: false, 400: false, 401: false, 403: false, 408: true, 429: true, 500: true, 501: false, 503: true} {
+	for status, want := range map[int]bool{200: false, 400: false, 401: false, 403: false, 408: true, 429: true, 500: true,
+		501: false, 503: true} {
 		c, log := server(t, func(w http.ResponseWriter, r *http.Request) bool { return respond(w, status, "UNKNOWN") })
-		_, err := c.do(t.Context(), "shop", request{action: actionPutImage, method: http.MethodPut, url: c.Repository("shop").url("manifests/v1"), accept: []int{http.StatusCreated}})
+		_, err := c.do(t.Context(), "shop", request{action: actionPutImage, method: http.MethodPut,
+			url: c.Repository("shop").url("manifests/v1"), accept: []int{http.StatusCreated}})
 		var e *Error
 		if !errors.As(err, &e) || e.Temporary() != want || e.Status() != status && status != 200 || len(*log) != 1 {
 			t.Errorf("%d: %v after %v", status, err, *log)
@@ -289,7 +296,8 @@ func TestAuthFailure(t *testing.T) {
 	c, _ := server(t, nil)
 	reason := errors.New("the credentials have expired")
 	c.auth = func(context.Context, bool) (string, string, error) { return "", "", reason }
-	if _, _, err := c.Repository("shop").Has(t.Context(), digest.FromString("x")); !errors.Is(err, reason) || err.Error() != reason.Error() {
+	if _, _, err := c.Repository("shop").Has(t.Context(), digest.FromString("x")); !errors.Is(err, reason) ||
+		err.Error() != reason.Error() {
 		t.Errorf("%v", err)
 	}
 }
@@ -309,12 +317,14 @@ func TestForeign(t *testing.T) {
 }
 
 func TestPartition(t *testing.T) {
-	for region, want := range map[string]string{"eu-central-1": "aws amazonaws.com", "cn-north-1": "aws-cn amazonaws.com.cn", "us-gov-west-1": "aws-us-gov amazonaws.com", "eusc-de-east-1": "aws-eusc amazonaws.eu", "": "aws amazonaws.com"} {
+	for region, want := range map[string]string{"eu-central-1": "aws amazonaws.com",
+		"cn-north-1": "aws-cn amazonaws.com.cn", "us-gov-west-1": "aws-us-gov amazonaws.com", "eusc-de-east-1": "aws-eusc amazonaws.eu", "": "aws amazonaws.com"} {
 		if p := PartitionOf(region); p.ID+" "+p.Domain != want {
 			t.Errorf("%s: %v", region, p)
 		}
 	}
-	if h := DefaultHost("123456789012", "cn-north-1"); h.Account() != "123456789012" || h.Region() != "cn-north-1" || !IsECR(h.Name, "cn-north-1") {
+	if h := DefaultHost("123456789012", "cn-north-1"); h.Account() != "123456789012" || h.Region() != "cn-north-1" ||
+		!IsECR(h.Name, "cn-north-1") {
 		t.Errorf("%v", h)
 	}
 	if DefaultHost("", "us-east-1").Name != "" {

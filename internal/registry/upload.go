@@ -46,7 +46,8 @@ func (u *upload) nextLocation(resp *http.Response) error {
 	if errors.Is(err, http.ErrNoLocation) {
 		return nil // the last one stays good
 	}
-	if host := u.repo.client.Host; err == nil && loc.Scheme != "https" && (loc.Scheme != host.scheme() || loc.Host != host.Name) {
+	if host := u.repo.client.Host; err == nil && loc.Scheme != "https" &&
+		(loc.Scheme != host.scheme() || loc.Host != host.Name) {
 		err = fmt.Errorf("the upload is sent to %s without TLS", loc.Host)
 	}
 	if err != nil {
@@ -60,8 +61,10 @@ func (u *upload) send(ctx context.Context, body io.Reader, size int64) error {
 	span := u.repo.client.watch(u.repo.Name, u.what.String(), max(0, size))
 	counted := &counter{r: body, add: func(n int64) { u.sent += n; span.Add(n) }}
 	// ECR answers a PATCH with 201.
-	resp, err := u.repo.client.do(ctx, u.repo.Name, request{action: actionSend, method: http.MethodPatch, url: u.location, stream: counted, size: size, contentType: "application/octet-stream",
-		accept: []int{http.StatusAccepted, http.StatusCreated, http.StatusNoContent}})
+	resp, err := u.repo.client.do(ctx, u.repo.Name,
+		request{action: actionSend, method: http.MethodPatch, url: u.location, stream: counted, size: size,
+			contentType: "application/octet-stream",
+			accept:      []int{http.StatusAccepted, http.StatusCreated, http.StatusNoContent}})
 	span.End(err)
 	if err != nil {
 		return err
@@ -80,7 +83,9 @@ func (u *upload) commit(ctx context.Context, d digest.Digest) error {
 	target.RawQuery = q.Encode()
 	// A layer that cannot be sent again is worth asking twice for its last step.
 	err = retry(ctx, func() error {
-		resp, err := u.repo.client.do(ctx, u.repo.Name, request{action: actionCommit, method: http.MethodPut, url: target.String(), accept: []int{http.StatusCreated, http.StatusNoContent, http.StatusOK}})
+		resp, err := u.repo.client.do(ctx, u.repo.Name,
+			request{action: actionCommit, method: http.MethodPut, url: target.String(),
+				accept: []int{http.StatusCreated, http.StatusNoContent, http.StatusOK}})
 		var e *Error
 		if errors.As(err, &e) && e.Status() < http.StatusTooManyRequests {
 			return permanentError{err}

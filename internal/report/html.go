@@ -21,7 +21,8 @@ func (r Report) WriteHTML(w io.Writer) error {
 	b := &page{total: max(r.Seconds, 0.001)}
 	b.add("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"generator\" content=\"ecsbuild\">\n<title>%s</title>\n<style>\n%s</style>\n</head>\n<body>\n",
 		esc("ecsbuild: "+r.Status+", "+r.Began.Format("2006-01-02 15:04 MST")), reportStyle)
-	b.add("<header><h1>ecsbuild <span class=\"%s\">%s</span></h1>\n<p>%s · %s · %s sent</p>\n", r.Status, r.Status, esc(r.Began.Format("2006-01-02 15:04:05 MST")), format.Duration(Seconds(r.Seconds)), format.Bytes(r.Sent))
+	b.add("<header><h1>ecsbuild <span class=\"%s\">%s</span></h1>\n<p>%s · %s · %s sent</p>\n", r.Status, r.Status,
+		esc(r.Began.Format("2006-01-02 15:04:05 MST")), format.Duration(Seconds(r.Seconds)), format.Bytes(r.Sent))
 	if r.Error != "" {
 		b.add("<pre class=\"error\">%s</pre>\n", esc(r.Error))
 	}
@@ -83,7 +84,8 @@ const openImages = 4
 
 func (b *page) timeline(r Report) {
 	b.add("<section aria-labelledby=\"timeline\">\n<h2 id=\"timeline\">Timeline</h2>\n<ul class=\"legend\">\n")
-	for _, k := range []struct{ kind, text string }{{Base, "base image"}, {Step, "step"}, {Push, "engine compresses and pushes"}, {Upload, "upload"}, {Prepare, "prepare, look for changes"}, {Tags, "tags"}} {
+	for _, k := range []struct{ kind, text string }{{Base, "base image"}, {Step, "step"},
+		{Push, "engine compresses and pushes"}, {Upload, "upload"}, {Prepare, "prepare, look for changes"}, {Tags, "tags"}} {
 		b.add("<li><i class=\"%s\"></i>%s</li>\n", k.kind, k.text)
 	}
 	b.add("<li><i class=\"critical\"></i>outlined: the run waited for it</li>\n</ul>\n")
@@ -102,7 +104,8 @@ func (b *page) timeline(r Report) {
 		if len(r.Images) <= openImages {
 			open = " open"
 		}
-		b.add("<details%s>\n<summary><span class=\"name\">%s</span><span class=\"track\" aria-hidden=\"true\">", open, esc(cmp.Or(name, "run")))
+		b.add("<details%s>\n<summary><span class=\"name\">%s</span><span class=\"track\" aria-hidden=\"true\">", open,
+			esc(cmp.Or(name, "run")))
 		for _, s := range by[name] {
 			b.bar(s)
 		}
@@ -112,13 +115,15 @@ func (b *page) timeline(r Report) {
 			if s.Critical {
 				critical = " <b>waited for</b>"
 			}
-			b.add("<li><span class=\"label\">%s <small>%s%s</small></span><span class=\"track\" aria-hidden=\"true\">", esc(s.label()), format.Duration(Seconds(s.Seconds)), critical)
+			b.add("<li><span class=\"label\">%s <small>%s%s</small></span><span class=\"track\" aria-hidden=\"true\">",
+				esc(s.label()), format.Duration(Seconds(s.Seconds)), critical)
 			b.bar(s)
 			b.add("</span></li>\n")
 		}
 		b.add("</ol>\n</details>\n")
 	}
-	b.add("<p class=\"axis\" aria-hidden=\"true\"><span>0 s</span><span>%s</span><span>%s</span></p>\n</section>\n", format.Duration(Seconds(r.Seconds/2)), format.Duration(Seconds(r.Seconds)))
+	b.add("<p class=\"axis\" aria-hidden=\"true\"><span>0 s</span><span>%s</span><span>%s</span></p>\n</section>\n",
+		format.Duration(Seconds(r.Seconds/2)), format.Duration(Seconds(r.Seconds)))
 }
 
 func (b *page) bar(s Span) {
@@ -129,7 +134,8 @@ func (b *page) bar(s Span) {
 	if s.Error != "" {
 		class += " failed"
 	}
-	b.add("<i class=\"%s\" style=\"left:%s;width:%s\" title=\"%s\"></i>", class, b.share(s.Start), b.share(s.Seconds), esc(s.label()+": "+format.Duration(Seconds(s.Seconds))))
+	b.add("<i class=\"%s\" style=\"left:%s;width:%s\" title=\"%s\"></i>", class, b.share(s.Start), b.share(s.Seconds),
+		esc(s.label()+": "+format.Duration(Seconds(s.Seconds))))
 }
 
 // spans is the picture for those who do not see it.
@@ -140,7 +146,8 @@ func (b *page) spans(r Report) {
 		if s.Bytes > 0 {
 			size = format.Bytes(s.Bytes)
 		}
-		notes := slices.DeleteFunc([]string{map[bool]string{true: "cached"}[s.Cached], map[bool]string{true: "the run waited for it"}[s.Critical], s.Error}, func(s string) bool { return s == "" })
+		notes := slices.DeleteFunc([]string{map[bool]string{true: "cached"}[s.Cached],
+			map[bool]string{true: "the run waited for it"}[s.Critical], s.Error}, func(s string) bool { return s == "" })
 		b.add("<tr><td>%s</td><td>%s</td><td>%s</td><td class=\"n\">%.2f s</td><td class=\"n\">%.2f s</td><td class=\"n\">%s</td><td>%s</td></tr>\n",
 			esc(cmp.Or(s.Image, "run")), s.Kind, esc(s.Name), s.Start, s.Seconds, size, esc(strings.Join(notes, "; ")))
 	}

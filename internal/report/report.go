@@ -105,7 +105,8 @@ const maxGantt = 60
 func (r Report) Markdown(w io.Writer) error {
 	var b strings.Builder
 	mark := map[string]string{Done: "✅", Reused: "♻️", Failed: "❌"}
-	fmt.Fprintf(&b, "### ecsbuild: %s in %s, %s sent\n\n", r.Status, format.Duration(Seconds(r.Seconds)), format.Bytes(r.Sent))
+	fmt.Fprintf(&b, "### ecsbuild: %s in %s, %s sent\n\n", r.Status, format.Duration(Seconds(r.Seconds)),
+		format.Bytes(r.Sent))
 	if r.Error != "" {
 		fmt.Fprintf(&b, "**why** %s\n\n", cell(r.Error))
 	}
@@ -123,7 +124,8 @@ func (r Report) Markdown(w io.Writer) error {
 		if i.Image != "" {
 			name += "<br>`" + i.Image + "`"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", cmp.Or(mark[i.Status], "·"), name, digest, size, cell(r.changed(i)), format.Duration(Seconds(i.Seconds)))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", cmp.Or(mark[i.Status], "·"), name, digest, size,
+			cell(r.changed(i)), format.Duration(Seconds(i.Seconds)))
 	}
 	r.gantt(&b)
 	_, err := io.WriteString(w, b.String())
@@ -133,7 +135,8 @@ func (r Report) Markdown(w io.Writer) error {
 // gantt draws the longest spans as a chart that GitHub renders.
 // https://mermaid.js.org/syntax/gantt.html
 func (r Report) gantt(b *strings.Builder) {
-	spans := slices.DeleteFunc(slices.Clone(r.Spans), func(s Span) bool { return s.Cached || s.Seconds < 0.05 || s.Internal })
+	spans := slices.DeleteFunc(slices.Clone(r.Spans),
+		func(s Span) bool { return s.Cached || s.Seconds < 0.05 || s.Internal })
 	slices.SortStableFunc(spans, func(a, b Span) int { return cmp.Compare(b.Seconds, a.Seconds) })
 	spans = spans[:min(len(spans), maxGantt)]
 	slices.SortStableFunc(spans, func(a, b Span) int {

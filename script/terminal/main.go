@@ -116,7 +116,8 @@ func draw(v *vt100.VT100) (out []row) {
 			case f.Intensity == vt100.Dim:
 				class = "d"
 			}
-			fmt.Fprintf(&b, `<tspan class="%s">%s</tspan>`, class, html.EscapeString(strings.ReplaceAll(string(cells[from:x]), "\x00", " ")))
+			fmt.Fprintf(&b, `<tspan class="%s">%s</tspan>`, class,
+				html.EscapeString(strings.ReplaceAll(string(cells[from:x]), "\x00", " ")))
 		}
 		if b.Len() > 0 {
 			out = append(out, row{y, fmt.Sprintf(`<text x="12" y="%.0f">%s</text>`, float64(y+1)*lineHeight+8, b.String())})
@@ -138,7 +139,9 @@ func render(frames []frame, cols, rows int) string {
 			to = 100 * frames[i+1].at / total
 		}
 		shown := "visible"
-		fmt.Fprintf(&css, "@keyframes f%d { 0%% { visibility: %s } %.3f%% { visibility: %s } %.3f%% { visibility: %s } }\n", i, map[bool]string{true: shown, false: "hidden"}[i == 0], from, shown, to, map[bool]string{true: shown, false: "hidden"}[i+1 == len(frames)])
+		fmt.Fprintf(&css, "@keyframes f%d { 0%% { visibility: %s } %.3f%% { visibility: %s } %.3f%% { visibility: %s } }\n",
+			i, map[bool]string{true: shown, false: "hidden"}[i == 0], from, shown, to, map[bool]string{true: shown,
+				false: "hidden"}[i+1 == len(frames)])
 		fmt.Fprintf(&css, "#f%d { animation: f%d %.1fs step-end infinite }\n", i, i, total)
 		rest := "hidden"
 		if i+1 == len(frames) {
