@@ -34,7 +34,7 @@ func (c *doctorCmd) Run(a *app) error {
 	}
 	var warnings []string
 	docker := a.dockerConfig(func(text string) { warnings = append(warnings, text) })
-	patient := doctor.Options{
+	checkup := doctor.Options{
 		Plan:   p,
 		Source: a.credentialSource(p, docker, nil),
 		Engine: func(ctx context.Context) (*builder.Engine, error) {
@@ -52,7 +52,7 @@ func (c *doctorCmd) Run(a *app) error {
 		Files:    (&execution{app: a, cmd: &runCmd{}, plan: p}).checkFiles(),
 		Facts:    a.facts(p),
 	}
-	return c.print(a, patient.Run(a.ctx))
+	return c.print(a, checkup.Run(a.ctx))
 }
 
 // print writes the checks, and ends as a run would that met the first failure.

@@ -147,11 +147,11 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	}
 	if err != nil {
 		if args[0] == "run" && !slices.Contains(args, "--dry-run") {
-			a.leaveNone(args)
+			a.removeStaleDefinitions(args)
 		}
 		return a.usage(err, kctx)
 	}
-	findings, code := judge(ctx, kctx.Run(a), kctx.Command() == "run" && !c.Run.DryRun)
+	findings, code := exitStatus(ctx, kctx.Run(a), kctx.Command() == "run" && !c.Run.DryRun)
 	for i, f := range findings {
 		findings[i] = f.Map(a.secrets.String)
 	}
@@ -191,9 +191,9 @@ func checkValues(kctx *kong.Context) error {
 	return nil
 }
 
-// leaveNone takes the definitions of an earlier run away where the command line
+// removeStaleDefinitions takes the definitions of an earlier run away where the command line
 // is not understood as a whole.
-func (a *app) leaveNone(args []string) {
+func (a *app) removeStaleDefinitions(args []string) {
 	value := func(names ...string) (v string) {
 		for i, arg := range args {
 			for _, n := range names {
@@ -215,8 +215,8 @@ func (a *app) leaveNone(args []string) {
 	_ = (&execution{app: a, cmd: &runCmd{}, plan: p}).clear(false)
 }
 
-// judge says what became of a command, and its exit code.
-func judge(ctx context.Context, err error, pushes bool) ([]diagnose.Finding, int) {
+// exitStatus says what became of a command, and its exit code.
+func exitStatus(ctx context.Context, err error, pushes bool) ([]diagnose.Finding, int) {
 	var i interrupted
 	var exit exitError
 	switch {

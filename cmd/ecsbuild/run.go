@@ -348,7 +348,7 @@ func (r *execution) dry() error {
 	return nil
 }
 
-// cacheFolder is where the record lies: ECSBUILD_CACHE, else in the user's
+// cacheFolder is where the host state lies: ECSBUILD_CACHE, else in the user's
 // cache folder, "" where there is none.
 func cacheFolder(getenv func(string) string) string {
 	if dir := getenv("ECSBUILD_CACHE"); dir != "" {

@@ -107,7 +107,7 @@ const maxSolves = 100
 const maxStarts = 5
 
 // solve runs BuildKit's Dockerfile frontend. again leaves out what would
-// build anew what has just been built.
+// build again what has just been built.
 func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEntry, copies *baseCopy,
 	again bool) (*bkclient.SolveResponse, error) {
 	select {
@@ -160,7 +160,7 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, exports []bkclient.Expor
 	}()
 	res, err := e.bk.Solve(ctx, nil, opt, status)
 	<-drained
-	if before := copies.stop; before != nil { // of a build that was begun anew
+	if before := copies.stop; before != nil { // of a build that was started again
 		copies.stop = func() { before(); stop() }
 	} else {
 		copies.stop = stop

@@ -1,5 +1,10 @@
-// Package engine builds images through BuildKit, in a Docker engine or alone,
-// and hands what was built to a Sink while it appears. It knows nothing of AWS.
+// Package builder builds images through BuildKit, in a Docker engine or alone, and has
+// their blobs sent to a store while they appear. It knows nothing of AWS.
+//
+// Connect finds out what an engine is: its version and its image store. Check refuses
+// what it cannot do. Build runs one Job, in one of three ways: the classic store pushes
+// through package dockerpush, the containerd store and a buildkitd export through package
+// ociexport, and a job to keep stays in the engine.
 package builder
 
 import (

@@ -11,8 +11,8 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
 )
 
-// who names the caller as a refusal spelled it.
-func who(message string) string {
+// caller names the caller as a refusal spelled it.
+func caller(message string) string {
 	if arn := aws.CallerARN(message); arn != "" {
 		return arn
 	}
@@ -76,7 +76,7 @@ func (f Facts) aws(e *aws.Error) Finding {
 		}
 		found.Do = f.grant("kms:Decrypt", []string{key})
 	case e.IsDenied():
-		found.What = fmt.Sprintf("%s may not call %s", who(msg), e.Action)
+		found.What = fmt.Sprintf("%s may not call %s", caller(msg), e.Action)
 		if names != "" {
 			found.What += " for " + names
 		}

@@ -65,7 +65,7 @@ func Explain(err error, f Facts) (out []Finding) {
 		out = append(out, found)
 	}
 	for _, e := range split(err) {
-		add(f.one(e))
+		add(f.explainOne(e))
 	}
 	return out
 }
@@ -112,7 +112,7 @@ func split(err error) (out []error) {
 	return out
 }
 
-func (f Facts) one(err error) Finding {
+func (f Facts) explainOne(err error) Finding {
 	var (
 		cfg         *fault.Error
 		a           *aws.Error
@@ -131,7 +131,7 @@ func (f Facts) one(err error) Finding {
 	)
 	switch {
 	case errors.As(err, &tags):
-		found := f.one(tags.Err)
+		found := f.explainOne(tags.Err)
 		state := "no other tag has moved"
 		if len(tags.Moved) > 0 {
 			state = "these tags had moved before: " + strings.Join(tags.Moved, ", ")
@@ -169,21 +169,21 @@ func (f Facts) one(err error) Finding {
 	case errors.As(err, &foreign) && (file == nil && !errors.As(err, &file) || !file.Late):
 		return foreignFile(foreign.File)
 	case errors.As(err, &file) && file.Early:
-		return Finding{What: "cannot write " + file.File, Why: plain(file.Err),
+		return Finding{What: "cannot write " + file.File, Why: withoutPath(file.Err),
 			Do: []string{"nothing has been built yet: make the folder writable, or name another file"}, Exit: ExitOther}
 	case errors.As(err, &file) && !file.Late:
-		return Finding{What: "cannot write " + file.File, Why: plain(file.Err), Exit: ExitOther}
+		return Finding{What: "cannot write " + file.File, Why: withoutPath(file.Err), Exit: ExitOther}
 	case errors.As(err, &file):
-		return Finding{What: "cannot write " + file.File, Why: plain(file.Err),
+		return Finding{What: "cannot write " + file.File, Why: withoutPath(file.Err),
 			Do: []string{"every image is in the registry under its tags; make it writable, and run again"}, Exit: ExitOther}
 	case errors.As(err, &spool):
 		return Finding{What: "cannot keep a layer in " + spool.Folder + " while it is compressed and sent",
 			Why: spool.Err.Error(), Exit: ExitOther,
 			Do: []string{"make room there, or name another folder:", "  export TMPDIR=/path/to/folder"}}
 	case errors.Is(err, context.DeadlineExceeded):
-		return Finding{What: "the run took too long", Why: plain(err), Exit: ExitUnreachable}
+		return Finding{What: "the run took too long", Why: withoutPath(err), Exit: ExitUnreachable}
 	}
-	return Finding{What: plain(err), Exit: ExitOther}
+	return Finding{What: withoutPath(err), Exit: ExitOther}
 }
 
 // hubRefused is about a password of Docker Hub's.
@@ -208,8 +208,8 @@ func foreignFile(f artifact.File) Finding {
 	return found
 }
 
-// plain drops Go's way to say a path twice.
-func plain(err error) string {
+// withoutPath drops Go's way to say a path twice.
+func withoutPath(err error) string {
 	var p *os.PathError
 	if errors.As(err, &p) {
 		return filepath.Clean(p.Path) + ": " + p.Err.Error()

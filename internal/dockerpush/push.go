@@ -1,4 +1,10 @@
-// Package dockerpush has a classic Docker engine push what it has built: to a registry on loopback that passes the blobs on.
+// Package dockerpush has a classic Docker engine push what it has built.
+//
+// The classic image store exports into the engine alone, and the engine's own push is the
+// one way out that uses what it knows of its layers. So it pushes to a proxy: a registry
+// on loopback, which forwards blobs to an image.Store, keeps the manifests back, and
+// compresses layers again where the image asks for it (rewrite.go). An engine whose
+// loopback is another one saves the image, and its layers are compressed here (save.go).
 package dockerpush
 
 import (

@@ -176,7 +176,7 @@ func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipelin
 		}
 		seen[name] = true
 		title := "repository " + name
-		if err := creds.Registry.Repository(name).CanLook(ctx); err != nil {
+		if err := creds.Registry.Repository(name).CanRead(ctx); err != nil {
 			out = append(out, p.failed(title, err))
 			continue
 		}

@@ -1,4 +1,8 @@
-// Package fingerprint finds out whether an image was already built of the same inputs: a hash of all that goes into it, which the image carries as a label.
+// Package fingerprint finds out whether an image was already built of the same inputs.
+//
+// A Hasher hashes all that goes into an image. Inputs then watch the build: whether it
+// took the base images that were hashed, and, at its end, whether the files are still the
+// same. Only then does the image get the label, by which the next run knows it.
 package fingerprint
 
 import (

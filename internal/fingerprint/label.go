@@ -22,7 +22,7 @@ type Label struct {
 	Since time.Time // nothing in it came from a cache that is older; zero for unknown
 }
 
-// ReadLabel reads an image's config; ok is false where it has no stamp, or
+// ReadLabel reads an image's config; ok is false where it has no label, or
 // another image's.
 func ReadLabel(config []byte) (s Label, ok bool) {
 	c, err := image.ParseConfig(config)
@@ -40,7 +40,7 @@ func ReadLabel(config []byte) (s Label, ok bool) {
 	return s, true
 }
 
-// Write gives the config with the stamp.
+// Write gives the config with the label.
 func (s Label) Write(config []byte) ([]byte, error) {
 	c, err := image.ParseConfig(config)
 	if err != nil {
@@ -58,19 +58,19 @@ func (s Label) Write(config []byte) ([]byte, error) {
 	return c.Encode()
 }
 
-// configSum is the digest of a config without its stamp.
+// configSum is the digest of a config without the label.
 func configSum(c image.Config) (digest.Digest, error) {
-	stamp, ok := c.Labels[LabelName]
+	label, ok := c.Labels[LabelName]
 	delete(c.Labels, LabelName)
 	data, err := c.Encode()
 	if ok {
-		c.Labels[LabelName] = stamp
+		c.Labels[LabelName] = label
 	}
 	return digest.FromBytes(data), err
 }
 
-// AddLabel gives the config of an image, stamped where it is known what it was
-// made of.
+// AddLabel gives the config of an image, with the label where it is known what the
+// image was made of.
 func (in *Inputs) AddLabel(ctx context.Context, config []byte) ([]byte, error) {
 	if in == nil || !in.Verify(ctx) {
 		return config, nil

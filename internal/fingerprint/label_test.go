@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestStamp stamps configs, and looks for the stamp in what others make of them.
-func TestStamp(t *testing.T) {
+// TestLabel labels configs, and looks for the label in what others make of them.
+func TestLabel(t *testing.T) {
 	want := Label{Hash: strings.Repeat("0", 64), Since: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}
 	for name, config := range map[string]string{
 		"plain":       `{"created":"2026-11-23T00:00:00Z","config":{"Env":["A=<b>"],"Labels":{"a":"b"}},"rootfs":{"diff_ids":["sha256:1"]},"unknown":{"z":1,"a":2}}`,
@@ -25,11 +25,11 @@ func TestStamp(t *testing.T) {
 			t.Errorf("%s: %v, %v in %s", name, got, ok, data)
 		}
 		if _, ok := ReadLabel([]byte(config)); ok {
-			t.Errorf("%s: a stamp before there is one", name)
+			t.Errorf("%s: a label before there is one", name)
 		}
 		again, err := want.Write(data)
 		if err != nil || string(again) != string(data) {
-			t.Errorf("%s: stamped twice it is %s", name, again)
+			t.Errorf("%s: labeled twice it is %s", name, again)
 		}
 		for derived, change := range map[string]func(config, run map[string]any){
 			"a variable": func(_, run map[string]any) { run["Env"] = []string{"X=1"} },
@@ -51,11 +51,11 @@ func TestStamp(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, ok := ReadLabel(changed); ok {
-				t.Errorf("%s with %s of another: still its stamp", name, derived)
+				t.Errorf("%s with %s of another: still its label", name, derived)
 			}
 		}
 	}
 	if _, ok := ReadLabel([]byte("[]")); ok {
-		t.Error("what is no config has a stamp")
+		t.Error("what is no config has a label")
 	}
 }

@@ -1,4 +1,6 @@
-// Package ociexport is the content store that BuildKit exports an image to: blobs go on to a registry as they come.
+// Package ociexport is the content store that BuildKit exports an image to, by the
+// containerd content protocol: blobs go on to an image.Store as they come, and what the
+// registry has never leaves the engine.
 package ociexport
 
 import (

@@ -34,7 +34,7 @@ func (r *reusing) Build(ctx context.Context, j builder.Job) (*image.Artifact, er
 	if !j.Image.Reuse {
 		return r.Builder.Build(ctx, j)
 	}
-	found, inputs := r.find(ctx, j)
+	found, inputs := r.findUnchanged(ctx, j)
 	if found != nil {
 		return found, nil
 	}
@@ -48,10 +48,10 @@ func (r *reusing) Build(ctx context.Context, j builder.Job) (*image.Artifact, er
 	return a, err
 }
 
-// kept is an image in the host state, by its repository and what it was made of.
-type kept struct {
+// rememberedImage is an image in the host state, by its repository and what it was made of.
+type rememberedImage struct {
 	Built     time.Time        `json:"built"`
-	Since     time.Time        `json:"since"` // as its engine.Stamp has it
+	Since     time.Time        `json:"since"` // as its fingerprint.Label has it
 	Manifests []image.Manifest `json:"manifests"`
 }
 
@@ -62,9 +62,9 @@ func (r *reusing) key(img plan.Image, in *fingerprint.Inputs) string {
 	return r.backends.Registry.Host.Name + "/" + img.Repository + " " + in.Hash
 }
 
-// find gives the image that is there and was made of the same, or nil, and what
+// findUnchanged gives the image that is there and was made of the same, or nil, and what
 // a new one is made of, which is nil where that cannot be known.
-func (r *reusing) find(ctx context.Context, j builder.Job) (*image.Artifact, *fingerprint.Inputs) {
+func (r *reusing) findUnchanged(ctx context.Context, j builder.Job) (*image.Artifact, *fingerprint.Inputs) {
 	img := j.Image
 	span := r.progress.Begin(img.Name(), report.Look, "checks whether it has changed", 0)
 	defer span.End(nil)
@@ -75,9 +75,9 @@ func (r *reusing) find(ctx context.Context, j builder.Job) (*image.Artifact, *fi
 		}
 		return nil, nil
 	}
-	var known kept
-	if !r.backends.State.Get(hintImages, r.key(img, in), &known) || !young(img, known.Since) ||
-		!r.whole(ctx, img, known.Manifests) {
+	var known rememberedImage
+	if !r.backends.State.Get(hintImages, r.key(img, in), &known) || !fresh(img, known.Since) ||
+		!r.complete(ctx, img, known.Manifests) {
 		known = r.findByLabel(ctx, img, in)
 	}
 	if known.Manifests == nil {
@@ -97,18 +97,18 @@ func (r *reusing) find(ctx context.Context, j builder.Job) (*image.Artifact, *fi
 
 // remember writes down what an image was made of.
 func (r *reusing) remember(img plan.Image, in *fingerprint.Inputs, b *image.Artifact) {
-	r.backends.State.Put(hintImages, r.key(img, in), kept{time.Now().UTC(), in.Since, b.Manifests})
+	r.backends.State.Put(hintImages, r.key(img, in), rememberedImage{time.Now().UTC(), in.Since, b.Manifests})
 }
 
-// young says whether an image may be used that was built without a cache at that
+// fresh says whether an image may be used that was built without a cache at that
 // time; the zero time is none. The clocks of two hosts may differ a little.
-func young(img plan.Image, since time.Time) bool {
+func fresh(img plan.Image, since time.Time) bool {
 	passed := time.Since(since)
 	return img.MaxAge == 0 || !since.IsZero() && passed > -time.Hour && passed <= time.Duration(img.MaxAge)*time.Second
 }
 
-// whole asks whether every blob of an image is still in the repository.
-func (r *reusing) whole(ctx context.Context, img plan.Image, manifests []image.Manifest) bool {
+// complete asks whether every blob of an image is still in the repository.
+func (r *reusing) complete(ctx context.Context, img plan.Image, manifests []image.Manifest) bool {
 	repo := r.backends.Registry.Repository(img.Repository)
 	for _, m := range manifests {
 		if !m.Whole(ctx, repo) {
@@ -119,8 +119,8 @@ func (r *reusing) whole(ctx context.Context, img plan.Image, manifests []image.M
 }
 
 // findByLabel asks the image that a tag points at what it was made of, where the role
-// may: on a host that has no record.
-func (r *reusing) findByLabel(ctx context.Context, img plan.Image, in *fingerprint.Inputs) kept {
+// may: on a host that remembers nothing.
+func (r *reusing) findByLabel(ctx context.Context, img plan.Image, in *fingerprint.Inputs) rememberedImage {
 	repo := r.backends.Registry.Repository(img.Repository)
 	for _, tag := range img.Tags {
 		manifests, configs, err := fetch(ctx, repo, tag)
@@ -130,20 +130,20 @@ func (r *reusing) findByLabel(ctx context.Context, img plan.Image, in *fingerpri
 				r.progress.Note("", progress.Info, fmt.Sprintf("reuse: %s was refused, so only what this host remembers is reused",
 					e.Action))
 			})
-			return kept{}
+			return rememberedImage{}
 		}
 		if err != nil || len(configs) == 0 {
 			continue
 		}
-		if stamp, created, ok := stamped(configs); ok && stamp.Hash == in.Hash && young(img, stamp.Since) {
-			return kept{created, stamp.Since, manifests}
+		if label, created, ok := readLabels(configs); ok && label.Hash == in.Hash && fresh(img, label.Since) {
+			return rememberedImage{created, label.Since, manifests}
 		}
 	}
-	return kept{}
+	return rememberedImage{}
 }
 
-// stamped reads the stamp that all images of an index have: one an image.
-func stamped(configs [][]byte) (s fingerprint.Label, created time.Time, ok bool) {
+// readLabels reads the label that all images of an index have.
+func readLabels(configs [][]byte) (s fingerprint.Label, created time.Time, ok bool) {
 	for i, config := range configs {
 		one, ok := fingerprint.ReadLabel(config)
 		if !ok || i > 0 && one != s {

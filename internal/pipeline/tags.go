@@ -61,8 +61,8 @@ func phases(pushed []Pushed, states map[string]registry.TagState, known func(rep
 	return [][]move{immutable, canary, first, further}
 }
 
-// taken finds the tags that are known to be refused, before any of them moves.
-func taken(pushed []Pushed, states map[string]registry.TagState) error {
+// refusedTags finds the tags that are known to be refused, before any of them moves.
+func refusedTags(pushed []Pushed, states map[string]registry.TagState) error {
 	var errs []error
 	for _, p := range pushed {
 		for _, tag := range p.Image.Tags {
@@ -83,7 +83,7 @@ func taken(pushed []Pushed, states map[string]registry.TagState) error {
 // moveTags moves the tags, now that every image is whole. It ends what it has begun:
 // a signal or a failure half way would leave some tags moved without a word.
 func moveTags(ctx context.Context, b *Backends, pushed []Pushed, states map[string]registry.TagState) error {
-	if err := taken(pushed, states); err != nil {
+	if err := refusedTags(pushed, states); err != nil {
 		return err
 	}
 	c := b.Registry

@@ -42,12 +42,12 @@ func TestTaken(t *testing.T) {
 	pushed := []Pushed{pushedImage("a", "v1", "latest"), pushedImage("b", "v1")}
 	states := map[string]registry.TagState{"a:v1": {Digest: "sha256:new", Immutable: true},
 		"a:latest": {Digest: "sha256:old"}, "b:v1": {Immutable: true}}
-	if err := taken(pushed, states); err != nil {
+	if err := refusedTags(pushed, states); err != nil {
 		t.Error(err)
 	}
 	states["b:v1"] = registry.TagState{Digest: "sha256:old", Immutable: true}
 	var e *registry.TagTakenError
-	if err := taken(pushed, states); !errors.As(err, &e) || e.Repository != "b" || e.Tag != "v1" {
+	if err := refusedTags(pushed, states); !errors.As(err, &e) || e.Repository != "b" || e.Tag != "v1" {
 		t.Error(err)
 	}
 }

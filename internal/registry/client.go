@@ -1,6 +1,10 @@
-// Package registry speaks to AWS for credentials and to a registry for blobs
-// and tags. A run needs the six ECR actions of a plain push and not one more;
-// what reads a manifest or a blob back is in look.go, and optional.
+// Package registry is a client of the distribution protocol, at ECR's pace.
+//
+// A Repository asks for each digest once, mounts what a sibling repository has, sends the
+// rest, retries what fails temporarily with a fresh body, renews the token, and keeps
+// PutImage under ten a second. A push needs the six ECR actions of docker push and not one
+// more; what reads a manifest or a blob back is in read.go, and optional.
+// https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 package registry
 
 import (
@@ -39,16 +43,16 @@ type Client struct {
 	auth  Authorize // nil for a registry without accounts
 	http  *http.Client
 	agent string
-	puts  window
+	puts  rateLimit
 	watch Watch
 
-	mu    sync.Mutex
-	repos map[string]*Repository
-	where map[digest.Digest]placed // where a blob is, for mounts
+	mu        sync.Mutex
+	repos     map[string]*Repository
+	locations map[digest.Digest]blobLocation // where a blob is, for mounts
 }
 
-// placed is a repository that holds a blob, and its size in bytes.
-type placed struct {
+// blobLocation is a repository that holds a blob, and its size in bytes.
+type blobLocation struct {
 	repository string
 	size       int64
 }
@@ -64,10 +68,10 @@ func NewClient(host Host, auth Authorize, agent string, watch Watch) *Client {
 	}
 	return &Client{
 		Host: host, auth: auth, agent: agent, watch: watch,
-		http:  &http.Client{Transport: httptransport.New(host.Name)},
-		puts:  window{limit: putsPerSecond, length: time.Second + 50*time.Millisecond},
-		repos: map[string]*Repository{},
-		where: map[digest.Digest]placed{},
+		http:      &http.Client{Transport: httptransport.New(host.Name)},
+		puts:      rateLimit{limit: putsPerSecond, length: time.Second + 50*time.Millisecond},
+		repos:     map[string]*Repository{},
+		locations: map[digest.Digest]blobLocation{},
 	}
 }
 
@@ -108,13 +112,13 @@ func (c *Client) do(ctx context.Context, repo string, r request) (*http.Response
 
 func (c *Client) once(ctx context.Context, r request, renew bool) (*http.Response, error) {
 	var body io.Reader
-	var stream *closing
+	var stream *closeNotifier
 	switch {
 	case r.stream != nil:
 		// The transport may read on for a moment after it has returned an
 		// answer that came early; the caller's buffer is the caller's again
 		// only when it has closed the body.
-		stream = &closing{Reader: r.stream, closed: make(chan struct{})}
+		stream = &closeNotifier{Reader: r.stream, closed: make(chan struct{})}
 		body = stream
 	case r.body != nil:
 		rc, err := r.body()
@@ -168,21 +172,21 @@ func (c *Client) once(ctx context.Context, r request, renew bool) (*http.Respons
 // authError is user and password that could not be had.
 type authError struct{ error }
 
-// closing tells when a body is closed.
-type closing struct {
+// closeNotifier tells when a body is closed.
+type closeNotifier struct {
 	io.Reader
 	once   sync.Once
 	closed chan struct{}
 }
 
-func (c *closing) Close() error {
+func (c *closeNotifier) Close() error {
 	c.once.Do(func() { close(c.closed) })
 	return nil
 }
 
-// call is do for an exchange whose answer has no body of interest, tried
+// doDiscard is do for an exchange whose answer has no body of interest, tried
 // again with growing pauses while the failure is a passing one.
-func (c *Client) call(ctx context.Context, repo string, r request) (h http.Header, status int, err error) {
+func (c *Client) doDiscard(ctx context.Context, repo string, r request) (h http.Header, status int, err error) {
 	err = retry(ctx, func() error {
 		resp, err := c.do(ctx, repo, r)
 		if err != nil {
@@ -243,9 +247,9 @@ func retry(ctx context.Context, f func() error) error {
 // https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
 const putsPerSecond = 10
 
-// window lets at most limit pass in any span of the given length; the first
+// rateLimit lets at most limit pass in any span of the given length; the first
 // ones go at once.
-type window struct {
+type rateLimit struct {
 	limit  int
 	length time.Duration
 
@@ -253,7 +257,7 @@ type window struct {
 	last []time.Time // when the last ones go, oldest first
 }
 
-func (w *window) wait(ctx context.Context) error {
+func (w *rateLimit) wait(ctx context.Context) error {
 	w.mu.Lock()
 	now := time.Now()
 	at := now

@@ -23,7 +23,7 @@ func (r *Repository) Probe(ctx context.Context) error {
 		var u *upload
 		if begin = retry(ctx, func() (err error) {
 			u,
-				err = r.post(ctx, r.url("blobs/uploads/"))
+				err = r.requestUpload(ctx, r.url("blobs/uploads/"))
 			return err
 		}); begin == nil {
 			r.mu.Lock()
@@ -35,14 +35,14 @@ func (r *Repository) Probe(ctx context.Context) error {
 	return errors.Join(head, begin)
 }
 
-// CanLook asks only what leaves nothing behind, for doctor.
-func (r *Repository) CanLook(ctx context.Context) error {
+// CanRead asks only what leaves nothing behind, for doctor.
+func (r *Repository) CanRead(ctx context.Context) error {
 	_, _, err := r.Has(ctx, emptyBlob)
 	return err
 }
 
-// post begins an upload at an address, or gives nil when a mount was granted.
-func (r *Repository) post(ctx context.Context, target string) (*upload, error) {
+// requestUpload begins an upload at an address, or gives nil when a mount was granted.
+func (r *Repository) requestUpload(ctx context.Context, target string) (*upload, error) {
 	resp, err := r.client.do(ctx, r.Name, request{action: actionBegin, method: http.MethodPost, url: target,
 		accept: []int{http.StatusAccepted, http.StatusCreated}})
 	if err != nil {

@@ -75,7 +75,7 @@ func FuzzParseHost(f *testing.F) {
 // TestWindow lets ten go at once and never more than ten in a second.
 func TestWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := window{limit: putsPerSecond, length: time.Second}
+		w := rateLimit{limit: putsPerSecond, length: time.Second}
 		var mu sync.Mutex
 		var at []time.Time
 		var wg sync.WaitGroup

@@ -53,7 +53,7 @@ func (r *Repository) Has(ctx context.Context, d digest.Digest) (size int64, ok b
 		return size, true, nil
 	}
 	for {
-		err = r.ask(ctx, d)
+		err = r.checkExistingBlob(ctx, d)
 		if !errors.Is(err, context.Canceled) || ctx.Err() != nil {
 			break // else the one who asked for all of us has gone away
 		}
@@ -62,8 +62,8 @@ func (r *Repository) Has(ctx context.Context, d digest.Digest) (size int64, ok b
 	return size, ok, err
 }
 
-// ask sends the question once for all who have it at the moment.
-func (r *Repository) ask(ctx context.Context, d digest.Digest) error {
+// checkExistingBlob sends the question once for all who have it at the moment.
+func (r *Repository) checkExistingBlob(ctx context.Context, d digest.Digest) error {
 	_, err, _ := r.asks.Do(d.String(), func() (any, error) {
 		r.mu.Lock()
 		_, there := r.known[d]
@@ -72,7 +72,7 @@ func (r *Repository) ask(ctx context.Context, d digest.Digest) error {
 		if asked {
 			return nil, nil
 		}
-		h, status, err := r.client.call(ctx, r.Name,
+		h, status, err := r.client.doDiscard(ctx, r.Name,
 			request{action: actionHead, method: http.MethodHead, url: r.url("blobs/" + d.String()),
 				accept: []int{http.StatusOK, http.StatusNotFound}})
 		switch {
@@ -105,7 +105,7 @@ func (r *Repository) add(d digest.Digest, size int64) {
 	r.known[d] = size
 	r.mu.Unlock()
 	r.client.mu.Lock()
-	r.client.where[d] = placed{r.Name, size}
+	r.client.locations[d] = blobLocation{r.Name, size}
 	r.client.mu.Unlock()
 }
 
@@ -157,18 +157,18 @@ func (r *Repository) Put(ctx context.Context, d digest.Digest, size int64, open 
 	r.mu.Unlock()
 	return retry(ctx, func() error {
 		if u == nil {
-			if u, err = r.begin(ctx, d); err != nil || u == nil {
+			if u, err = r.initiateUpload(ctx, d); err != nil || u == nil {
 				return err
 			}
 		}
 		this := u
-		this.what = d
+		this.digest = d
 		u = nil // another try begins another upload
 		body, err := open()
 		if err != nil {
 			return err
 		}
-		err = this.send(ctx, body, size)
+		err = this.streamBlob(ctx, body, size)
 		_ = body.Close() // the transport is through with it
 		if err != nil {
 			return err
@@ -186,19 +186,19 @@ func (r *Repository) PutBytes(ctx context.Context, data []byte) error {
 
 // Stream sends a body that can be read once and whose digest may not be known
 // before its end; commit names it. want, where known, lets a sibling
-// repository lend the blob. Whoever gives the body tries again after an error.
+// repository give the blob. Whoever gives the body tries again after an error.
 func (r *Repository) Stream(ctx context.Context, want digest.Digest,
 	body io.Reader) (commit func(context.Context, digest.Digest) error, err error) {
 	var u *upload
-	if err := retry(ctx, func() (err error) { u, err = r.begin(ctx, want); return err }); err != nil {
+	if err := retry(ctx, func() (err error) { u, err = r.initiateUpload(ctx, want); return err }); err != nil {
 		return nil, err
 	}
 	if u == nil { // mounted
 		_, err := io.Copy(io.Discard, body)
 		return func(context.Context, digest.Digest) error { return nil }, err
 	}
-	u.what = want
-	if err := u.send(ctx, body, -1); err != nil {
+	u.digest = want
+	if err := u.streamBlob(ctx, body, -1); err != nil {
 		return nil, err
 	}
 	return u.commit, nil

@@ -49,7 +49,7 @@ func TestCheckExisting(t *testing.T) {
 	}
 	status = http.StatusForbidden
 	var e *Error
-	if err := r.CanLook(t.Context()); !errors.As(err, &e) || e.Action != "ecr:BatchCheckLayerAvailability" ||
+	if err := r.CanRead(t.Context()); !errors.As(err, &e) || e.Action != "ecr:BatchCheckLayerAvailability" ||
 		e.Status() != 403 {
 		t.Errorf("%v", err)
 	}
@@ -178,7 +178,7 @@ func TestNextLocation(t *testing.T) {
 		{":", "missing protocol scheme"},
 	} {
 		location = tt.location
-		_, err := c.Repository("shop").begin(t.Context(), "")
+		_, err := c.Repository("shop").initiateUpload(t.Context(), "")
 		if tt.refused == "without TLS" || tt.refused == "missing protocol scheme" {
 			var e *Error
 			if !errors.As(err, &e) || !strings.Contains(err.Error(), tt.refused) {
@@ -193,7 +193,7 @@ func TestNextLocation(t *testing.T) {
 	}
 	// The same host by another scheme gets no token either: the request fails before.
 	u := &upload{repo: c.Repository("shop"), location: "https://" + host + "/x"}
-	if err := u.send(t.Context(), strings.NewReader("x"), 1); err == nil {
+	if err := u.streamBlob(t.Context(), strings.NewReader("x"), 1); err == nil {
 		t.Error("plain HTTP is taken for TLS")
 	}
 }
@@ -309,7 +309,7 @@ func TestForeign(t *testing.T) {
 		_, _ = io.WriteString(w, "<html>blocked</html>")
 		return true
 	})
-	_, err := c.Repository("shop").begin(t.Context(), "")
+	_, err := c.Repository("shop").initiateUpload(t.Context(), "")
 	var e *Error
 	if !errors.As(err, &e) || !e.Foreign() || e.IsImmutable() {
 		t.Errorf("%v", err)

@@ -15,7 +15,7 @@ type TagState struct {
 
 // TagDigest asks what a tag points at, "" for nothing. It needs ecr:BatchGetImage.
 func (r *Repository) TagDigest(ctx context.Context, tag string) (digest.Digest, error) {
-	h, status, err := r.client.call(ctx, r.Name,
+	h, status, err := r.client.doDiscard(ctx, r.Name,
 		request{action: actionGetManifest, method: http.MethodHead, url: r.url("manifests/" + tag), types: manifestTypes,
 			accept: []int{http.StatusOK, http.StatusNotFound}})
 	if err != nil || status == http.StatusNotFound {

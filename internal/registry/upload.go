@@ -15,28 +15,28 @@ import (
 // goes.
 type upload struct {
 	repo     *Repository
-	what     digest.Digest // "" where it is not known yet
+	digest   digest.Digest // "" where it is not known yet
 	location string
 	sent     int64
 }
 
-// begin starts an upload, or gives nil when a sibling repository could lend
+// initiateUpload starts an upload, or gives nil when a sibling repository could give
 // the blob (ECR does where the account has blob mounting turned on).
-func (r *Repository) begin(ctx context.Context, d digest.Digest) (*upload, error) {
+func (r *Repository) initiateUpload(ctx context.Context, d digest.Digest) (*upload, error) {
 	target := r.url("blobs/uploads/")
 	if d != "" {
 		r.client.mu.Lock()
-		from := r.client.where[d]
+		from := r.client.locations[d]
 		r.client.mu.Unlock()
 		if from.repository != "" && from.repository != r.Name {
-			u, err := r.post(ctx, target+"?"+url.Values{"mount": {d.String()}, "from": {from.repository}}.Encode())
+			u, err := r.requestUpload(ctx, target+"?"+url.Values{"mount": {d.String()}, "from": {from.repository}}.Encode())
 			if err == nil && u == nil {
 				r.add(d, from.size)
 			}
 			return u, err
 		}
 	}
-	return r.post(ctx, target)
+	return r.requestUpload(ctx, target)
 }
 
 // nextLocation takes the next address from an answer. It is followed to other hosts as
@@ -57,8 +57,8 @@ func (u *upload) nextLocation(resp *http.Response) error {
 	return nil
 }
 
-func (u *upload) send(ctx context.Context, body io.Reader, size int64) error {
-	span := u.repo.client.watch(u.repo.Name, u.what.String(), max(0, size))
+func (u *upload) streamBlob(ctx context.Context, body io.Reader, size int64) error {
+	span := u.repo.client.watch(u.repo.Name, u.digest.String(), max(0, size))
 	counted := &counter{r: body, add: func(n int64) { u.sent += n; span.Add(n) }}
 	// ECR answers a PATCH with 201.
 	resp, err := u.repo.client.do(ctx, u.repo.Name,
