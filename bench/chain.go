@@ -15,6 +15,18 @@ import (
 var allCases = []string{"new", "same-same", "same-reuse", "same-changed", "changed", "changed-reproducible", "eight",
 	"hundred"}
 
+// titles are the cases in words, for people.
+var titles = map[string]string{
+	"new":                  "new host",
+	"same-same":            "same host, nothing changed",
+	"same-reuse":           "same host, nothing changed, reuse",
+	"same-changed":         "same host, one line changed",
+	"changed":              "new host, one line changed",
+	"changed-reproducible": "new host, one line changed, reproducible",
+	"eight":                "eight small images",
+	"hundred":              "a hundred tiny images",
+}
+
 // onRequest are cases that take twenty gigabytes of disk.
 var onRequest = []string{"large", "large-reproducible"}
 

@@ -17,7 +17,7 @@ text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 
 // chart draws a bar a way, grouped by case, below one another for each engine.
 func (r *results) chart() string {
-	const left, width, bar, gap = 150, 490, 15, 14
+	const left, width, bar, gap = 260, 430, 15, 14
 	longest := 1.0
 	for _, s := range r.Samples {
 		if s.Case != "hundred" {
@@ -29,7 +29,7 @@ func (r *results) chart() string {
 	text := func(class string, x, y int, s string) {
 		fmt.Fprintf(&b, "<text class=\"%s\" x=\"%d\" y=\"%d\">%s</text>\n", class, x, y, s)
 	}
-	text("t", 10, 20, "Seconds from sources to the registry; bare: built at once, not pushed")
+	text("t", 10, 20, "Seconds from sources to ECR (bare: built only, not pushed)")
 	for i, w := range ways {
 		fmt.Fprintf(&b, "<rect class=\"%s\" x=\"%d\" y=\"%d\" width=\"12\" height=\"12\"/>\n", w.name, left+i*100, y+2)
 		text("", left+i*100+17, y+12, w.name)
@@ -44,7 +44,7 @@ func (r *results) chart() string {
 				continue
 			}
 			top := y
-			text("", 10, y+12, name)
+			text("", 10, y+12, titles[name])
 			for _, w := range ways {
 				if _, ok := asks[name]; ok && w.name != "ecsbuild" {
 					continue // as in the case beside it

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -138,7 +139,7 @@ func (r *results) cells(engine, name string) []string {
 		}
 		return fmt.Sprintf("%.2f", times[a]/times[b])
 	}
-	return append(append([]string{name}, seconds...), ratio("shell", "ecsbuild"), ratio("bake", "ecsbuild"),
+	return append(append([]string{cmp.Or(titles[name], name)}, seconds...), ratio("shell", "ecsbuild"), ratio("bake", "ecsbuild"),
 		ratio("ecsbuild", "bare"), strings.Join(sent, " / "), strings.Join(requests, " / "))
 }
 
