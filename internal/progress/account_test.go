@@ -1,11 +1,6 @@
 package progress
 
 import (
-	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -70,11 +65,12 @@ func write(t *testing.T, f func(*strings.Builder) error) string {
 	return b.String()
 }
 
+// TestReport writes what package report's own tests read.
 func TestReport(t *testing.T) {
-	golden(t, "testdata/report.json", write(t, func(b *strings.Builder) error { return sample(false).WriteJSON(b) }))
-	golden(t, "testdata/report.html", write(t, func(b *strings.Builder) error { return sample(false).WriteHTML(b) }))
-	golden(t, "testdata/failed.html", write(t, func(b *strings.Builder) error { return sample(true).WriteHTML(b) }))
-	golden(t, "testdata/summary.md", write(t, func(b *strings.Builder) error { return sample(false).Markdown(b) }))
+	for name, failed := range map[string]bool{"done": false, "failed": true} {
+		golden(t, "../report/testdata/"+name+".json",
+			write(t, func(b *strings.Builder) error { return sample(failed).WriteJSON(b) }))
+	}
 }
 
 func TestSummary(t *testing.T) {
@@ -86,56 +82,5 @@ func TestSummary(t *testing.T) {
 			end: r.ended}}
 	if got, want := (&Display{run: r}).Summary(), "pushed 1 of 1 images, 0 B sent in 1m15s: prepare 1.0 s, build 1m00s, push 13.0 s, tags 1.0 s"; got != want {
 		t.Errorf("%q, want %q", got, want)
-	}
-}
-
-// probe runs in a copy of the page: what a browser has to say about it.
-const probe = `<script>
-const said = [];
-addEventListener("error", e => said.push("error: " + e.message));
-addEventListener("load", () => {
-  if (document.documentElement.scrollWidth > innerWidth) said.push("wider than the window: " + document.documentElement.scrollWidth + " of " + innerWidth);
-  if (performance.getEntriesByType("resource").length) said.push("something was fetched");
-  const stops = document.querySelectorAll("summary, [tabindex]");
-  if (stops.length < 4) said.push("only " + stops.length + " places for the keyboard");
-  for (const d of document.querySelectorAll("details")) { const was = d.open; d.querySelector("summary").click(); if (d.open === was) said.push("does not open"); d.open = true; }
-  for (const e of stops) { e.focus(); if (document.activeElement !== e) said.push("cannot be focused: " + e.outerHTML.slice(0, 60)); }
-  for (const t of document.querySelectorAll("table")) if (t.querySelectorAll("thead th[scope=col]").length !== t.querySelector("tbody tr").children.length) said.push("a table's heads and cells differ");
-  document.title = said.length ? said.join("; ") : "well";
-});
-</script>`
-
-// TestReportInBrowser opens the pages in Chromium, on a desk and on a phone.
-func TestReportInBrowser(t *testing.T) {
-	if _, set := os.LookupEnv("ECSBUILD_TEST_ENGINES"); !set {
-		t.Skip("needs Chromium: make test")
-	}
-	if out, err := exec.Command("../../script/engine", "install", "browser").CombinedOutput(); err != nil {
-		t.Fatalf("script/engine install browser: %v\n%s", err, out)
-	}
-	for _, failed := range []bool{false, true} {
-		page := write(t, func(b *strings.Builder) error { return sample(failed).WriteHTML(b) })
-		for _, size := range []string{"1280,900", "500,900"} { // headless Chromium is no narrower
-			name := fmt.Sprintf("failed %v, %s", failed, size)
-			file := filepath.Join(t.TempDir(), "page.html")
-			if err := os.WriteFile(file, []byte(strings.Replace(page, "</body>", probe+"</body>", 1)), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			cmd := exec.CommandContext(t.Context(), "chromium", "--headless", "--no-sandbox", "--disable-gpu",
-				"--enable-logging=stderr", "--window-size="+size, "--virtual-time-budget=2000", "--dump-dom", "file://"+file)
-			cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
-			var errs strings.Builder
-			cmd.Stderr = &errs
-			out, err := cmd.Output()
-			if err != nil {
-				t.Fatalf("%s: chromium: %v\n%s", name, err, errs.String())
-			}
-			if m := regexp.MustCompile(`<title>(.*?)</title>`).FindStringSubmatch(string(out)); m == nil || m[1] != "well" {
-				t.Errorf("%s: %v", name, m)
-			}
-			if strings.Contains(errs.String(), "CONSOLE") {
-				t.Errorf("%s: the console says:\n%s", name, errs.String())
-			}
-		}
 	}
 }

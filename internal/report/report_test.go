@@ -1,11 +1,65 @@
 package report
 
 import (
+	"encoding/json"
+	"fmt"
+	"io"
 	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
+
+// sample is the report of two images that were built and one that was reused,
+// "done" or "failed"; package progress's tests write it.
+func sample(t *testing.T, name string) (r Report) {
+	t.Helper()
+	data, err := os.ReadFile("testdata/" + name + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestForms(t *testing.T) {
+	for _, c := range []struct {
+		name, file string
+		write      func(Report, io.Writer) error
+	}{
+		{"done", "done.json", Report.WriteJSON},
+		{"done", "done.html", Report.WriteHTML},
+		{"failed", "failed.html", Report.WriteHTML},
+		{"done", "done.md", Report.Markdown},
+		{"failed", "failed.md", Report.Markdown},
+	} {
+		var got strings.Builder
+		if err := c.write(sample(t, c.name), &got); err != nil {
+			t.Fatal(err)
+		}
+		file := "testdata/" + c.file
+		if os.Getenv("UPDATE") != "" {
+			if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), got.String()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", file, diff)
+		}
+	}
+}
 
 // TestCell: no text of a build means anything in Markdown.
 func TestCell(t *testing.T) {
@@ -69,4 +123,58 @@ func luminance(t *testing.T, hex string) (l float64) {
 		}
 	}
 	return l
+}
+
+// probe runs in a copy of the page: what a browser has to say about it.
+const probe = `<script>
+const said = [];
+addEventListener("error", e => said.push("error: " + e.message));
+addEventListener("load", () => {
+  if (document.documentElement.scrollWidth > innerWidth) said.push("wider than the window: " + document.documentElement.scrollWidth + " of " + innerWidth);
+  if (performance.getEntriesByType("resource").length) said.push("something was fetched");
+  const stops = document.querySelectorAll("summary, [tabindex]");
+  if (stops.length < 4) said.push("only " + stops.length + " places for the keyboard");
+  for (const d of document.querySelectorAll("details")) { const was = d.open; d.querySelector("summary").click(); if (d.open === was) said.push("does not open"); d.open = true; }
+  for (const e of stops) { e.focus(); if (document.activeElement !== e) said.push("cannot be focused: " + e.outerHTML.slice(0, 60)); }
+  for (const t of document.querySelectorAll("table")) if (t.querySelectorAll("thead th[scope=col]").length !== t.querySelector("tbody tr").children.length) said.push("a table's heads and cells differ");
+  document.title = said.length ? said.join("; ") : "well";
+});
+</script>`
+
+// TestReportInBrowser opens the pages in Chromium, on a desk and on a phone.
+func TestReportInBrowser(t *testing.T) {
+	if _, set := os.LookupEnv("ECSBUILD_TEST_ENGINES"); !set {
+		t.Skip("needs Chromium: make test")
+	}
+	if out, err := exec.Command("../../script/engine", "install", "browser").CombinedOutput(); err != nil {
+		t.Fatalf("script/engine install browser: %v\n%s", err, out)
+	}
+	for _, name := range []string{"done", "failed"} {
+		var page strings.Builder
+		if err := sample(t, name).WriteHTML(&page); err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []string{"1280,900", "500,900"} { // headless Chromium is no narrower
+			where := fmt.Sprintf("%s, %s", name, size)
+			file := filepath.Join(t.TempDir(), "page.html")
+			if err := os.WriteFile(file, []byte(strings.Replace(page.String(), "</body>", probe+"</body>", 1)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), "chromium", "--headless", "--no-sandbox", "--disable-gpu",
+				"--enable-logging=stderr", "--window-size="+size, "--virtual-time-budget=2000", "--dump-dom", "file://"+file)
+			cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+			var errs strings.Builder
+			cmd.Stderr = &errs
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatalf("%s: chromium: %v\n%s", where, err, errs.String())
+			}
+			if m := regexp.MustCompile(`<title>(.*?)</title>`).FindStringSubmatch(string(out)); m == nil || m[1] != "well" {
+				t.Errorf("%s: %v", where, m)
+			}
+			if strings.Contains(errs.String(), "CONSOLE") {
+				t.Errorf("%s: the console says:\n%s", where, errs.String())
+			}
+		}
+	}
 }
