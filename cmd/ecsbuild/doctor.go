@@ -18,7 +18,7 @@ type doctorCmd struct {
 }
 
 // exitError ends the process with a code; what there is to say has been said.
-type exitError int
+type exitError diagnose.ExitCode
 
 func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 

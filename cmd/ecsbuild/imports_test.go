@@ -37,7 +37,7 @@ func TestImports(t *testing.T) {
 		"dockerpush":    {"plan", "image", "layer", "fingerprint", "hoststate", "progress", "report"},
 		"ociexport":     {"plan", "image", "layer", "fingerprint", "hoststate"},
 		"builder": {"plan", "image", "layer", "dockerfile", "fingerprint", "hoststate", "dockerpush", "ociexport",
-			"progress", "dockerconfig"},
+			"progress", "report", "dockerconfig"},
 		"imagedef": {},
 		"artifact": {},
 		"pipeline": {"plan", "image", "registry", "baseimage", "aws", "builder", "dockerfile", "fingerprint", "imagedef",

@@ -237,7 +237,7 @@ func exitStatus(ctx context.Context, err error, pushes bool) ([]diagnose.Finding
 		err, facts = f.err, f.facts
 	}
 	findings := diagnose.Explain(err, facts)
-	return findings, findings[0].Exit
+	return findings, int(findings[0].Exit)
 }
 
 // tagged says that a run got as far as its tags, which it then ends whatever

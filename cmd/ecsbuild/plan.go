@@ -90,16 +90,16 @@ func describe(p *plan.Plan) string {
 		line("ssh", strings.Join(img.Build.SSH, ", "))
 		line("hosts", strings.Join(img.Build.ExtraHosts, ", "))
 		line("network", img.Build.Network)
-		line("cache", img.Build.Cache)
+		line("cache", string(img.Build.Cache))
 		line("cache from", strings.Join(img.Build.CacheFrom, ", "))
 		line("cache to", strings.Join(img.Build.CacheTo, ", "))
-		line("compression", img.Build.Compression)
+		line("compression", string(img.Build.Compression))
 	}
 	for _, d := range p.Definitions {
 		fmt.Fprintf(&b, "definitions %s\n", rel(d.File))
 		line("containers", strings.Join(d.Containers, ", "))
 		if d.Format != plan.ImageDefinitions {
-			line("format", d.Format)
+			line("format", string(d.Format))
 		}
 		if d.Service != nil {
 			line("service", d.Service.Cluster+"/"+d.Service.Name)

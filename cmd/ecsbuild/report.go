@@ -147,5 +147,5 @@ func (a *app) usage(err error, kctx *kong.Context) int {
 		do = "ecsbuild " + kctx.Selected().Name + " --help"
 	}
 	_ = a.lines(a.stderr, fmt.Sprintf("ecsbuild: %v\n  do: %s\n", err, do))
-	return diagnose.ExitConfig
+	return int(diagnose.ExitConfig)
 }

@@ -139,7 +139,7 @@ func WithoutExports(img plan.Image) plan.Image {
 func exportAttrs(b plan.Build) map[string]string {
 	attrs := map[string]string{"tar": "false"}
 	if b.Compression != "" {
-		attrs["compression"] = b.Compression
+		attrs["compression"] = string(b.Compression)
 	}
 	if b.Compression == plan.Zstd {
 		attrs["oci-mediatypes"] = "true"

@@ -20,6 +20,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 // A Job is one image to build, and all that its build needs.
@@ -40,7 +41,7 @@ type Job struct {
 
 	Status func(*progress.BuildStatus)
 	Note   progress.NoteFunc // lines for the user
-	Begin  func(kind, name string) *progress.Span
+	Begin  func(kind report.Kind, name string) *progress.Span
 
 	sharedContext string // the key of the session that sends it, "" for the job's own
 }

@@ -35,6 +35,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -90,8 +91,8 @@ func job(t *testing.T, change func(*Job)) Job {
 		Refs: []image.Ref{{Registry: "registry.example", Repository: "shop", Tag: "v1"},
 			{Registry: "registry.example", Repository: "shop", Tag: "latest"}},
 		Login: func(context.Context, string) (plan.Account, bool) { return plan.Account{}, false },
-		Note:  func(progress.Severity, string) {}, Status: func(*progress.BuildStatus) {}, Begin: func(string,
-			string) *progress.Span {
+		Note:  func(progress.Severity, string) {}, Status: func(*progress.BuildStatus) {},
+		Begin: func(report.Kind, string) *progress.Span {
 			return nil
 		},
 	}

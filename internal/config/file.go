@@ -208,7 +208,7 @@ func (d *document) definitionKeys(def *definitionsConfig) map[string]field {
 	return map[string]field{
 		"file":       d.text("file", &def.File),
 		"containers": d.texts("containers", &def.Containers, checkContainer).each(isName),
-		"format":     d.chosen("format", &def.Format, plan.ImageDefinitions, plan.ImageDetail),
+		"format":     oneOf(d, "format", &def.Format, plan.ImageDefinitions, plan.ImageDetail),
 		"service": {func(n ast.Node) error {
 			def.Service = &plan.Service{Cluster: "default"}
 			err := d.mapping("service", d.serviceKeys(def.Service))(n)

@@ -58,14 +58,14 @@ func (d *document) imageKeys(img *imageConfig) map[string]field {
 		"shm_size":            d.bytes("shm_size", &b.ShmSize),
 		"additional_contexts": d.pairs("additional_contexts", &b.AdditionalContexts, "=", false),
 		"ssh":                 d.texts("ssh", &b.SSH, nil),
-		"cache":               d.chosen("cache", &b.Cache, plan.CacheRegistry, plan.CacheInline),
-		"compression":         d.chosen("compression", &b.Compression, plan.Gzip, plan.Zstd),
+		"cache":               oneOf(d, "cache", &b.Cache, plan.CacheRegistry, plan.CacheInline),
+		"compression":         oneOf(d, "compression", &b.Compression, plan.Gzip, plan.Zstd),
 		"compression_level":   d.level(&b.CompressionLevel),
 		"reproducible":        d.boolean("reproducible", &b.Reproducible),
 		"reuse":               d.boolean("reuse", &img.Reuse),
 		"max_age":             d.age("max_age", &img.MaxAge),
 		"create_repository":   d.creation(&img.Create),
-		"on_immutable":        d.chosen("on_immutable", &img.OnImmutable, plan.AcceptSame, plan.FailTaken),
+		"on_immutable":        oneOf(d, "on_immutable", &img.OnImmutable, plan.AcceptSame, plan.FailTaken),
 	}
 }
 
@@ -73,7 +73,7 @@ func (d *document) imageKeys(img *imageConfig) map[string]field {
 func (img *imageConfig) contradiction() *fault.Error {
 	b := img.Build
 	name := "the image of container " + img.Containers[0]
-	highest := map[string]int{"": 9, plan.Gzip: 9, plan.Zstd: 22}[b.Compression]
+	highest := map[plan.Compression]int{"": 9, plan.Gzip: 9, plan.Zstd: 22}[b.Compression]
 	switch {
 	case b.CompressionLevel != nil && *b.CompressionLevel > highest:
 		return &fault.Error{What: fmt.Sprintf("%s: compression_level %d is above %d", name, *b.CompressionLevel, highest),

@@ -60,10 +60,16 @@ func (d *document) checked(what string, into *string, check func(string) *fault.
 	}, isText}
 }
 
-// chosen reads one of several words.
-func (d *document) chosen(what string, into *string, words ...string) field {
-	f := d.checked(what, into, func(s string) *fault.Error {
+// oneOf reads one of a few words into a value of their type.
+func oneOf[T ~string](d *document, what string, into *T, values ...T) field {
+	var words []string
+	for _, v := range values {
+		words = append(words, string(v))
+	}
+	var text string
+	f := d.checked(what, &text, func(s string) *fault.Error {
 		if slices.Contains(words, s) {
+			*into = T(s)
 			return nil
 		}
 		return &fault.Error{What: fmt.Sprintf("%q is not understood", s), Fix: "write " + strings.Join(words, " or ")}

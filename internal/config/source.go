@@ -11,9 +11,10 @@ import (
 // parseSource reads ssm:NAME, secretsmanager:ID[#KEY], env:NAME, or, where
 // literal is allowed, the value itself.
 func parseSource(text string, literal bool, lookup func(string) (string, bool)) (plan.Source, *fault.Error) {
-	kind, name, ok := strings.Cut(text, ":")
+	prefix, name, ok := strings.Cut(text, ":")
+	kind := plan.SourceKind(prefix)
 	if ok && name == "" && (kind == plan.FromSSM || kind == plan.FromSecretsManager || kind == plan.FromEnv) {
-		return plan.Source{}, &fault.Error{What: kind + ": names nothing after the colon"}
+		return plan.Source{}, &fault.Error{What: prefix + ": names nothing after the colon"}
 	}
 	if ok {
 		switch kind {

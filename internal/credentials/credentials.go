@@ -29,7 +29,7 @@ type Source struct {
 	Cache    string // folder of the host state, "" for none
 	Agent    string // User-Agent of requests to the registry
 	Note     progress.NoteFunc
-	Begin    func(image, kind, name string, size int64) *progress.Span
+	Begin    func(image string, kind report.Kind, name string, size int64) *progress.Span
 	Accounts *Accounts
 	Masked   *redact.Set // hears of every secret
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 var rig *awstest.Rig
@@ -186,7 +187,10 @@ func TestWithoutAWS(t *testing.T) {
 func TestWatch(t *testing.T) {
 	s, _ := source(t)
 	var got []string
-	s.Begin = func(image, kind, name string, _ int64) *progress.Span { got = append(got, image+" "+name); return nil }
+	s.Begin = func(image string, kind report.Kind, name string, _ int64) *progress.Span {
+		got = append(got, image+" "+name)
+		return nil
+	}
 	s.watch("shop", "sha256:00", 1)
 	s.watch("other", "sha256:00", 1)
 	if len(got) != 1 || got[0] != "web sha256:00" {

@@ -24,13 +24,15 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
-// The exit codes of a run.
+// ExitCode is what a run ends with.
+type ExitCode int
+
 const (
-	ExitBuild       = 1 // a build failed
-	ExitConfig      = 2 // usage or configuration
-	ExitPermission  = 3 // credentials or permissions refused
-	ExitUnreachable = 4 // the engine, AWS or a registry could not be reached
-	ExitOther       = 5 // a push or the definitions failed for another reason
+	ExitBuild       ExitCode = 1 // a build failed
+	ExitConfig      ExitCode = 2 // usage or configuration
+	ExitPermission  ExitCode = 3 // credentials or permissions refused
+	ExitUnreachable ExitCode = 4 // the engine, AWS or a registry could not be reached
+	ExitOther       ExitCode = 5 // a push or the definitions failed for another reason
 )
 
 // A Finding says what failed, why, and what to do.
@@ -39,7 +41,7 @@ type Finding struct {
 	Why    string   `json:"why,omitempty"`
 	Detail []string `json:"detail,omitempty"` // lines to read: a Dockerfile's excerpt, the end of a log
 	Do     []string `json:"do,omitempty"`     // lines to follow; those that begin with a space are to be pasted
-	Exit   int      `json:"exit"`
+	Exit   ExitCode `json:"exit"`
 	File   string   `json:"file,omitempty"` // where the mistake is, "" for nowhere
 	Line   int      `json:"line,omitempty"` // in File, from 1; 0 for none
 }

@@ -57,7 +57,7 @@ func TestTexts(t *testing.T) {
 	const user = "User: arn:aws:sts::123456789012:assumed-role/ci/b is not authorized to perform: "
 	for name, tt := range map[string]struct {
 		err  error
-		exit int
+		exit ExitCode
 		want []string
 	}{
 		"no basic auth": {refused("ecr:InitiateLayerUpload", 401, "UNAUTHORIZED", "no basic auth credentials"),

@@ -56,7 +56,7 @@ type Push struct {
 	Bases  image.Bases         // nil for none
 	Inputs *fingerprint.Inputs // what the image says of itself; nil for nothing
 	State  *hoststate.State
-	Begin  func(kind, name string) *progress.Span
+	Begin  func(kind report.Kind, name string) *progress.Span
 }
 
 // Unreachable says whether the engine cannot reach our loopback, so that images must be

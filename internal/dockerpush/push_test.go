@@ -28,6 +28,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -79,7 +80,7 @@ func (w *world) push(id string, build plan.Build, state *hoststate.State, bases 
 	return Push{
 		Image: plan.Image{Containers: []string{"web"}, Repository: "shop", Build: build},
 		ID:    digest.Digest(id), Store: w.store, State: state, Bases: bases,
-		Begin: func(string, string) *progress.Span { return nil },
+		Begin: func(report.Kind, string) *progress.Span { return nil },
 	}
 }
 

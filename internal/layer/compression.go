@@ -23,7 +23,7 @@ var (
 )
 
 // CompressionOf tells how a layer is compressed by its first bytes, "" for not.
-func CompressionOf(head []byte) string {
+func CompressionOf(head []byte) plan.Compression {
 	switch {
 	case bytes.HasPrefix(head, gzipMagic):
 		return plan.Gzip
@@ -34,7 +34,7 @@ func CompressionOf(head []byte) string {
 }
 
 // CompressionOfMediaType tells the same by a layer's media type.
-func CompressionOfMediaType(mediaType string) string {
+func CompressionOfMediaType(mediaType string) plan.Compression {
 	switch {
 	case strings.HasSuffix(mediaType, "+gzip"), strings.HasSuffix(mediaType, ".gzip"):
 		return plan.Gzip

@@ -26,7 +26,7 @@ import (
 // An Encoding is how a layer is compressed. Layers of base images stay as they are.
 type Encoding struct {
 	Epoch       time.Time // no file is later than that; the zero time for files as they are
-	Compression string    // plan.Gzip or plan.Zstd
+	Compression plan.Compression
 	level       int
 }
 

@@ -196,7 +196,7 @@ func TestRewriteConfig(t *testing.T) {
 func TestManifest(t *testing.T) {
 	config := []byte("{}")
 	layers := []Info{{Desc: ocispec.Descriptor{MediaType: image.DockerLayer, Digest: digest.FromString("base"), Size: 4}}}
-	for compression, want := range map[string][2]string{
+	for compression, want := range map[plan.Compression][2]string{
 		plan.Gzip: {image.DockerManifest, image.DockerLayer},
 		plan.Zstd: {ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageLayerGzip},
 	} {

@@ -13,6 +13,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/hoststate"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/layer"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // A RecompressError names layers that the registry has in another form than the
@@ -56,7 +57,7 @@ func (f *encodings) ofBase(ctx context.Context, d digest.Digest) bool {
 }
 
 // mustRecompress says whether a layer must be compressed again.
-func (f *encodings) mustRecompress(ctx context.Context, d digest.Digest, compression string) bool {
+func (f *encodings) mustRecompress(ctx context.Context, d digest.Digest, compression plan.Compression) bool {
 	return (f.level || compression != f.encoding.Compression) && !f.ofBase(ctx, d)
 }
 

@@ -35,8 +35,8 @@ type Deps struct {
 type Progress interface {
 	Note(image string, severity progress.Severity, text string)
 	Status(image string, s *progress.BuildStatus)
-	Image(image, state, text string)
-	Begin(image, kind, name string, size int64) *progress.Span
+	Image(image string, state report.State, text string)
+	Begin(image string, kind report.Kind, name string, size int64) *progress.Span
 }
 
 // Options of a run.

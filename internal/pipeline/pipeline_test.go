@@ -135,9 +135,11 @@ func (l *listener) add(format string, args ...any) {
 func (l *listener) Note(image string, s progress.Severity, text string) {
 	l.add("%s|%d|%s", image, s, text)
 }
-func (l *listener) Status(string, *progress.BuildStatus)               {}
-func (l *listener) Image(image, state, text string)                    { l.add("%s is %s: %s", image, state, text) }
-func (l *listener) Begin(string, string, string, int64) *progress.Span { return nil }
+func (l *listener) Status(string, *progress.BuildStatus) {}
+func (l *listener) Image(image string, state report.State, text string) {
+	l.add("%s is %s: %s", image, state, text)
+}
+func (l *listener) Begin(string, report.Kind, string, int64) *progress.Span { return nil }
 
 func (l *listener) has(t *testing.T, want string) {
 	t.Helper()
@@ -480,5 +482,5 @@ func TestReported(t *testing.T) {
 	if !errors.As(err, &e) || e.Error() != "a: first line\nsecond" {
 		t.Errorf("%v", err)
 	}
-	said.has(t, "a is "+report.Failed+": first line")
+	said.has(t, "a is "+string(report.Failed)+": first line")
 }

@@ -120,7 +120,7 @@ func makeJobs(r *run) []builder.Job {
 			Login: b.Login, Masked: b.Masked, Secrets: b.Secrets(img), Bases: b.Bases, State: b.State,
 			Status: func(s *progress.BuildStatus) { r.deps.Progress.Status(name, s) },
 			Note:   func(severity progress.Severity, text string) { r.deps.Progress.Note(name, severity, text) },
-			Begin:  func(kind, what string) *progress.Span { return r.deps.Progress.Begin(name, kind, what, 0) },
+			Begin:  func(kind report.Kind, what string) *progress.Span { return r.deps.Progress.Begin(name, kind, what, 0) },
 		}
 		for _, tag := range img.Tags {
 			j.Refs = append(j.Refs, image.Ref{Registry: b.Registry.Host.Name, Repository: img.Repository, Tag: tag})

@@ -33,7 +33,7 @@ type Image struct {
 	Build      Build    `json:"build"`
 
 	Create      *Creation `json:"create_repository,omitempty"` // nil: a missing repository is an error
-	OnImmutable string    `json:"on_immutable,omitempty"`
+	OnImmutable TagPolicy `json:"on_immutable,omitempty"`
 
 	Reuse  bool  `json:"reuse,omitempty"`   // an image made of the same inputs is not built again
 	MaxAge int64 `json:"max_age,omitempty"` // of an image that is reused, in seconds; 0 for any
@@ -46,11 +46,12 @@ type Creation struct {
 	LifecyclePolicy string `json:"lifecycle_policy,omitempty"` // its text, JSON
 }
 
-// What to do where a tag is taken: AcceptSame goes on when the image is the
-// same, as ECR itself does; FailTaken ends the run before anything is built.
+// TagPolicy is what to do where an immutable tag is taken.
+type TagPolicy string
+
 const (
-	AcceptSame = "accept-same"
-	FailTaken  = "fail"
+	AcceptSame TagPolicy = "accept-same" // go on when the image is the same, as ECR itself does
+	FailTaken  TagPolicy = "fail"        // end the run before anything is built
 )
 
 // Name is how messages call the image: its first container.
@@ -81,23 +82,26 @@ type Build struct {
 	ExtraHosts         []string          `json:"extra_hosts,omitempty"` // "host=ip"
 	ShmSize            int64             `json:"shm_size,omitempty"`    // bytes
 	AdditionalContexts map[string]string `json:"additional_contexts,omitempty"`
-	Cache              string            `json:"cache,omitempty"`             // CacheRegistry, CacheInline or ""
-	Compression        string            `json:"compression,omitempty"`       // Gzip, Zstd, or "" for the engine's own
+	Cache              Cache             `json:"cache,omitempty"`
+	Compression        Compression       `json:"compression,omitempty"`
 	CompressionLevel   *int              `json:"compression_level,omitempty"` // nil for the default
 	Reproducible       bool              `json:"reproducible,omitempty"`      // no file time is later than Epoch
 }
 
-// How layers are compressed.
+// Compression is how layers are compressed, "" for the engine's own way.
+type Compression string
+
 const (
-	Gzip = "gzip"
-	Zstd = "zstd"
+	Gzip Compression = "gzip"
+	Zstd Compression = "zstd"
 )
 
-// Where the cache of a build lies: in a tag of the image's own repository, or
-// in the image itself.
+// Cache is where the cache of a build lies, "" for none.
+type Cache string
+
 const (
-	CacheRegistry = "registry"
-	CacheInline   = "inline"
+	CacheRegistry Cache = "registry" // in a tag of the image's own repository
+	CacheInline   Cache = "inline"   // in the image itself
 )
 
 // SourceDateEpoch is the argument that reproducible builds go by, in seconds
@@ -122,16 +126,18 @@ func Remote(context string) bool {
 	return false
 }
 
-// The two shapes of a definitions file.
+// Format is the shape of a definitions file.
+type Format string
+
 const (
-	ImageDefinitions = "image-definitions" // a list, for the ECS deploy action
-	ImageDetail      = "image-detail"      // one image, for blue/green deployments
+	ImageDefinitions Format = "image-definitions" // a list, for the ECS deploy action
+	ImageDetail      Format = "image-detail"      // one image, for blue/green deployments
 )
 
 // Definitions is one file for a deploy action.
 type Definitions struct {
 	File       string   `json:"file"` // absolute
-	Format     string   `json:"format"`
+	Format     Format   `json:"format"`
 	Containers []string `json:"containers"`
 	Service    *Service `json:"service,omitempty"`
 }

@@ -30,18 +30,20 @@ func (s Secret) LogValue() slog.Value         { return slog.StringValue(redacted
 
 // A Source says where a value comes from.
 type Source struct {
-	Kind  string // "ssm", "secretsmanager", "env" or "value"
+	Kind  SourceKind
 	Name  string // parameter, secret ID or variable
 	Key   string // the key inside a JSON secret, "" for the whole
 	Value Secret // what env and value resolved to
 }
 
-// The kinds of Source.
+// SourceKind is where the value of a Source lies.
+type SourceKind string
+
 const (
-	FromSSM            = "ssm"
-	FromSecretsManager = "secretsmanager"
-	FromEnv            = "env"
-	FromValue          = "value"
+	FromSSM            SourceKind = "ssm"
+	FromSecretsManager SourceKind = "secretsmanager"
+	FromEnv            SourceKind = "env"   // an environment variable
+	FromValue          SourceKind = "value" // in ecsbuild.yml itself
 )
 
 // String names the place, never the value.
@@ -50,9 +52,9 @@ func (s Source) String() string {
 	case s.Kind == FromValue:
 		return redacted
 	case s.Key != "":
-		return s.Kind + ":" + s.Name + "#" + s.Key
+		return string(s.Kind) + ":" + s.Name + "#" + s.Key
 	}
-	return s.Kind + ":" + s.Name
+	return string(s.Kind) + ":" + s.Name
 }
 
 // MarshalText keeps the value out of plan --json.

@@ -27,7 +27,7 @@ func (p *Display) Report(results map[string]report.Result, failure string) repor
 		img := report.Image{Name: i.name, Status: i.state, Text: format.Clean(i.text), Image: res.Image, Digest: res.Digest,
 			Size: res.Size, Sent: i.sent, Steps: 0}
 		if failure != "" && (i.state == report.Waiting || i.state == report.Building) {
-			img.Status, img.Text = report.Stopped, map[string]string{report.Waiting: "not started"}[i.state]
+			img.Status, img.Text = report.Stopped, map[report.State]string{report.Waiting: "not started"}[i.state]
 		}
 		if !i.ended.IsZero() {
 			img.Seconds = r.since(i.ended)

@@ -13,7 +13,7 @@ func sample(failed bool) report.Report {
 	began := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	r := newRun([]string{"app", "nginx", "worker"}, began)
 	at := func(s float64) time.Time { return began.Add(report.Seconds(s)) }
-	span := func(image, kind, name string, from, to float64, bytes int64) {
+	span := func(image string, kind report.Kind, name string, from, to float64, bytes int64) {
 		s := &Span{Image: image, Kind: kind, Name: name, step: stepKind(name), start: at(from), end: at(to)}
 		s.sent.Store(bytes)
 		r.spans = append(r.spans, s)

@@ -83,16 +83,16 @@ func (j *jsonLines) draw(r *Run, e event) {
 	}
 	switch {
 	case e.state != "":
-		emit(Line{Type: "image", Status: e.state, Text: e.note})
+		emit(Line{Type: "image", Status: string(e.state), Text: e.note})
 	case e.warns:
 		emit(Line{Type: "warning", Text: e.note})
 	case e.note != "":
 		emit(Line{Type: "note", Text: e.note})
 	case e.began != nil:
-		emit(Line{Type: e.began.Kind, Step: e.began.Name, Status: "started"})
+		emit(Line{Type: string(e.began.Kind), Step: e.began.Name, Status: "started"})
 	case e.ended != nil:
 		s := e.ended
-		l := Line{Type: s.Kind, Step: s.Name, Status: "done", Seconds: s.end.Sub(s.start).Seconds(), Bytes: s.sent.Load(),
+		l := Line{Type: string(s.Kind), Step: s.Name, Status: "done", Seconds: s.end.Sub(s.start).Seconds(), Bytes: s.sent.Load(),
 			Text: e.failure}
 		if e.failure != "" {
 			l.Status = "failed"
@@ -142,7 +142,7 @@ func (j *jsonLines) step(v BuildStep, emit func(Line)) {
 	case v.Error != "" && v.Completed != nil:
 		l.Status, l.Text, l.Time = "failed", v.Error, *v.Completed
 		if v.Canceled {
-			l.Status, l.Text = report.Stopped, ""
+			l.Status, l.Text = string(report.Stopped), ""
 		}
 	case v.Cached && v.Completed != nil:
 		l.Status, l.Time = "cached", *v.Completed

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/format"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 // Mode is how a run is shown.
@@ -45,8 +46,8 @@ type event struct {
 	at     time.Time
 	status *BuildStatus
 	note   string
-	warns  bool   // the note is a warning
-	state  string // of the image; note says more
+	warns  bool         // the note is a warning
+	state  report.State // of the image; note says more
 	began  *Span
 	ended  *Span
 
@@ -178,12 +179,12 @@ func (p *Display) Note(image string, severity Severity, text string) {
 }
 
 // Image says what has become of an image.
-func (p *Display) Image(image, state, text string) {
+func (p *Display) Image(image string, state report.State, text string) {
 	p.send(event{image: image, state: state, note: text})
 }
 
 // Begin starts a span of size bytes, 0 where there are none or nobody knows.
-func (p *Display) Begin(image, kind, name string, size int64) *Span {
+func (p *Display) Begin(image string, kind report.Kind, name string, size int64) *Span {
 	s := &Span{Image: image, Kind: kind, Name: p.masked.String(name), size: size, start: time.Now(), display: p}
 	p.send(event{image: image, began: s, at: s.start})
 	return s

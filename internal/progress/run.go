@@ -18,7 +18,7 @@ import (
 // it and ends it; a nil Span does nothing.
 type Span struct {
 	Image string
-	Kind  string
+	Kind  report.Kind
 	Name  string
 
 	start, end time.Time
@@ -66,7 +66,7 @@ type Run struct {
 
 type image struct {
 	name   string
-	state  string
+	state  report.State
 	text   string // what was said of it last
 	output string // the last line of a step's output
 	ended  time.Time

@@ -180,7 +180,7 @@ func (t *tty) lines(r *Run, now time.Time, width, height int) (out []line) {
 
 // rank puts what failed first, then what works, what waits, what is done.
 func rank(i *image) int {
-	return slices.Index([]string{report.Failed, report.Building, report.Waiting, report.Stopped, report.Done,
+	return slices.Index([]report.State{report.Failed, report.Building, report.Waiting, report.Stopped, report.Done,
 		report.Reused}, i.state)
 }
 
@@ -249,7 +249,7 @@ func activity(r *Run, i *image, now time.Time) string {
 
 // foot counts the images and the bytes.
 func (t *tty) foot(r *Run) string {
-	counts := map[string]int{}
+	counts := map[report.State]int{}
 	for _, i := range r.images {
 		counts[i.state]++
 	}
@@ -257,7 +257,7 @@ func (t *tty) foot(r *Run) string {
 	if len(r.images) == 1 {
 		parts[0] = "1 image"
 	}
-	for _, s := range []string{report.Failed, report.Building, report.Done, report.Reused} {
+	for _, s := range []report.State{report.Failed, report.Building, report.Done, report.Reused} {
 		if counts[s] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", counts[s], s))
 		}

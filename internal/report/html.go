@@ -84,7 +84,10 @@ const openImages = 4
 
 func (b *page) timeline(r Report) {
 	b.add("<section aria-labelledby=\"timeline\">\n<h2 id=\"timeline\">Timeline</h2>\n<ul class=\"legend\">\n")
-	for _, k := range []struct{ kind, text string }{{Base, "base image"}, {Step, "step"},
+	for _, k := range []struct {
+		kind Kind
+		text string
+	}{{Base, "base image"}, {Step, "step"},
 		{Push, "engine compresses and pushes"}, {Upload, "upload"}, {Prepare, "prepare, look for changes"}, {Tags, "tags"}} {
 		b.add("<li><i class=\"%s\"></i>%s</li>\n", k.kind, k.text)
 	}
@@ -127,7 +130,7 @@ func (b *page) timeline(r Report) {
 }
 
 func (b *page) bar(s Span) {
-	class := s.Kind
+	class := string(s.Kind)
 	if s.Critical {
 		class += " critical"
 	}

@@ -39,7 +39,7 @@ type Phase struct {
 // An Image is what became of an image.
 type Image struct {
 	Name    string  `json:"name"`
-	Status  string  `json:"status"`
+	Status  State   `json:"status"`
 	Text    string  `json:"text,omitempty"`
 	Image   string  `json:"image,omitempty"`  // REPOSITORY:TAG
 	Digest  string  `json:"digest,omitempty"` // that the tag points at
@@ -53,7 +53,7 @@ type Image struct {
 // A Span is something that took time.
 type Span struct {
 	Image    string  `json:"image,omitempty"` // absent for the run as a whole
-	Kind     string  `json:"kind"`            // prepare, look, step, base, push, upload or tags
+	Kind     Kind    `json:"kind"`
 	Name     string  `json:"name"`
 	Start    float64 `json:"start"`
 	Seconds  float64 `json:"seconds"`
@@ -104,7 +104,7 @@ const maxGantt = 60
 // https://docs.github.com/actions/reference/workflow-commands-for-github-actions#adding-a-job-summary
 func (r Report) Markdown(w io.Writer) error {
 	var b strings.Builder
-	mark := map[string]string{Done: "✅", Reused: "♻️", Failed: "❌"}
+	mark := map[State]string{Done: "✅", Reused: "♻️", Failed: "❌"}
 	fmt.Fprintf(&b, "### ecsbuild: %s in %s, %s sent\n\n", r.Status, format.Duration(Seconds(r.Seconds)),
 		format.Bytes(r.Sent))
 	if r.Error != "" {

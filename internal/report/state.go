@@ -1,22 +1,26 @@
 package report
 
-// The kinds of a Span.
+// Kind is what a Span is.
+type Kind string
+
 const (
-	Prepare = "prepare" // credentials, engine and checks
-	Look    = "look"    // whether an image has changed
-	Step    = "step"    // of a build
-	Base    = "base"    // a step that takes a base image
-	Push    = "push"    // a classic engine compresses and pushes
-	Upload  = "upload"  // one blob on its way to the registry
-	Tags    = "tags"    // tags move
+	Prepare Kind = "prepare" // credentials, engine and checks
+	Look    Kind = "look"    // whether an image has changed
+	Step    Kind = "step"    // of a build
+	Base    Kind = "base"    // a step that takes a base image
+	Push    Kind = "push"    // a classic engine compresses and pushes
+	Upload  Kind = "upload"  // one blob on its way to the registry
+	Tags    Kind = "tags"    // tags move
 )
 
-// The states of an image.
+// State is what became of an image.
+type State string
+
 const (
-	Waiting  = "waiting"
-	Building = "building"
-	Done     = "done"   // its layers are in the registry
-	Reused   = "reused" // it was not built, since it had not changed
-	Failed   = "failed"
-	Stopped  = "stopped" // by another one's failure, or by a signal
+	Waiting  State = "waiting"
+	Building State = "building"
+	Done     State = "done"   // its layers are in the registry
+	Reused   State = "reused" // it was not built, since it had not changed
+	Failed   State = "failed"
+	Stopped  State = "stopped" // by another one's failure, or by a signal
 )
