@@ -29,11 +29,12 @@ type Inputs struct {
 	times    *ContentTimes
 	timeless bool // a reproducible image says nothing that differs from build to build
 
-	mismatch atomic.Bool    // the build took something else
-	checks   sync.WaitGroup // of images that the engine has
-	rehash   func(context.Context) bool
-	once     sync.Once
-	same     bool // what rehash said
+	mismatch   atomic.Bool    // the build took something else
+	observed   sync.WaitGroup // questions to the engine that Observe has begun
+	background sync.WaitGroup // VerifyInBackground
+	rehash     func(context.Context) bool
+	once       sync.Once
+	same       bool // what rehash said
 }
 
 // Observe hears of a step of the build that takes an image, "" for none, or fetches
@@ -59,7 +60,7 @@ func (in *Inputs) Observe(ctx context.Context, image string, fetches bool) {
 	case want == "", named && digest != want:
 		in.mismatch.Store(true)
 	case !named: // the engine's answer takes time, in which BuildKit's news go on
-		in.checks.Go(func() {
+		in.observed.Go(func() {
 			if !slices.Contains(in.builder.LocalDigests(ctx, ref), want) {
 				in.mismatch.Store(true)
 			}
@@ -70,7 +71,8 @@ func (in *Inputs) Observe(ctx context.Context, image string, fetches bool) {
 // Wait ends when nothing that Observe or VerifyInBackground has begun runs any more.
 func (in *Inputs) Wait() {
 	if in != nil {
-		in.checks.Wait()
+		in.background.Wait()
+		in.observed.Wait()
 	}
 }
 
@@ -83,8 +85,9 @@ func (in *Inputs) ContentTimes() *ContentTimes {
 }
 
 // Verify says, when the build is over, whether it took what was hashed: these base
-// images, and files that have not changed since.
+// images, and files that have not changed since. It waits for what Observe has begun.
 func (in *Inputs) Verify(ctx context.Context) bool {
+	in.observed.Wait()
 	if in.mismatch.Load() {
 		return false
 	}
@@ -96,7 +99,7 @@ func (in *Inputs) Verify(ctx context.Context) bool {
 // ends. Wait must follow.
 func (in *Inputs) VerifyInBackground(ctx context.Context) {
 	if in != nil {
-		in.checks.Go(func() { in.Verify(ctx) })
+		in.background.Go(func() { in.Verify(ctx) })
 	}
 }
 

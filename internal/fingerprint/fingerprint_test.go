@@ -100,3 +100,27 @@ func TestInputs(t *testing.T) {
 		last = now
 	}
 }
+
+// TestDockerfileChanges: one that changes after it was read does not go with a context
+// that was read later.
+func TestDockerfileChanges(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "Dockerfile")
+	for name, text := range map[string]string{"Dockerfile": "FROM scratch\nCOPY a /\n", ".dockerignore": "Dockerfile\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	img := plan.Image{Containers: []string{"web"}, Build: plan.Build{Context: dir, Dockerfile: path}}
+	file, err := dockerfile.Read(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("FROM scratch\nCOPY b /\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var refused *UncacheableError
+	if _, err := NewHasher(amd64{}, nil).Of(t.Context(), img, file); !errors.As(err, &refused) {
+		t.Errorf("%v", err)
+	}
+}

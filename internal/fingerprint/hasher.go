@@ -50,13 +50,15 @@ type Hasher struct {
 	builder  Builder
 	resolve  Resolve
 	times    ContentTimes
-	platform memo[string]
+	platform *memo[string]
 	folders  memo[string]
 	bases    memo[digest.Digest]
 }
 
 // NewHasher makes one for a run on an engine.
-func NewHasher(b Builder, resolve Resolve) *Hasher { return &Hasher{builder: b, resolve: resolve} }
+func NewHasher(b Builder, resolve Resolve) *Hasher {
+	return &Hasher{builder: b, resolve: resolve, platform: &memo[string]{}}
+}
 
 // memo remembers results by key. All who ask for one key wait for one call; a call
 // that its caller has canceled is no result.
@@ -113,11 +115,8 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image, file *dockerfile.File) 
 	in := &Inputs{bases: map[string]string{}, pinned: refs.Pinned, builder: h.builder, times: &h.times,
 		timeless: b.Reproducible}
 	in.rehash = func(ctx context.Context) bool {
-		data, err := readRegular(file.Path)
-		if err != nil || !bytes.Equal(data, file.Data) {
-			return false
-		}
-		found, err := NewHasher(h.builder, in.resolve).Of(ctx, img, file)
+		again := &Hasher{builder: h.builder, resolve: in.resolve, platform: h.platform}
+		found, err := again.Of(ctx, img, file)
 		return err == nil && found.Hash == in.Hash
 	}
 	for _, ref := range refs.Names {
@@ -162,6 +161,10 @@ func (h *Hasher) Of(ctx context.Context, img plan.Image, file *dockerfile.File) 
 	epoch := int64(-1)
 	if b.Reproducible {
 		epoch = b.Epoch().Unix()
+	}
+	// The Dockerfile was read before the contexts: together they must be of one moment.
+	if data, err := readRegular(file.Path); err != nil || !bytes.Equal(data, file.Data) {
+		return nil, uncacheable("%s has changed since the run began", filepath.Base(file.Path))
 	}
 	// encoding/json writes maps in the order of their keys.
 	all, err := json.Marshal([]any{"ecsbuild inputs 1", folders, file.Data, in.bases, targets, b.Target, b.Args, b.Labels,

@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -53,6 +55,34 @@ func TestObserve(t *testing.T) {
 	none.Observe(t.Context(), "a", true)
 	none.VerifyInBackground(t.Context())
 	none.Wait()
+}
+
+// slowEngine takes its time.
+type slowEngine struct{ localImages }
+
+func (s slowEngine) LocalDigests(ctx context.Context, ref string) []string {
+	time.Sleep(time.Minute)
+	return s.localImages.LocalDigests(ctx, ref)
+}
+
+// TestLabelWaitsForTheEngine: no image is labelled before the engine has said which base
+// image it took.
+func TestLabelWaitsForTheEngine(t *testing.T) {
+	for _, taken := range []string{"sha256:1", "sha256:2"} {
+		synctest.Test(t, func(t *testing.T) {
+			const base = "docker.io/library/a:1"
+			in := &Inputs{Hash: "h", bases: map[string]string{base: "sha256:1"},
+				builder: slowEngine{localImages{base: {taken}}}, rehash: func(context.Context) bool { return true }}
+			in.Observe(t.Context(), base, false)
+			in.VerifyInBackground(t.Context())
+			config, err := in.AddLabel(t.Context(), []byte(`{"rootfs":{"type":"layers","diff_ids":[]}}`))
+			_, labelled := ReadLabel(config)
+			if err != nil || labelled != (taken == "sha256:1") {
+				t.Errorf("the engine took %s: labelled %v, %v", taken, labelled, err)
+			}
+			in.Wait()
+		})
+	}
 }
 
 // TestVerifyInBackground: the early answer is the one that counts, and is there

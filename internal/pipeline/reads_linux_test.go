@@ -9,10 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestDockerfileIsReadOnce counts how often a run opens a Dockerfile: once, and, where
-// what it was built of must be verified, a second time when the build is over.
+// TestDockerfileIsReadOnce counts how often a run opens a Dockerfile: once, and, where it
+// decides whether an image is built, again after the contexts were read and when the build
+// is over, to see that it is still the same.
 func TestDockerfileIsReadOnce(t *testing.T) {
-	for reuse, want := range map[bool]int{false: 1, true: 2} {
+	for reuse, want := range map[bool]int{false: 1, true: 3} {
 		f := newFixture(t, "app")
 		file := filepath.Join(t.TempDir(), "Dockerfile") // not in the context, whose files are hashed as well
 		if err := os.WriteFile(file, []byte("FROM scratch\n"), 0o644); err != nil {
