@@ -205,6 +205,9 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, "NAME_UNKNOWN", "no image of this run is called "+path)
 		return
 	}
+	ctx, stop := s.untilPushEnds(r.Context())
+	defer stop()
+	r = r.WithContext(ctx)
 	switch {
 	case kind == "manifests" && r.Method == http.MethodPut:
 		s.putManifest(w, r)
@@ -219,6 +222,21 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "not a request that a push makes")
 	}
+}
+
+// untilPushEnds gives a request's context, which also ends with the push: the engine
+// does not always close a connection whose body nobody reads.
+func (s *session) untilPushEnds(request context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(request)
+	s.mu.Lock()
+	push := s.ctx
+	s.mu.Unlock()
+	if push == nil {
+		cancel(context.Canceled)
+		return ctx, func() {}
+	}
+	stop := context.AfterFunc(push, func() { cancel(context.Cause(push)) })
+	return ctx, func() { stop(); cancel(nil) }
 }
 
 // has says what a push need not send, and its size in bytes, without which the

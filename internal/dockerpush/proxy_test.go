@@ -59,6 +59,7 @@ func TestProxySteps(t *testing.T) {
 	w := newWorld(t, &enginetest.Engine{})
 	p := &proxy{password: "p", sessions: map[string]*session{}, uploads: map[string]*upload{}}
 	s := p.open(w.push("sha256:00", plan.Build{}, nil, nil))
+	s.ctx = t.Context() // a push runs
 	there := []byte("a blob that is there")
 	if err := w.store.PutBytes(t.Context(), there); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/random"
@@ -31,7 +32,10 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// net/http keeps a closed connection half a second, for an answer that is still on its way.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
 
 // world is an engine and a registry, whose requests are counted.
 type world struct {
@@ -279,6 +283,41 @@ func TestPushCanceled(t *testing.T) {
 	}
 	if far, err := far.pusher.Unreachable(t.Context()); far || err != nil {
 		t.Errorf("%v, %v", far, err)
+	}
+}
+
+// TestCloseAbortsUploads: a registry that takes its time does not hold up the end of a
+// run that has failed, although the engine keeps its connection open.
+func TestCloseAbortsUploads(t *testing.T) {
+	w := newWorld(t, &enginetest.Engine{})
+	img, err := random.Image(SmallBlob+40<<20, 1, random.WithSource(rand.NewSource(1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := w.engine.Add(img)
+	ctx, cancel := context.WithCancel(t.Context())
+	registry := make(chan struct{})
+	defer close(registry)
+	w.answer = func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPatch && r.ContentLength < 0 { // the layer, and not the config
+			cancel()
+			<-registry
+		}
+		return false
+	}
+	ended := make(chan error)
+	go func() {
+		_, err := w.pusher.Push(ctx, w.push(id, plan.Build{}, nil, nil))
+		w.pusher.Close()
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the run waits for the registry")
 	}
 }
 
