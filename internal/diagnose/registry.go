@@ -14,6 +14,9 @@ import (
 
 var deniedAction = regexp.MustCompile(`not authorized to perform: (\S+) on resource: (\S+)`)
 
+// impostor is what to do about an answer that no registry gives.
+const impostor = "nothing was sent there; find out who answers in the registry's place: DNS, a proxy (HTTPS_PROXY), a VPC endpoint"
+
 func (f Facts) registry(e *registry.Error) Finding {
 	code, msg := e.Code()
 	if h := (registry.Host{Name: e.Host}); h.Account() != "" {
@@ -23,6 +26,7 @@ func (f Facts) registry(e *registry.Error) Finding {
 	found := Finding{Why: msg, Exit: ExitOther}
 	var proxy *httptransport.ProxyError
 	var address *httptransport.AddressError
+	var location *registry.LocationError
 	switch status := e.Status(); {
 	case errors.As(e.Err, &proxy):
 		found.What = "the registry " + e.Host + " could not be reached"
@@ -30,7 +34,11 @@ func (f Facts) registry(e *registry.Error) Finding {
 	case errors.As(e.Err, &address):
 		found.What = fmt.Sprintf("the registry %s sends a request to an address that is not public", e.Host)
 		found.Why = e.Err.Error()
-		found.Do = []string{"nothing was sent there; find out who answers in the registry's place: DNS, a proxy (HTTPS_PROXY), a VPC endpoint"}
+		found.Do = []string{impostor}
+	case errors.As(e.Err, &location):
+		found.What = fmt.Sprintf("the registry %s gives an address for the upload that cannot be used", e.Host)
+		found.Why = e.Err.Error()
+		found.Do = []string{impostor}
 	case status == 0 && e.Action == "ecr:InitiateLayerUpload" && httptransport.Dropped(e.Err):
 		found.What = fmt.Sprintf("the registry drops the connection when an upload to %s begins", e.Repository)
 		found.Why = fmt.Sprintf("%v; ECR does that where a repository does not exist", e.Err)

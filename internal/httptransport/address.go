@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -16,11 +17,14 @@ import (
 // no business of its: this machine, a private network, or the metadata service of a
 // cloud.
 type AddressError struct {
-	Host string // that was named
-	IP   netip.Addr
+	Host string     // that was named
+	IP   netip.Addr // the zero value where Host is a number that is no address
 }
 
 func (e *AddressError) Error() string {
+	if !e.IP.IsValid() {
+		return e.Host + " is not the name of a host"
+	}
 	return fmt.Sprintf("%s is %s, an address that is not public", e.Host, e.IP)
 }
 
@@ -50,7 +54,9 @@ func scopeOf(ip netip.Addr) scope {
 var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
 
 // addressGuard refuses connections to hosts other than peer whose addresses are not
-// public, unless peer itself has an address of the same scope.
+// public, unless peer itself has an address of the same scope. A private address is
+// reached by name with TLS as well, for the certificate tells whose it is: the interface
+// endpoint of S3 in a VPC has one, to which a registry with a public one sends us.
 type addressGuard struct {
 	peer   string // a host without port, "" for no guard
 	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
@@ -87,19 +93,28 @@ func (g *addressGuard) proxy(of func(*http.Request) (*url.URL, error)) func(*htt
 // without a look.
 func (g *addressGuard) checkLiteral(ctx context.Context, u *url.URL) error {
 	host := u.Hostname()
-	ip, err := netip.ParseAddr(host)
-	if host == "localhost" {
-		ip, err = netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
-	}
-	if err != nil || host == g.peer {
+	if g.peer == "" || host == g.peer {
 		return nil
 	}
-	return g.check(ctx, host, ip)
+	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	ip, err := netip.ParseAddr(name)
+	last := name[strings.LastIndex(name, ".")+1:]
+	switch {
+	case err == nil:
+		return g.check(ctx, host, ip, false)
+	case last == "localhost":
+		return g.check(ctx, host, netip.AddrFrom4([4]byte{127, 0, 0, 1}), false)
+	case last == "" || '0' <= last[0] && last[0] <= '9': // 127.1 and 0x7f000001, as some resolvers read them
+		return &AddressError{Host: host}
+	}
+	return nil
 }
 
-func (g *addressGuard) check(ctx context.Context, host string, ip netip.Addr) error {
+// check looks at the address of a host; verified says that a certificate will tell
+// whose it is.
+func (g *addressGuard) check(ctx context.Context, host string, ip netip.Addr, verified bool) error {
 	s := scopeOf(ip)
-	if g.peer == "" || s == public {
+	if g.peer == "" || s == public || s == private && verified {
 		return nil
 	}
 	own, err := g.lookup(ctx, g.peer)
@@ -113,6 +128,9 @@ func (g *addressGuard) check(ctx context.Context, host string, ip netip.Addr) er
 	return &AddressError{Host: host, IP: ip}
 }
 
+// withTLS is the key of a request's context that says that it goes over TLS to a name.
+type withTLS struct{}
+
 // dial is http.Transport's DialContext. It looks at the address that is really
 // connected to, so that a name cannot change its mind in between.
 func (g *addressGuard) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -124,7 +142,7 @@ func (g *addressGuard) dial(ctx context.Context, network, addr string) (net.Conn
 			if err != nil {
 				return err
 			}
-			return g.check(ctx, host, ip.Addr())
+			return g.check(ctx, host, ip.Addr(), ctx.Value(withTLS{}) == true)
 		}
 	}
 	return d.DialContext(ctx, network, addr)

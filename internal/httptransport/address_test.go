@@ -3,6 +3,7 @@ package httptransport
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -35,11 +36,55 @@ func TestAddressGuard(t *testing.T) {
 			ip, err := netip.ParseAddr(host)
 			return []netip.Addr{ip}, err
 		}
-		err := g.check(t.Context(), "elsewhere.example", netip.MustParseAddr(tt.target))
+		err := g.check(t.Context(), "elsewhere.example", netip.MustParseAddr(tt.target), false)
 		var refused *AddressError
 		if errors.As(err, &refused) != tt.refused {
 			t.Errorf("%s sends us to %s: %v", tt.peer, tt.target, err)
 		}
+	}
+}
+
+// TestPrivateEndpoint: a name with a private address is reached over TLS, whose
+// certificate says whose it is; this machine and a cloud's metadata are not.
+func TestPrivateEndpoint(t *testing.T) {
+	g := newAddressGuard("198.51.100.1")
+	g.lookup = func(context.Context, string) ([]netip.Addr, error) {
+		return []netip.Addr{netip.MustParseAddr("198.51.100.1")}, nil
+	}
+	for ip, want := range map[string]bool{"10.0.0.1": true, "127.0.0.1": false, "169.254.169.254": false, "::1": false} {
+		if err := g.check(t.Context(), "bucket.example", netip.MustParseAddr(ip), true); (err == nil) != want {
+			t.Errorf("%s over TLS: %v", ip, err)
+		}
+	}
+	for _, host := range []string{"10.0.0.1", "127.1", "0x7f000001", "2130706433", "LOCALHOST", "a.localhost.", "[::1]",
+		"10.0.0.1."} {
+		u, err := url.Parse("https://" + host + ":443/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var refused *AddressError
+		if err := g.checkLiteral(t.Context(), u); !errors.As(err, &refused) {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+	if err := g.checkLiteral(t.Context(), &url.URL{Scheme: "https", Host: "bucket.s3.eu-west-1.amazonaws.com"}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTLSIsKnownToTheDialer asks a server on loopback as if that were a private network.
+func TestTLSIsKnownToTheDialer(t *testing.T) {
+	guard := New("registry.example").(*stallGuard)
+	var verified []any
+	guard.next.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		verified = append(verified, ctx.Value(withTLS{}))
+		return nil, errors.New("no network")
+	}
+	for _, scheme := range []string{"https", "http"} {
+		_, _ = (&http.Client{Transport: guard}).Get(scheme + "://bucket.example/")
+	}
+	if len(verified) != 2 || verified[0] != true || verified[1] != false {
+		t.Errorf("%v", verified)
 	}
 }
 

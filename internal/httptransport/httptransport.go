@@ -94,7 +94,7 @@ func (g *stallGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Method == http.MethodPatch || req.Method == http.MethodPut {
 		limit = blobStallTimeout
 	}
-	ctx, cancel := context.WithCancelCause(req.Context())
+	ctx, cancel := context.WithCancelCause(context.WithValue(req.Context(), withTLS{}, req.URL.Scheme == "https"))
 	w, answer := &stallTimer{limit: limit, cancel: cancel}, &stallTimer{limit: limit, cancel: cancel}
 	w.start()
 	guardedReq := req.WithContext(ctx)

@@ -237,7 +237,7 @@ func retry(ctx context.Context, f func() error) error {
 		select {
 		case <-time.After(pause/2 + rand.N(pause)):
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 		pause = min(pause*5/2, longestPause)
 	}
@@ -276,6 +276,6 @@ func (w *rateLimit) wait(ctx context.Context) error {
 	case <-time.After(time.Until(at)):
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }

@@ -90,6 +90,13 @@ func (e *Error) IsImmutable() bool {
 	return code == "TAG_INVALID" || strings.Contains(msg, "immutable")
 }
 
+// A LocationError is a registry's address for an upload that is no address, or would have
+// the upload go without TLS.
+type LocationError struct{ Err error }
+
+func (e *LocationError) Error() string { return e.Err.Error() }
+func (e *LocationError) Unwrap() error { return e.Err }
+
 // Temporary says that the same request may succeed a moment later.
 func (e *Error) Temporary() bool {
 	switch s := e.Status(); {
@@ -98,7 +105,8 @@ func (e *Error) Temporary() bool {
 		var certificate *tls.CertificateVerificationError
 		var proxy *httptransport.ProxyError
 		var address *httptransport.AddressError
-		if errors.As(e.Err, &address) {
+		var location *LocationError
+		if errors.As(e.Err, &address) || errors.As(e.Err, &location) {
 			return false
 		}
 		if errors.As(e.Err, &proxy) && proxy.Status >= 400 && proxy.Status < 500 {

@@ -22,8 +22,7 @@ func (r *Repository) Probe(ctx context.Context) error {
 	wg.Go(func() {
 		var u *upload
 		if begin = retry(ctx, func() (err error) {
-			u,
-				err = r.requestUpload(ctx, r.url("blobs/uploads/"))
+			u, err = r.requestUpload(ctx, r.url("blobs/uploads/"))
 			return err
 		}); begin == nil {
 			r.mu.Lock()
@@ -53,5 +52,8 @@ func (r *Repository) requestUpload(ctx context.Context, target string) (*upload,
 		return nil, nil
 	}
 	u := &upload{repo: r}
-	return u, u.nextLocation(resp)
+	if err := u.nextLocation(resp); err != nil {
+		return nil, err
+	}
+	return u, nil
 }

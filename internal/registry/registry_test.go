@@ -206,6 +206,21 @@ func TestTokenIsRenewedOnce(t *testing.T) {
 	}
 }
 
+// TestRetryEndsWithTheCause: why a run was stopped, and not that it was.
+func TestRetryEndsWithTheCause(t *testing.T) {
+	reason := errors.New("another image failed")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	tries := 0
+	err := retry(ctx, func() error {
+		tries++
+		time.AfterFunc(time.Millisecond, func() { cancel(reason) })
+		return &Error{Err: io.EOF}
+	})
+	if !errors.Is(err, reason) || tries != 1 {
+		t.Errorf("%v after %d tries", err, tries)
+	}
+}
+
 // TestSecondStallIsTheLast: each takes long, and a second one is no accident.
 func TestSecondStallIsTheLast(t *testing.T) {
 	tries := 0

@@ -138,7 +138,7 @@ func (r *Repository) Claim(ctx context.Context, d digest.Digest) (release func()
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return nil, false, ctx.Err()
+			return nil, false, context.Cause(ctx)
 		}
 	}
 }

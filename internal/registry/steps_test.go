@@ -188,6 +188,13 @@ func TestNextLocation(t *testing.T) {
 			t.Errorf("%s: %v", tt.location, err)
 		}
 	}
+	// A push says so at once, in the same words.
+	location = elsewhere.URL + "/up"
+	err := c.Repository("shop").PutBytes(t.Context(), []byte("x"))
+	var refused *LocationError
+	if !errors.As(err, &refused) {
+		t.Errorf("a push: %v", err)
+	}
 	if len(got) != 0 {
 		t.Errorf("%v was sent elsewhere", got)
 	}
@@ -280,6 +287,7 @@ func TestTemporary(t *testing.T) {
 		"our own file":  {&os.PathError{Err: os.ErrNotExist}, false},
 		"canceled":      {context.Canceled, false},
 		"a dead upload": {&Error{}, true},
+		"no address":    {&LocationError{Err: io.EOF}, false},
 	} {
 		if got := (&Error{Err: tt.err}).Temporary(); got != tt.want {
 			t.Errorf("%s: %v", name, got)

@@ -48,10 +48,11 @@ func (u *upload) nextLocation(resp *http.Response) error {
 	}
 	if host := u.repo.client.Host; err == nil && loc.Scheme != "https" &&
 		(loc.Scheme != host.scheme() || loc.Host != host.Name) {
-		err = fmt.Errorf("the upload is sent to %s without TLS", loc.Host)
+		err = fmt.Errorf("the registry sends the upload to %s without TLS", loc.Host)
 	}
 	if err != nil {
-		return &Error{Host: u.repo.client.Host.Name, Repository: u.repo.Name, Action: actionBegin, Err: err}
+		return &Error{Host: u.repo.client.Host.Name, Repository: u.repo.Name, Action: actionBegin,
+			Err: &LocationError{err}}
 	}
 	u.location = loc.String()
 	return nil
