@@ -41,22 +41,22 @@ type File struct {
 type Files map[string]*File
 
 // ReadAll reads and parses the Dockerfiles of images, each once. Those that cannot be
-// read or parsed are missing; the error joins a *fault.Error or *ParseError for each.
-func ReadAll(images []plan.Image) (Files, error) {
-	files := Files{}
-	var errs []error
-	for _, img := range images {
+// read or parsed are missing, and have a *fault.Error or *ParseError, by the index of the
+// image.
+func ReadAll(images []plan.Image) (Files, []error) {
+	files, errs := Files{}, make([]error, len(images))
+	for i, img := range images {
 		if plan.Remote(img.Build.Context) {
 			continue
 		}
 		f, err := Read(img)
 		if err != nil {
-			errs = append(errs, err)
+			errs[i] = err
 			continue
 		}
 		files[img.Name()] = f
 	}
-	return files, errors.Join(errs...)
+	return files, errs
 }
 
 // A ParseError is a Dockerfile that does not parse.

@@ -119,7 +119,14 @@ func TestReadAll(t *testing.T) {
 	}
 	images = append(images, plan.Image{Containers: []string{"remote"},
 		Build: plan.Build{Context: "https://example.com/x.git"}})
-	files, err := ReadAll(images)
+	files, errs := ReadAll(images)
+	for i, img := range images {
+		failed := errs[i] != nil
+		if want := img.Name() == "broken" || img.Name() == "missing"; failed != want {
+			t.Errorf("%s: %v", img.Name(), errs[i])
+		}
+	}
+	err := errors.Join(errs...)
 	if len(files) != 2 || !files["good"].Regular || files["link"].Regular ||
 		files["good"].Path != filepath.Join(dir, "good") {
 		t.Errorf("%v", files)
@@ -149,6 +156,15 @@ func TestFindStep(t *testing.T) {
 		if at != line {
 			t.Errorf("%s: line %d, want %d", step, at, line)
 		}
+	}
+	commented := parse(t, "FROM scratch\nRUN a \\\n  # why\n  b\\\nc\n")
+	if got := commented.FindStep("[1/1] RUN a   bc"); len(got) == 0 || !got[len(got)-1].At {
+		t.Errorf("%v", got)
+	}
+	// A long instruction is read once for each of its lines, and not for all pairs of them.
+	long := "RUN true" + strings.Repeat(" \\\n  && echo something", 20_000)
+	if got := parse(t, "FROM scratch\n"+long+"\n").FindStep("[1/1] " + strings.ReplaceAll(long, "\\\n", "")); len(got) < 20_000 {
+		t.Errorf("%d lines", len(got))
 	}
 	if got := (*File)(nil).FindStep("[1/1] RUN x"); got != nil {
 		t.Errorf("%v", got)

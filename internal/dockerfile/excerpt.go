@@ -15,24 +15,14 @@ func (d *File) FindStep(step string) []Line {
 	if d == nil || !ok || len(d.Data) > 1<<20 {
 		return nil
 	}
-	fold := func(s string) string { return strings.Join(strings.Fields(s), " ") }
 	want := fold(instruction)
 	lines := strings.Split(string(d.Data), "\n")
 	prefix := 0 // the first line that the step begins with
-	for first := 0; first < len(lines); first++ {
-		text, more := strings.CutSuffix(strings.TrimSpace(lines[first]), "\\")
-		last := first
-		for whole := text; ; last++ {
-			if fold(whole) == want {
-				return Excerpt(string(d.Data), first+1, last+1)
-			}
-			if !more || last+1 == len(lines) {
-				break
-			}
-			var next string
-			next, more = strings.CutSuffix(strings.TrimSpace(lines[last+1]), "\\")
-			whole += next
+	for first := range lines {
+		if n := matchInstruction(lines[first:], want); n > 0 {
+			return Excerpt(string(d.Data), first+1, first+n)
 		}
+		text, _ := strings.CutSuffix(strings.TrimSpace(lines[first]), "\\")
 		if start := fold(text); prefix == 0 && strings.Contains(start, " ") && strings.HasPrefix(want, start) {
 			prefix = first + 1
 		}
@@ -41,6 +31,35 @@ func (d *File) FindStep(step string) []Line {
 		return nil
 	}
 	return Excerpt(string(d.Data), prefix, prefix)
+}
+
+// fold writes white space in one way.
+func fold(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// matchInstruction gives the number of lines, with their continuations, that are an
+// instruction; 0 for none.
+func matchInstruction(lines []string, want string) int {
+	space := false // before the next line
+	for i, line := range lines {
+		if i > 0 && strings.HasPrefix(strings.TrimSpace(line), "#") {
+			continue // a comment between two lines of an instruction
+		}
+		text, more := strings.CutSuffix(strings.TrimSpace(line), "\\")
+		piece := fold(text)
+		if space && piece != "" {
+			piece = " " + piece
+		}
+		rest, ok := strings.CutPrefix(want, piece)
+		switch {
+		case ok && rest == "":
+			return i + 1
+		case !ok || !more:
+			return 0
+		}
+		want = rest
+		space = piece == "" && space || strings.TrimRight(text, " \t") != text
+	}
+	return 0
 }
 
 // Excerpt takes the marked lines and two around them.
