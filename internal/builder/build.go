@@ -56,12 +56,12 @@ func (j *Job) names() string {
 }
 
 // Build builds an image and sends its blobs to the job's Store, or leaves it in the
-// engine under its names.
+// engine under its names, without an artifact.
 func (e *Engine) Build(ctx context.Context, j Job) (*image.Artifact, error) {
 	defer j.Inputs.Wait()
 	switch {
 	case j.Keep:
-		return &image.Artifact{}, e.buildAndKeep(ctx, j)
+		return nil, e.buildAndKeep(ctx, j)
 	case e.Store == Classic:
 		return e.buildAndPush(ctx, j)
 	}

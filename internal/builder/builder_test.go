@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand"
 	"net/http/httptest"
 	"os"
@@ -445,6 +446,38 @@ func TestCanceled(t *testing.T) {
 	reason := errors.New("another image failed")
 	go func() { <-started; cancel(reason) }()
 	if _, err := e.Build(ctx, job(t, nil)); !errors.Is(err, reason) {
+		t.Errorf("%v", err)
+	}
+}
+
+// failingStore refuses every blob, after cancel.
+type failingStore struct {
+	image.Store
+	cancel func()
+}
+
+func (s failingStore) Put(context.Context, digest.Digest, int64, func() (io.ReadCloser, error)) error {
+	s.cancel()
+	return errors.New("the connection was closed")
+}
+
+func (s failingStore) Stream(context.Context, digest.Digest, io.Reader) (func(context.Context, digest.Digest) error, error) {
+	s.cancel()
+	return nil, errors.New("the connection was closed")
+}
+
+// TestCanceledUpload: of an upload that fails since the run was stopped, the reason is the
+// error, too.
+func TestCanceledUpload(t *testing.T) {
+	img := mutate.MediaType(mutate.ConfigMediaType(randomImage(t), types.OCIConfigJSON), types.OCIManifestSchema1)
+	fake := &enginetest.Engine{Containerd: true}
+	fake.Build = func(ctx context.Context, b *enginetest.Build) (map[string]string, error) { return export(ctx, b, img) }
+	e := connect(t, fake, false)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	reason := errors.New("another image failed")
+	j := job(t, nil)
+	j.Store = failingStore{j.Store, func() { cancel(reason) }}
+	if _, err := e.Build(ctx, j); !errors.Is(err, reason) {
 		t.Errorf("%v", err)
 	}
 }

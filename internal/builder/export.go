@@ -40,12 +40,15 @@ func (e *Engine) buildAndExport(ctx context.Context, j Job) (*image.Artifact, er
 			}
 			return b, err
 		}
+		if ctx.Err() != nil { // uploads fail for the same reason, in other words
+			return nil, context.Cause(ctx)
+		}
 		failed := store.Err()
 		if failed == nil {
 			return nil, err
 		}
 		var temporary interface{ Temporary() bool }
-		if ctx.Err() != nil || try == maxExports || !errors.As(failed, &temporary) || !temporary.Temporary() {
+		if try == maxExports || !errors.As(failed, &temporary) || !temporary.Temporary() {
 			return nil, failed
 		}
 		j.Note(progress.Info, fmt.Sprintf("an upload was interrupted (%v): sending the rest again", failed))

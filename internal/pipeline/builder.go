@@ -13,10 +13,10 @@ import (
 )
 
 // A Builder builds images. An engine is one, and so are the decorators of this
-// package: limited, reusing and reported.
+// package: reusing and reported.
 type Builder interface {
-	// Build builds an image and sends its blobs to the job's Store; no tag moves. The
-	// artifact of a job that stays in the engine is empty.
+	// Build builds an image and sends its blobs to the job's Store; no tag moves. A
+	// job that stays in the engine has no artifact.
 	Build(ctx context.Context, j builder.Job) (*image.Artifact, error)
 }
 
@@ -27,32 +27,6 @@ type Engine interface {
 	// Check refuses what the engine cannot do for an image.
 	Check(img plan.Image, warn func(string)) error
 	Close()
-}
-
-// limited builds at most so many images at once.
-type limited struct {
-	Builder
-	running chan struct{}
-}
-
-// limit gives b itself for 0.
-func limit(b Builder, n int) Builder {
-	if n <= 0 {
-		return b
-	}
-	return limited{b, make(chan struct{}, n)}
-}
-
-func (l limited) Build(ctx context.Context, j builder.Job) (*image.Artifact, error) {
-	select {
-	case l.running <- struct{}{}:
-		defer func() { <-l.running }()
-	case <-ctx.Done():
-	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return l.Builder.Build(ctx, j)
 }
 
 // reported says what becomes of each image that is built.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"path/filepath"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
@@ -19,17 +17,8 @@ func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, err
 		return nil, err
 	}
 	defer r.engine.Close()
-	b := limit(reported{r.engine, d.Progress}, o.Jobs)
-	var images []Pushed
-	g, gctx := errgroup.WithContext(ctx)
-	for _, j := range r.jobs {
-		images = append(images, Pushed{Image: j.Image, Refs: j.Refs})
-		g.Go(func() error {
-			_, err := b.Build(gctx, j)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
+	images, err := r.buildAll(ctx, reported{r.engine, d.Progress})
+	if err != nil {
 		return nil, err
 	}
 	for _, def := range p.Definitions {

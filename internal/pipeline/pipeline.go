@@ -129,22 +129,33 @@ func (r *run) build(ctx context.Context) ([]Pushed, error) {
 	defer r.backends.State.Save()
 	ctx, stop := background(ctx, r)
 	defer stop()
-	b := limit(&reusing{
+	return r.buildAll(ctx, &reusing{
 		Builder:  reported{r.engine, r.deps.Progress},
 		backends: r.backends,
 		hasher:   fingerprint.NewHasher(r.engine, r.backends.Bases.Resolve),
 		progress: r.deps.Progress,
-	}, r.options.Jobs)
-	pushed := make([]Pushed, len(r.jobs))
+	})
+}
+
+// buildAll builds as many images at once as the options allow, beginning with the first
+// of the plan. The first failure stops the others, and is what comes back.
+func (r *run) buildAll(ctx context.Context, b Builder) ([]Pushed, error) {
+	built := make([]Pushed, len(r.jobs))
 	g, ctx := errgroup.WithContext(ctx)
+	if r.options.Jobs > 0 {
+		g.SetLimit(r.options.Jobs)
+	}
 	for i, j := range r.jobs {
-		pushed[i] = Pushed{Image: j.Image, Refs: j.Refs}
+		built[i] = Pushed{Image: j.Image, Refs: j.Refs}
 		g.Go(func() (err error) {
-			pushed[i].Artifact, err = b.Build(ctx, j)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			built[i].Artifact, err = b.Build(ctx, j)
 			return err
 		})
 	}
-	return pushed, g.Wait()
+	return built, g.Wait()
 }
 
 // background starts what runs beside the builds: its failure ends their context,

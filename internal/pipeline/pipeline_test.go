@@ -63,7 +63,7 @@ func (f *fakeBuilder) Build(ctx context.Context, j builder.Job) (*image.Artifact
 		}
 	}
 	if err != nil || j.Keep {
-		return &image.Artifact{}, err
+		return nil, err
 	}
 	config, err := j.Inputs.AddLabel(ctx, fmt.Appendf(nil,
 		`{"architecture":"amd64","os":"linux","author":%q,"rootfs":{"type":"layers","diff_ids":[]}}`, j.Image.Name()))
@@ -282,6 +282,23 @@ func TestJobs(t *testing.T) {
 	f := newFixture(t, names...)
 	if _, err := f.run(t, Options{Jobs: 2}); err != nil || f.engine.most > 2 || len(f.engine.built) != 5 {
 		t.Errorf("%d at once, %v, %v", f.engine.most, f.engine.built, err)
+	}
+	f = newFixture(t, names...)
+	if _, err := f.run(t, Options{Jobs: 1}); err != nil || !slices.Equal(f.engine.built, names) {
+		t.Errorf("one after the other: %v, %v", f.engine.built, err)
+	}
+}
+
+// TestErrorsComeInOrder: of two Dockerfiles that are wrong, the first image's is first.
+func TestErrorsComeInOrder(t *testing.T) {
+	f := newFixture(t, "app", "nginx")
+	f.plan.Images[0].Build.Target = "prod"
+	if err := os.WriteFile(f.plan.Images[1].Build.Dockerfile, []byte("COPPY\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := f.run(t, Options{})
+	if err == nil || !strings.HasPrefix(err.Error(), "app: ") {
+		t.Errorf("%v", err)
 	}
 }
 

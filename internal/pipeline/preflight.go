@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,16 +13,16 @@ import (
 )
 
 // CheckDockerfiles reads the local Dockerfiles, each once: whether they parse, have
-// the target, and declare the arguments. Warnings go to warn.
+// the target, and declare the arguments. Errors come in the order of the plan; warnings
+// go to warn.
 func CheckDockerfiles(p *plan.Plan, warn func(image, text string)) (dockerfile.Files, error) {
-	files, err := dockerfile.ReadAll(p.Images)
-	errs := []error{err}
-	for _, img := range p.Images {
+	files, errs := dockerfile.ReadAll(p.Images)
+	for i, img := range p.Images {
 		warnings, err := files[img.Name()].Check(img)
 		for _, w := range warnings {
 			warn(img.Name(), w)
 		}
-		errs = append(errs, err)
+		errs[i] = cmp.Or(errs[i], err)
 	}
 	return files, errors.Join(errs...)
 }
