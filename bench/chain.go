@@ -15,6 +15,15 @@ import (
 var allCases = []string{"new", "same-same", "same-reuse", "same-changed", "changed", "changed-reproducible", "eight",
 	"hundred"}
 
+// engineTitles are the kinds of script/engine in words.
+var engineTitles = map[string]string{
+	"codebuild":  "The engine of CodeBuild (dockerd 28.5.2, classic image store)",
+	"containerd": "Containerd image store",
+	"classic":    "Classic image store",
+	"debian":     "Docker 20.10",
+	"buildkitd":  "A buildkitd of its own",
+}
+
 // titles are the cases in words, for people.
 var titles = map[string]string{
 	"new":                  "new host",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -37,7 +38,7 @@ func (r *results) chart() string {
 	y += 30
 	for _, engine := range r.engines() {
 		y += 20
-		text("t", 10, y, engine)
+		text("t", 10, y, cmp.Or(engineTitles[engine], engine))
 		y += 10
 		for _, name := range allCases {
 			if name == "hundred" || len(r.of(engine, name, "ecsbuild")) == 0 {

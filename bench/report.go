@@ -152,7 +152,7 @@ func (r *results) markdown() string {
 	}
 	fmt.Fprintf(&b, "ecsbuild at %s, %s, %d cores, load %s at the start; median of %d. Seconds; MB and requests to ECR as shell / bake / ecsbuild.\n", r.Commit, r.Began, r.Cores, r.Load, runs)
 	for _, engine := range r.engines() {
-		fmt.Fprintf(&b, "\n### %s (%s)\n\n", engine, r.Clients[engine])
+		fmt.Fprintf(&b, "\n### %s\n\nThe shell's client: %s.\n\n", cmp.Or(engineTitles[engine], engine), r.Clients[engine])
 		b.WriteString("| case | shell | bake | ecsbuild | bare | shell/ecsbuild | bake/ecsbuild | ecsbuild/bare | MB sent | requests |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n")
 		for _, name := range allCases {
 			if len(r.of(engine, name, "ecsbuild")) > 0 && name != "hundred" {

@@ -9,8 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
-	"syscall"
+	"time"
 
 	"github.com/ecsbuild/ecsbuild/internal/awstest"
 )
@@ -104,17 +105,44 @@ func (h *host) command(ctx context.Context, env []string, name string, args ...s
 	cmd.Env = append(cmd.Env, env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
-	if cmd.ProcessState != nil {
-		if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-			h.peak = max(h.peak, u.Maxrss*1024)
-		}
+	err := cmd.Start()
+	if err == nil {
+		ended := make(chan struct{})
+		peak := peakMemory(cmd.Process.Pid, ended)
+		err = cmd.Wait()
+		close(ended)
+		h.peak = max(h.peak, <-peak)
 	}
 	if err != nil {
 		return &commandError{command: filepath.Base(name) + " " + args[0], output: out.String(), err: err}
 	}
 	return nil
 }
+
+// peakMemory watches the most memory that a process has had, in bytes, until it has
+// ended. Its rusage would begin with the memory of the process that started it.
+func peakMemory(pid int, ended <-chan struct{}) <-chan int64 {
+	out := make(chan int64, 1)
+	go func() {
+		var peak int64
+		for {
+			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			if m := highWaterMark.FindSubmatch(status); m != nil {
+				kB, _ := strconv.ParseInt(string(m[1]), 10, 64)
+				peak = max(peak, kB<<10)
+			}
+			select {
+			case <-ended:
+				out <- peak
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}()
+	return out
+}
+
+var highWaterMark = regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB`)
 
 type commandError struct {
 	command, output string
