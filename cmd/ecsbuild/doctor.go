@@ -35,19 +35,9 @@ func (c *doctorCmd) Run(a *app) error {
 	var warnings []string
 	docker := a.dockerConfig(func(text string) { warnings = append(warnings, text) })
 	checkup := doctor.Options{
-		Plan:   p,
-		Source: a.credentialSource(p, docker, nil),
-		Engine: func(ctx context.Context) (*builder.Engine, error) {
-			ep, err := builder.FindEndpoint(a.getenv)
-			if err != nil {
-				return nil, err
-			}
-			e, err := builder.Connect(ctx, ep)
-			if err == nil {
-				e.UseProxies(docker.Proxies(ep.Docker), a.secrets)
-			}
-			return e, err
-		},
+		Plan:     p,
+		Source:   a.credentialSource(p, docker, nil),
+		Engine:   func(ctx context.Context) (*builder.Engine, error) { return a.connect(ctx, docker) },
 		Warnings: warnings,
 		Files:    (&execution{app: a, cmd: &runCmd{}, plan: p}).checkFiles(),
 		Facts:    a.facts(p),

@@ -7,7 +7,9 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ecsbuild/ecsbuild/internal/format"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -42,6 +44,13 @@ func (c *planCmd) Run(a *app) error {
 func each[V any](line func(key, value string), what string, values map[string]V) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		line(what+" "+name, fmt.Sprint(values[name]))
+	}
+}
+
+// flag writes a line for what is on.
+func flag(line func(key, value string), what string, on bool) {
+	if on {
+		line(what, "yes")
 	}
 }
 
@@ -90,10 +99,25 @@ func describe(p *plan.Plan) string {
 		line("ssh", strings.Join(img.Build.SSH, ", "))
 		line("hosts", strings.Join(img.Build.ExtraHosts, ", "))
 		line("network", img.Build.Network)
+		if img.Build.ShmSize > 0 {
+			line("shm size", format.Bytes(img.Build.ShmSize))
+		}
+		flag(line, "no cache", img.Build.NoCache)
+		flag(line, "pull", img.Build.Pull)
 		line("cache", string(img.Build.Cache))
 		line("cache from", strings.Join(img.Build.CacheFrom, ", "))
 		line("cache to", strings.Join(img.Build.CacheTo, ", "))
 		line("compression", string(img.Build.Compression))
+		if level := img.Build.CompressionLevel; level != nil {
+			line("level", strconv.Itoa(*level))
+		}
+		flag(line, "reproducible", img.Build.Reproducible)
+		flag(line, "reuse", img.Reuse)
+		if img.MaxAge > 0 {
+			line("max age", (time.Duration(img.MaxAge) * time.Second).String())
+		}
+		flag(line, "create", img.Create != nil)
+		line("on immutable", string(img.OnImmutable))
 	}
 	for _, d := range p.Definitions {
 		fmt.Fprintf(&b, "definitions %s\n", rel(d.File))

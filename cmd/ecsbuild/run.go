@@ -242,8 +242,10 @@ type execution struct {
 	pushed  []pipeline.Pushed // what is in the registry under its tags
 }
 
-func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
-	ep, err := builder.FindEndpoint(r.app.getenv)
+// connect connects to the engine that the environment names, which builds under docker's
+// source policy and with its proxies.
+func (a *app) connect(ctx context.Context, docker *dockerconfig.File) (*builder.Engine, error) {
+	ep, err := builder.FindEndpoint(a.getenv)
 	if err != nil {
 		return nil, err
 	}
@@ -251,11 +253,19 @@ func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.UseSourcePolicy(r.app.getenv("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY")); err != nil {
+	if err := e.UseSourcePolicy(a.getenv("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY")); err != nil {
 		e.Close()
 		return nil, err
 	}
-	e.UseProxies(r.docker.Proxies(ep.Docker), r.app.secrets)
+	e.UseProxies(docker.Proxies(ep.Docker), a.secrets)
+	return e, nil
+}
+
+func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
+	e, err := r.app.connect(ctx, r.docker)
+	if err != nil {
+		return nil, err
+	}
 	r.display.Note("", progress.Info, "building with "+e.String())
 	if free, ok := e.FreeDisk(); ok && free < builder.LowDisk {
 		r.display.Note("", progress.Warning, "the engine has only "+format.Bytes(free)+" of disk left")

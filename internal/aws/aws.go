@@ -111,12 +111,12 @@ type Token struct {
 	Expires  time.Time
 }
 
-// Token gives ECR's authorization token, renewed in time; force asks for a
-// new one whatever the old one says. It is valid for 12 hours.
-func (a *Client) Token(ctx context.Context, force bool) (Token, error) {
+// Token gives ECR's authorization token, renewed in time; the password expired
+// is refused by the registry, whatever it says of itself. It is valid for 12 hours.
+func (a *Client) Token(ctx context.Context, expired string) (Token, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !force && a.token.Host.Name != "" && time.Until(a.token.Expires) > 10*time.Minute {
+	if a.token.Host.Name != "" && a.token.Password.Reveal() != expired && time.Until(a.token.Expires) > 10*time.Minute {
 		return a.token, nil
 	}
 	out, err := ecr.NewFromConfig(a.config).GetAuthorizationToken(ctx, &ecr.GetAuthorizationTokenInput{})

@@ -30,7 +30,7 @@ func TestAWSLimit(t *testing.T) {
 	}
 	a.config.Credentials = aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider("AKIA", "secret", ""))
 	start := time.Now()
-	_, err = a.Token(context.Background(), false)
+	_, err = a.Token(context.Background(), "")
 	var e *Error
 	var stalled *httptransport.StalledError
 	if !errors.As(err, &e) || e.Action != "ecr:GetAuthorizationToken" || e.Code() != "" || !errors.As(err, &stalled) {

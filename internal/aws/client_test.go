@@ -57,18 +57,24 @@ func TestLoad(t *testing.T) {
 func TestToken(t *testing.T) {
 	c := client(t)
 	var passwords []string
-	for _, force := range []bool{false, false, true} {
-		token, err := c.Token(t.Context(), force)
+	last := ""
+	for _, refused := range []bool{false, false, true} {
+		expired := "another one, which somebody else has renewed"
+		if refused {
+			expired = last
+		}
+		token, err := c.Token(t.Context(), expired)
 		if err != nil || token.Username != "AWS" || token.Host.Name != rig.Host(awstest.Account) {
 			t.Fatalf("%+v, %v", token, err)
 		}
-		passwords = append(passwords, token.Password.Reveal())
+		last = token.Password.Reveal()
+		passwords = append(passwords, last)
 	}
 	if passwords[0] != passwords[1] || passwords[1] == passwords[2] || len(rig.Requests()) != 2 {
 		t.Errorf("%d requests", len(rig.Requests()))
 	}
 	rig.Deny("ecr:GetAuthorizationToken")
-	_, err := c.Token(t.Context(), true)
+	_, err := c.Token(t.Context(), last)
 	var e *Error
 	if !errors.As(err, &e) || !e.IsDenied() || e.Action != "ecr:GetAuthorizationToken" || e.IsKMS() ||
 		CallerARN(e.Message()) != awstest.Role {
@@ -209,11 +215,11 @@ func TestMutability(t *testing.T) {
 // push puts a manifest under a tag of the rig's registry.
 func push(t *testing.T, c *Client, repository, tag string) {
 	t.Helper()
-	token, err := c.Token(t.Context(), false)
+	token, err := c.Token(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := registry.NewClient(token.Host, func(context.Context, bool) (string, string, error) {
+	client := registry.NewClient(token.Host, func(context.Context, string) (string, string, error) {
 		return token.Username, token.Password.Reveal(), nil
 	}, "test", nil)
 	defer client.Close()

@@ -78,7 +78,7 @@ func (e *Engine) buildAndKeep(ctx context.Context, j Job) error {
 	j.Image = WithoutExports(j.Image)
 	copies := e.newBaseCopy(&j)
 	defer copies.end()
-	_, err := e.solve(ctx, &j, export, copies, false)
+	_, err := e.solve(ctx, &j, export, copies)
 	return err
 }
 
@@ -107,10 +107,9 @@ const maxSolves = 100
 // on a machine with too much to do.
 const maxStarts = 5
 
-// solve runs BuildKit's Dockerfile frontend. again leaves out what would
-// build again what has just been built.
-func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEntry, copies *baseCopy,
-	again bool) (*bkclient.SolveResponse, error) {
+// solve runs BuildKit's Dockerfile frontend.
+func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEntry,
+	copies *baseCopy) (*bkclient.SolveResponse, error) {
 	select {
 	case e.solves <- struct{}{}:
 		defer func() { <-e.solves }()
@@ -118,7 +117,7 @@ func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEnt
 		return nil, context.Cause(ctx)
 	}
 	for start := 1; ; start++ {
-		res, err := e.solveOnce(ctx, j, exports, copies, again)
+		res, err := e.solveOnce(ctx, j, exports, copies)
 		if err == nil || start == maxStarts || ctx.Err() != nil || !notBegun(err) {
 			return res, err
 		}
@@ -130,14 +129,11 @@ func notBegun(err error) bool {
 	return strings.Contains(err.Error(), "failed to receive status") && strings.Contains(err.Error(), "no such job")
 }
 
-func (e *Engine) solveOnce(ctx context.Context, j *Job, exports []bkclient.ExportEntry, copies *baseCopy,
-	again bool) (*bkclient.SolveResponse, error) {
+func (e *Engine) solveOnce(ctx context.Context, j *Job, exports []bkclient.ExportEntry,
+	copies *baseCopy) (*bkclient.SolveResponse, error) {
 	opt, err := e.solveOpt(ctx, j)
 	if err != nil {
 		return nil, err
-	}
-	if again {
-		delete(opt.FrontendAttrs, "no-cache")
 	}
 	opt.Exports = exports
 	log, masking := newStepLog(), newMasking(j.Masked)

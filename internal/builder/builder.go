@@ -62,6 +62,7 @@ type UnreachableError struct {
 	Endpoint Endpoint
 	Lost     bool // it had answered before
 	Err      error
+	Fix      string // what to do where nothing was asked, since Err says that the endpoint cannot be used
 }
 
 func (e *UnreachableError) Error() string {
@@ -181,6 +182,9 @@ func (e *Engine) UseProxies(args map[string]string, secrets *redact.Set) {
 		}
 	}
 }
+
+// HasSourcePolicy says that rules decide what builds take for their sources.
+func (e *Engine) HasSourcePolicy() bool { return e.policy != nil }
 
 // UseSourcePolicy has every build follow the rules of a file, which say where
 // sources may come from: EXPERIMENTAL_BUILDKIT_SOURCE_POLICY of docker buildx.

@@ -29,7 +29,7 @@ func (e *Engine) buildAndPush(ctx context.Context, j Job) (*image.Artifact, erro
 	}
 	before, stop := j.pushedBefore(ctx)
 	defer stop()
-	res, err := e.solve(ctx, &j, mobyExport(&j), copies, false)
+	res, err := e.solve(ctx, &j, mobyExport(&j), copies)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -86,14 +87,16 @@ func readContext(folder, name string) (Endpoint, error) {
 	data, err := os.ReadFile(filepath.Join(folder, "contexts", "meta", id, "meta.json"))
 	if err != nil {
 		return Endpoint{}, &UnreachableError{Endpoint: Endpoint{Context: name},
-			Err: fmt.Errorf("there is no docker context %q", name)}
+			Err: fmt.Errorf("there is no docker context %q", name),
+			Fix: "choose one with docker context use (docker context ls lists them), or set DOCKER_HOST"}
 	}
 	var meta struct {
 		Endpoints map[string]struct{ Host string }
 	}
 	if err := json.Unmarshal(data, &meta); err != nil || meta.Endpoints["docker"].Host == "" {
 		return Endpoint{}, &UnreachableError{Endpoint: Endpoint{Context: name},
-			Err: fmt.Errorf("the docker context %q names no engine", name)}
+			Err: fmt.Errorf("the docker context %q names no engine", name),
+			Fix: "choose another one with docker context use, or set DOCKER_HOST"}
 	}
 	e := Endpoint{Docker: meta.Endpoints["docker"].Host, Context: name}
 	if certs := filepath.Join(folder, "contexts", "tls", id, "docker"); exists(certs) {
@@ -108,7 +111,8 @@ func exists(path string) bool { _, err := os.Stat(path); return err == nil }
 func (e Endpoint) options() ([]client.Opt, error) {
 	if strings.HasPrefix(e.Docker, "ssh://") {
 		return nil, &UnreachableError{Endpoint: e,
-			Err: fmt.Errorf("an engine behind ssh is not supported: forward its socket (ssh -L /tmp/docker.sock:/var/run/docker.sock HOST) and set DOCKER_HOST=unix:///tmp/docker.sock")}
+			Err: errors.New("an engine behind ssh is not supported"),
+			Fix: "forward its socket (ssh -L /tmp/docker.sock:/var/run/docker.sock HOST), and set DOCKER_HOST=unix:///tmp/docker.sock"}
 	}
 	opts := []client.Opt{client.WithHost(e.Docker)}
 	if e.version != "" {

@@ -26,9 +26,10 @@ func (e *Engine) buildAndExport(ctx context.Context, j Job) (*image.Artifact, er
 		store := ociexport.New(ociexport.Options{Build: j.Image.Build, Store: j.Store, Bases: j.Bases, Inputs: j.Inputs,
 			State: j.State, Compressions: e.compressions, Required: required})
 		res, err := e.solve(ctx, &j, []bkclient.ExportEntry{{Type: bkclient.ExporterOCI, Attrs: exportAttrs(j.Image.Build),
-			OutputStore: store}}, copies, try > 1)
+			OutputStore: store}}, copies)
 		copies.end()
 		store.Wait()
+		j.Image.Build.NoCache = false // what has just been built need not be built again
 		if err == nil {
 			b, err := store.Artifact(ctx, res.ExporterResponse)
 			var other *ociexport.RecompressError

@@ -45,7 +45,7 @@ func (s Source) FromAWS(ctx context.Context) (*pipeline.Backends, error) {
 	var asked, assumed aws.Values
 	var wg sync.WaitGroup
 	var errs [3]error
-	wg.Go(func() { token, errs[0] = a.Token(ctx, false) })
+	wg.Go(func() { token, errs[0] = s.token(ctx, a, "") })
 	wg.Go(func() { asked, errs[1] = a.Fetch(ctx, s.sources(false)) })
 	wg.Go(func() { assumed, errs[2] = a.Fetch(ctx, s.sources(true)) })
 	wg.Wait()
@@ -55,9 +55,8 @@ func (s Source) FromAWS(ctx context.Context) (*pipeline.Backends, error) {
 	if errs[2] != nil {
 		s.withoutHub(ctx, errs[2])
 	}
-	s.Masked.Add(token.Password.Reveal())
-	authorize := func(ctx context.Context, force bool) (string, string, error) {
-		t, err := a.Token(ctx, force)
+	authorize := func(ctx context.Context, expired string) (string, string, error) {
+		t, err := s.token(ctx, a, expired)
 		return t.Username, t.Password.Reveal(), err
 	}
 	c := s.credentials(asked, assumed)
@@ -65,7 +64,7 @@ func (s Source) FromAWS(ctx context.Context) (*pipeline.Backends, error) {
 	other := c.Login
 	c.Login = func(ctx context.Context, host string) (plan.Account, bool) {
 		if host == token.Host.Name || host == c.Registry.Host.Name || registry.IsECR(host, a.Region()) {
-			t, err := a.Token(ctx, false)
+			t, err := s.token(ctx, a, "")
 			account := plan.Account{Username: t.Username, Password: t.Password, From: "ECR's token for the caller"}
 			s.Accounts.use(host, account)
 			return account, err == nil
@@ -76,6 +75,21 @@ func (s Source) FromAWS(ctx context.Context) (*pipeline.Backends, error) {
 	c.Bases = baseimage.New(c.Login, s.Agent, c.State)
 	c.ECR = &ecr{source: s, client: a, registry: c.Registry}
 	return c, nil
+}
+
+// token gets ECR's token, which nothing shows.
+func (s Source) token(ctx context.Context, a *aws.Client, expired string) (aws.Token, error) {
+	t, err := a.Token(ctx, expired)
+	if err == nil {
+		s.mask(t.Username, t.Password)
+	}
+	return t, err
+}
+
+// mask keeps a password out of what is shown, also as registries are sent it.
+func (s Source) mask(user string, password plan.Secret) {
+	s.Masked.Add(password.Reveal())
+	s.Masked.Add(base64.StdEncoding.EncodeToString([]byte(user + ":" + password.Reveal())))
 }
 
 // ecr is pipeline.ECR for the plan's account.
@@ -253,7 +267,6 @@ func (s Source) account(l plan.Login, user, password plan.Secret) plan.Account {
 	if l.Username.Kind == plan.FromValue {
 		a.From = l.Password.String()
 	}
-	s.Masked.Add(a.Password.Reveal())
-	s.Masked.Add(base64.StdEncoding.EncodeToString([]byte(a.Username + ":" + a.Password.Reveal())))
+	s.mask(a.Username, a.Password)
 	return a
 }

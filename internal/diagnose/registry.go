@@ -116,6 +116,8 @@ func (f Facts) unreachable(e *builder.UnreachableError) Finding {
 	found := Finding{What: "there is no Docker engine at " + e.Endpoint.String(), Why: e.Err.Error(),
 		Exit: ExitUnreachable}
 	switch {
+	case e.Fix != "":
+		found.What, found.Why, found.Do = e.Err.Error(), "", []string{e.Fix}
 	case e.Lost:
 		found.What = "the engine at " + e.Endpoint.String() + " went away during the build"
 		found.Do = []string{"look into its log for why (memory and disk are the usual reasons), and run again"}

@@ -79,7 +79,7 @@ const MaxConcurrentCompressions = 4
 // have pushed to the same address, and of another one for the large ones alone.
 const proxyPort = "127.0.0.1:53170"
 
-func newProxy() (*proxy, error) {
+func newProxy(compressions chan struct{}) (*proxy, error) {
 	l, err := net.Listen("tcp4", proxyPort)
 	if err != nil {
 		l, err = net.Listen("tcp4", "127.0.0.1:0")
@@ -88,7 +88,7 @@ func newProxy() (*proxy, error) {
 		return nil, err
 	}
 	p := &proxy{addr: l.Addr().String(), password: rand.Text(), sessions: map[string]*session{},
-		uploads: map[string]*upload{}, compressions: make(chan struct{}, MaxConcurrentCompressions)}
+		uploads: map[string]*upload{}, compressions: compressions}
 	p.server = &http.Server{Handler: p, ReadHeaderTimeout: 10 * time.Second}
 	p.running.Go(func() { _ = p.server.Serve(l) })
 	return p, nil
@@ -109,7 +109,7 @@ func (p *Pusher) startProxy(ctx context.Context) (*proxy, error) {
 	if p.probed {
 		return p.proxy, nil
 	}
-	started, err := newProxy()
+	started, err := newProxy(p.compressions)
 	if err != nil {
 		return nil, err
 	}
@@ -289,10 +289,12 @@ func (s *session) putManifest(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusUnsupportedMediaType, "MANIFEST_INVALID", "not the manifest of an image")
 		return
 	}
-	var image struct{ Layers []json.RawMessage }
-	if json.Unmarshal(data, &image) == nil && image.Layers == nil { // an engine writes null where there are none
+	var sent struct{ Layers []json.RawMessage }
+	if json.Unmarshal(data, &sent) == nil && sent.Layers == nil { // an engine writes null where there are none
 		if m, err = m.WithKey("layers", []any{}); err != nil {
 			s.fail(err)
+			writeError(w, http.StatusBadGateway, "UNKNOWN", "the manifest could not be completed")
+			return
 		}
 	}
 	if s.rewritesConfig() {

@@ -36,7 +36,8 @@ type Pusher struct {
 	docker *client.Client
 	engine string // for messages
 
-	untags sync.WaitGroup // names that are being taken away
+	untags       sync.WaitGroup // names that are being taken away
+	compressions chan struct{}  // bounds the layers that are compressed at once
 
 	mu     sync.Mutex
 	probed bool
@@ -45,7 +46,7 @@ type Pusher struct {
 
 // New makes one for a run; engine is what messages call it.
 func New(docker *client.Client, engine string) *Pusher {
-	return &Pusher{docker: docker, engine: engine}
+	return &Pusher{docker: docker, engine: engine, compressions: make(chan struct{}, MaxConcurrentCompressions)}
 }
 
 // A Push is one image that an engine has built and shall push.

@@ -22,7 +22,7 @@ import (
 )
 
 // saveAndPush is for a classic engine that cannot reach the proxy: it saves the
-// image, by its ID, and its layers are compressed here, in parallel.
+// image, by its ID, and its layers are compressed here, and uploaded side by side.
 func (p *Pusher) saveAndPush(ctx context.Context, r Push) (*image.Artifact, error) {
 	span := r.Begin(report.Push, "its layers are saved and compressed")
 	b, err := p.save(ctx, r)
@@ -45,16 +45,24 @@ func (p *Pusher) save(ctx context.Context, r Push) (*image.Artifact, error) {
 	}
 	defer stream.Close()
 	encoding, _ := layer.EncodingOf(r.Image.Build)
-	g, gctx := errgroup.WithContext(ctx)
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, gctx := errgroup.WithContext(running)
 	g.SetLimit(MaxConcurrentCompressions)
 	a := &archive{encoding: encoding, bases: r.Bases, inputs: r.Inputs, store: r.Store, layers: map[string]layer.Info{},
-		small: map[string][]byte{}, links: map[string]string{}}
+		small: map[string][]byte{}, links: map[string]string{}, compressions: p.compressions}
 	err = a.read(gctx, g, stream)
-	if werr := g.Wait(); werr != nil {
+	if err != nil {
+		cancel() // nobody needs what is still uploaded
+	}
+	if werr := g.Wait(); werr != nil && !errors.Is(werr, context.Canceled) {
 		return nil, werr
 	}
 	if err != nil {
 		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	return a.image(ctx)
 }
@@ -79,6 +87,8 @@ type archive struct {
 	bases    image.Bases // nil for none
 	inputs   *fingerprint.Inputs
 	store    image.Store
+
+	compressions chan struct{} // bounds the layers that are compressed at once
 
 	layers map[string]layer.Info // by name in the archive
 	small  map[string][]byte
@@ -124,7 +134,13 @@ func (a *archive) file(ctx context.Context, g *errgroup.Group, h *tar.Header, tr
 		a.small[h.Name], err = io.ReadAll(body)
 		return err
 	}
+	select {
+	case a.compressions <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	l, err := a.encoding.Compress(body)
+	<-a.compressions
 	if err != nil {
 		return err
 	}

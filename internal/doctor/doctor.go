@@ -176,13 +176,17 @@ func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipelin
 		}
 		seen[name] = true
 		title := "repository " + name
-		if err := creds.Registry.Repository(name).CanRead(ctx); err != nil {
+		err := creds.Registry.Repository(name).CanRead(ctx)
+		missed := registry.IsMissing(err)
+		if err != nil && !(img.Create != nil && missed) {
 			out = append(out, p.failed(title, err))
 			continue
 		}
 		described, err := a.Mutability(ctx, creds.Registry.Host.Account(), name)
 		var missing *aws.MissingError
 		switch {
+		case img.Create != nil && (errors.As(err, &missing) || missed):
+			out = append(out, Check{Name: title, Verdict: OK, Text: "does not exist; a run creates it"})
 		case err == nil:
 			out = append(out, p.tags(ctx, a, img, title, described))
 		case errors.As(err, &missing):

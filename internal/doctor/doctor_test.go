@@ -147,6 +147,12 @@ func TestIll(t *testing.T) {
 		"may not call ecr:BatchCheckLayerAvailability") {
 		t.Error(got)
 	}
+	rig.Allow("ecr:BatchCheckLayerAvailability")
+	o.Plan.Images[0].Create = &plan.Creation{}
+	if got := text(o.Run(t.Context()), "repository gone"); got != "does not exist; a run creates it" {
+		t.Error(got)
+	}
+	o.Plan.Images[0].Create = nil
 	rig.Deny("ecr:GetAuthorizationToken")
 	o.Engine = func(context.Context) (*builder.Engine, error) { return nil, errors.New("no engine") }
 	want = []string{"ok configuration", "failure files", "ok aws", "failure credentials", "failure engine",

@@ -14,7 +14,9 @@ import (
 )
 
 // amd64 is an engine of that platform, with no image.
-type amd64 struct{}
+type amd64 struct{ policy bool }
+
+func (e amd64) HasSourcePolicy() bool { return e.policy }
 
 func (amd64) Platform(context.Context) (string, error)             { return "linux/amd64", nil }
 func (amd64) LocalDigests(context.Context, string) (none []string) { return none }
@@ -120,6 +122,9 @@ func TestDockerfileChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refused *UncacheableError
+	if _, err := NewHasher(amd64{policy: true}, nil).Of(t.Context(), img, file); !errors.As(err, &refused) {
+		t.Errorf("under a source policy: %v", err)
+	}
 	if _, err := NewHasher(amd64{}, nil).Of(t.Context(), img, file); !errors.As(err, &refused) {
 		t.Errorf("%v", err)
 	}

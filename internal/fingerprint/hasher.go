@@ -43,6 +43,8 @@ type Builder interface {
 	Platform(ctx context.Context) (string, error)
 	// LocalDigests are those that it knows of the image that it has of a name.
 	LocalDigests(ctx context.Context, ref string) []string
+	// HasSourcePolicy says that rules decide what the build takes for its sources.
+	HasSourcePolicy() bool
 }
 
 // Hasher finds the inputs of images; what several share is found out once.
@@ -101,6 +103,8 @@ func (m *memo[T]) get(ctx context.Context, key string, f func() (T, error)) (T, 
 func (h *Hasher) Of(ctx context.Context, img plan.Image, file *dockerfile.File) (*Inputs, error) {
 	b := img.Build
 	switch {
+	case h.builder.HasSourcePolicy():
+		return nil, uncacheable("a source policy is set")
 	case file == nil:
 		return nil, uncacheable("its context is fetched by the build")
 	case !file.Regular:

@@ -15,6 +15,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // localImages is an engine that has images of some names.
 type localImages map[string][]string
 
+func (localImages) HasSourcePolicy() bool { return false }
+
 func (localImages) Platform(context.Context) (string, error) { return "linux/amd64", nil }
 
 func (l localImages) LocalDigests(_ context.Context, ref string) []string { return l[ref] }

@@ -3,6 +3,7 @@ package httptransport
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -88,6 +89,14 @@ func TestTLSIsKnownToTheDialer(t *testing.T) {
 	}
 }
 
+// closed is a body that tells whether it was.
+type closed struct {
+	io.Reader
+	closed bool
+}
+
+func (c *closed) Close() error { c.closed = true; return nil }
+
 // TestForeignAddress asks a server on loopback for which the peer is public: by its
 // name, by its address, and through a proxy.
 func TestForeignAddress(t *testing.T) {
@@ -100,6 +109,10 @@ func TestForeignAddress(t *testing.T) {
 	}
 	client := &http.Client{Transport: guard}
 	var refused *AddressError
+	body := &closed{Reader: strings.NewReader("x")}
+	if _, err := client.Post(srv.URL, "text/plain", body); !errors.As(err, &refused) || !body.closed {
+		t.Errorf("%v, the body is closed: %v", err, body.closed)
+	}
 	for _, target := range []string{srv.URL, strings.Replace(srv.URL, "127.0.0.1", "localhost", 1)} {
 		if _, err := client.Get(target); !errors.As(err, &refused) {
 			t.Errorf("%s: %v", target, err)

@@ -1,4 +1,5 @@
-// Package httptransport is the HTTP client's side of a run: one transport that ends requests which stand still, and names the proxy that is in the way.
+// Package httptransport is the HTTP transport of a run: it ends requests that stall, names
+// the proxy that refuses one, and does not follow a server to addresses that are not public.
 package httptransport
 
 import (
@@ -9,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"sync"
 	"syscall"
@@ -57,7 +59,7 @@ func New(peer string) http.RoundTripper {
 		TLSHandshakeTimeout:    10 * time.Second,
 		IdleConnTimeout:        90 * time.Second,
 		MaxIdleConnsPerHost:    32,
-		MaxConnsPerHost:        64,       // a hundred images would shake two hundred hands in the first second
+		MaxConnsPerHost:        64,       // a hundred images would open two hundred at the start
 		WriteBufferSize:        64 << 10, // allocated for each connection, of which a hundred images open two hundred
 		// A second handshake with a host is half the work.
 		TLSClientConfig: &tls.Config{ClientSessionCache: tls.NewLRUClientSessionCache(0)},
@@ -88,6 +90,9 @@ func (g *stallGuard) CloseIdleConnections() { g.next.CloseIdleConnections() }
 
 func (g *stallGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := g.addresses.checkLiteral(req.Context(), req.URL); err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close()
+		}
 		return nil, err
 	}
 	limit := stallTimeout
@@ -96,8 +101,9 @@ func (g *stallGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	ctx, cancel := context.WithCancelCause(context.WithValue(req.Context(), withTLS{}, req.URL.Scheme == "https"))
 	w, answer := &stallTimer{limit: limit, cancel: cancel}, &stallTimer{limit: limit, cancel: cancel}
-	w.start()
-	guardedReq := req.WithContext(ctx)
+	// It does not count how long a request waits for a free connection.
+	guardedReq := req.WithContext(httptrace.WithClientTrace(ctx,
+		&httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { w.start() }}))
 	if req.Body != nil && req.Body != http.NoBody {
 		// While the body is read, it is its source that is waited for.
 		guardedReq.Body = &timedBody{ReadCloser: req.Body, before: w.stop, after: w.start}

@@ -95,6 +95,40 @@ func TestStall(t *testing.T) {
 	}
 }
 
+// TestQueueIsNoStall: a request that waits for a free connection waits for its peers'
+// answers, and not for its own.
+func TestQueueIsNoStall(t *testing.T) {
+	shortTimeouts(t)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for range 10 {
+			_, _ = io.WriteString(w, "x")
+			w.(http.Flusher).Flush()
+			time.Sleep(40 * time.Millisecond)
+		}
+	}))
+	defer srv.Close()
+	guard := New("").(*stallGuard)
+	guard.next.MaxConnsPerHost = 1
+	client := &http.Client{Transport: guard}
+	defer client.CloseIdleConnections()
+	errs := make(chan error)
+	for range 2 {
+		go func() {
+			resp, err := client.Get(srv.URL)
+			if err == nil {
+				_, err = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
+			}
+			errs <- err
+		}()
+	}
+	for range 2 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestProxyError tells a proxy's refusal from the registry's.
 func TestProxyError(t *testing.T) {
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter,

@@ -94,11 +94,15 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Result, error) 
 	if err != nil {
 		return nil, err
 	}
+	known := states()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	span := d.Progress.Begin("", report.Tags, "tags", 0)
 	stopTelling := context.AfterFunc(ctx, func() {
 		d.Progress.Note("", progress.Info, "tags are moving: the run ends when all have; a second signal ends it at once, with some of them moved")
 	})
-	err = moveTags(ctx, r.backends, images, states())
+	err = moveTags(ctx, r.backends, images, known)
 	stopTelling()
 	span.End(err)
 	if err != nil {
@@ -126,7 +130,6 @@ type run struct {
 // returns, and no manifest.
 func (r *run) build(ctx context.Context) ([]Pushed, error) {
 	defer r.backends.Bases.Close()
-	defer r.backends.State.Save()
 	ctx, stop := background(ctx, r)
 	defer stop()
 	return r.buildAll(ctx, &reusing{

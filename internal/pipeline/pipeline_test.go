@@ -91,6 +91,7 @@ func (f *fakeBuilder) Check(img plan.Image, warn func(string)) error {
 	}
 	return nil
 }
+func (*fakeBuilder) HasSourcePolicy() bool                                  { return false }
 func (f *fakeBuilder) Platform(context.Context) (string, error)             { return "linux/amd64", nil }
 func (f *fakeBuilder) LocalDigests(context.Context, string) (none []string) { return none }
 func (f *fakeBuilder) Close()                                               { f.closed = true }

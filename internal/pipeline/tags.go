@@ -95,38 +95,36 @@ func moveTags(ctx context.Context, b *Backends, pushed []Pushed, states map[stri
 	known := func(repository string) (yes bool) {
 		return b.State.Get(hintImmutable, key(repository), &yes) && yes
 	}
-	var mu sync.Mutex
 	var moved []string
-	var errs []error
 	for _, phase := range phases(pushed, states, known) {
+		errs := make([]error, len(phase))
 		var wg sync.WaitGroup
-		for _, m := range phase {
+		for i, m := range phase {
 			wg.Go(func() {
 				root := m.pushed.Artifact.Root()
-				err := c.Repository(m.pushed.Image.Repository).PutManifest(ctx, m.tag, root.MediaType, root.Data)
-				mu.Lock()
-				defer mu.Unlock()
-				if err != nil {
-					errs = append(errs, wrap(m.pushed.Image, err))
-				} else {
-					moved = append(moved, m.name())
-				}
+				errs[i] = c.Repository(m.pushed.Image.Repository).PutManifest(ctx, m.tag, root.MediaType, root.Data)
 				var refused *registry.Error
-				if errors.As(err, &refused) && refused.IsImmutable() {
+				if errors.As(errs[i], &refused) && refused.IsImmutable() {
 					b.State.Put(hintImmutable, key(m.pushed.Image.Repository), true)
 				}
 			})
 		}
 		wg.Wait()
-		if len(errs) > 0 {
-			break
+		var failed []error
+		for i, m := range phase {
+			if errs[i] == nil {
+				moved = append(moved, m.name())
+			} else {
+				failed = append(failed, wrap(m.pushed.Image, errs[i]))
+			}
+		}
+		if len(failed) > 0 {
+			slices.Sort(moved)
+			failed[0] = &TagsError{Moved: moved, Err: failed[0]}
+			return errors.Join(failed...)
 		}
 	}
-	if len(errs) > 0 {
-		slices.Sort(moved)
-		errs[0] = &TagsError{Moved: moved, Err: errs[0]}
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // tagStatePatience is how long tags wait for a registry that does not answer.
@@ -161,10 +159,6 @@ func readTagStates(ctx context.Context, b *Backends, images []plan.Image) (wait 
 	return wait, func() { cancel(); <-done }
 }
 
-// freePuts is how many manifests ECR takes in a second: putting a few more of
-// them first costs no waiting.
-const freePuts = 10
-
 // putUntagged puts what an index names, and, where several tags shall move and
 // it costs no waiting, every manifest by its digest: so a missing permission or
 // layer shows while no tag has moved.
@@ -173,7 +167,7 @@ func putUntagged(ctx context.Context, c *registry.Client, pushed []Pushed) error
 	for _, p := range pushed {
 		tags += len(p.Image.Tags)
 	}
-	roots := tags > 1 && tags+len(pushed) <= freePuts
+	roots := tags > 1 && tags+len(pushed) <= registry.PutsPerSecond
 	g, ctx := errgroup.WithContext(ctx)
 	for _, p := range pushed {
 		g.Go(func() error {

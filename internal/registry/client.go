@@ -33,8 +33,9 @@ const (
 	actionPutImage = "ecr:PutImage"
 )
 
-// Authorize gives user and password; force asks for new ones.
-type Authorize func(ctx context.Context, force bool) (user, password string, err error)
+// Authorize returns user and password; where the password would be expired, which the
+// registry has refused, it gets new ones.
+type Authorize func(ctx context.Context, expired string) (user, password string, err error)
 
 // A Client pushes to one registry. It is safe for concurrent use.
 type Client struct {
@@ -69,7 +70,7 @@ func NewClient(host Host, auth Authorize, agent string, watch Watch) *Client {
 	return &Client{
 		Host: host, auth: auth, agent: agent, watch: watch,
 		http:      &http.Client{Transport: httptransport.New(host.Name)},
-		puts:      rateLimit{limit: putsPerSecond, length: time.Second + 50*time.Millisecond},
+		puts:      rateLimit{limit: PutsPerSecond, length: time.Second + 50*time.Millisecond},
 		repos:     map[string]*Repository{},
 		locations: map[digest.Digest]blobLocation{},
 	}
@@ -93,13 +94,15 @@ type request struct {
 // do sends a request, with one more try under a fresh token where the first
 // one had expired. The answer's body is the caller's to close.
 func (c *Client) do(ctx context.Context, repo string, r request) (*http.Response, error) {
+	expired := ""
 	for attempt := 0; ; attempt++ {
-		resp, err := c.once(ctx, r, attempt > 0)
+		resp, password, err := c.once(ctx, r, expired)
 		if err == nil {
 			return resp, nil
 		}
 		e := &Error{Host: c.Host.Name, Repository: repo, Action: r.action, Err: err}
 		if attempt == 0 && r.stream == nil && c.auth != nil && e.expired() {
+			expired = password
 			continue
 		}
 		var auth *authError
@@ -110,7 +113,8 @@ func (c *Client) do(ctx context.Context, repo string, r request) (*http.Response
 	}
 }
 
-func (c *Client) once(ctx context.Context, r request, renew bool) (*http.Response, error) {
+// once sends a request, and returns the password that went with it, too.
+func (c *Client) once(ctx context.Context, r request, expired string) (_ *http.Response, password string, err error) {
 	var body io.Reader
 	var stream *closeNotifier
 	switch {
@@ -123,13 +127,13 @@ func (c *Client) once(ctx context.Context, r request, renew bool) (*http.Respons
 	case r.body != nil:
 		rc, err := r.body()
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		body = rc
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, r.url, body)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if body != nil {
 		req.ContentLength = r.size
@@ -141,11 +145,11 @@ func (c *Client) once(ctx context.Context, r request, renew bool) (*http.Respons
 	req.Header.Set("User-Agent", c.agent)
 	// an upload may be sent elsewhere, without our token
 	if c.auth != nil && req.URL.Host == c.Host.Name && req.URL.Scheme == c.Host.scheme() {
-		user, pass, err := c.auth(ctx, renew)
-		if err != nil {
-			return nil, &authError{err}
+		var user string
+		if user, password, err = c.auth(ctx, expired); err != nil {
+			return nil, "", &authError{err}
 		}
-		req.SetBasicAuth(user, pass)
+		req.SetBasicAuth(user, password)
 	}
 	resp, err := c.http.Do(req)
 	if stream != nil {
@@ -159,14 +163,14 @@ func (c *Client) once(ctx context.Context, r request, renew bool) (*http.Respons
 		if errors.As(err, &u) {
 			err = u.Err // the URL is in our own error already
 		}
-		return nil, err
+		return nil, password, err
 	}
 	if err := transport.CheckError(resp, r.accept...); err != nil {
 		_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
 		_ = resp.Body.Close()
-		return nil, err
+		return nil, password, err
 	}
-	return resp, nil
+	return resp, password, nil
 }
 
 // authError is user and password that could not be had.
@@ -206,7 +210,7 @@ const maxTries = 6
 
 // The pauses between tries: each is longer than the one before, by chance more or
 // less, so that many clients do not come back at once.
-const (
+var (
 	firstPause   = 200 * time.Millisecond
 	longestPause = 8 * time.Second
 )
@@ -243,9 +247,9 @@ func retry(ctx context.Context, f func() error) error {
 	}
 }
 
-// putsPerSecond is ECR's quota for PutImage.
+// PutsPerSecond is ECR's quota for PutImage.
 // https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
-const putsPerSecond = 10
+const PutsPerSecond = 10
 
 // rateLimit lets at most limit pass in any span of the given length; the first
 // ones go at once.

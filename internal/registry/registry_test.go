@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -75,7 +76,7 @@ func FuzzParseHost(f *testing.F) {
 // TestWindow lets ten go at once and never more than ten in a second.
 func TestWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := rateLimit{limit: putsPerSecond, length: time.Second}
+		w := rateLimit{limit: PutsPerSecond, length: time.Second}
 		var mu sync.Mutex
 		var at []time.Time
 		var wg sync.WaitGroup
@@ -95,8 +96,8 @@ func TestWindow(t *testing.T) {
 			t.Errorf("a hundred took %v, not 9 s", took)
 		}
 		for i := range at {
-			if i >= putsPerSecond && at[i].Sub(at[i-putsPerSecond]) < time.Second {
-				t.Errorf("eleven within %v", at[i].Sub(at[i-putsPerSecond]))
+			if i >= PutsPerSecond && at[i].Sub(at[i-PutsPerSecond]) < time.Second {
+				t.Errorf("eleven within %v", at[i].Sub(at[i-PutsPerSecond]))
 			}
 		}
 	})
@@ -165,6 +166,25 @@ func TestRetriesWithAFreshBody(t *testing.T) {
 	}
 }
 
+// TestCommitIsTriedWithoutTheBlob: a registry that cannot complete an upload gets the blob
+// once.
+func TestCommitIsTriedWithoutTheBlob(t *testing.T) {
+	old := firstPause
+	firstPause = time.Millisecond
+	defer func() { firstPause = old }()
+	sent := map[string]int{}
+	c, _ := server(t, func(w http.ResponseWriter, r *http.Request) bool {
+		sent[r.Method]++
+		return r.Method == http.MethodPut && respond(w, http.StatusServiceUnavailable, "UNKNOWN")
+	})
+	err := c.Repository("shop").PutBytes(t.Context(), []byte("layer"))
+	var e *Error
+	if !errors.As(err, &e) || e.Status() != http.StatusServiceUnavailable || sent[http.MethodPatch] != 1 ||
+		sent[http.MethodPut] != maxTries {
+		t.Errorf("%v after %v", err, sent)
+	}
+}
+
 func TestRefusalIsNotTriedAgain(t *testing.T) {
 	c, log := server(t, func(w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set("Content-Type", "application/json")
@@ -191,16 +211,25 @@ func TestTokenIsRenewedOnce(t *testing.T) {
 	})
 	token := atomic.Value{}
 	token.Store("stale")
-	c.auth = func(_ context.Context, force bool) (string, string, error) {
-		if force {
+	var mu sync.Mutex
+	c.auth = func(_ context.Context, expired string) (string, string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if expired == token.Load().(string) {
 			forced.Add(1)
 			token.Store("fresh")
 		}
 		return "AWS", token.Load().(string), nil
 	}
-	if _, ok, err := c.Repository("shop").Has(t.Context(), digest.FromString("x")); ok || err != nil {
-		t.Errorf("%v %v", ok, err)
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			if _, ok, err := c.Repository("shop").Has(t.Context(), digest.FromString(strconv.Itoa(i))); ok || err != nil {
+				t.Errorf("%v %v", ok, err)
+			}
+		})
 	}
+	all.Wait()
 	if forced.Load() != 1 {
 		t.Errorf("renewed %d times", forced.Load())
 	}

@@ -173,7 +173,12 @@ func (r *Repository) Put(ctx context.Context, d digest.Digest, size int64, open 
 		if err != nil {
 			return err
 		}
-		return this.commit(ctx, d)
+		err = this.commit(ctx, d)
+		var e *Error
+		if errors.As(err, &e) && e.Status() != http.StatusNotFound {
+			return permanentError{err} // commit has tried again by itself, without the blob
+		}
+		return err
 	})
 }
 

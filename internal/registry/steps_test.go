@@ -166,7 +166,7 @@ func TestNextLocation(t *testing.T) {
 		w.WriteHeader(http.StatusAccepted)
 		return true
 	})
-	c.auth = func(context.Context, bool) (string, string, error) { return "AWS", "secret", nil }
+	c.auth = func(context.Context, string) (string, string, error) { return "AWS", "secret", nil }
 	host := c.Host.Name
 	for _, tt := range []struct {
 		location string
@@ -303,7 +303,7 @@ func TestTemporary(t *testing.T) {
 func TestAuthFailure(t *testing.T) {
 	c, _ := server(t, nil)
 	reason := errors.New("the credentials have expired")
-	c.auth = func(context.Context, bool) (string, string, error) { return "", "", reason }
+	c.auth = func(context.Context, string) (string, string, error) { return "", "", reason }
 	if _, _, err := c.Repository("shop").Has(t.Context(), digest.FromString("x")); !errors.Is(err, reason) ||
 		err.Error() != reason.Error() {
 		t.Errorf("%v", err)

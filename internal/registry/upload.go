@@ -82,7 +82,7 @@ func (u *upload) commit(ctx context.Context, d digest.Digest) error {
 	q := target.Query()
 	q.Set("digest", d.String())
 	target.RawQuery = q.Encode()
-	// A layer that cannot be sent again is worth asking twice for its last step.
+	// The blob is there: only this step is tried again.
 	err = retry(ctx, func() error {
 		resp, err := u.repo.client.do(ctx, u.repo.Name,
 			request{action: actionCommit, method: http.MethodPut, url: target.String(),
