@@ -16,6 +16,10 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
+// BuildKit exports a layer as it has it: one that another build has compressed in another
+// way comes in that form, whatever this build asks for. Such layers are compressed again.
+// Layers of base images stay as they are.
+
 // A RecompressError names layers that the registry has in another form than the
 // image asks for: the engine must hand them over, to be compressed again.
 type RecompressError struct{ Layers []digest.Digest }

@@ -12,10 +12,6 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// BuildKit hands a layer over as it has it: one that another build has compressed
-// in another way comes in that form, whatever this build asks for. Such layers are
-// compressed again here. Layers of base images stay as they are.
-
 // The first bytes of compressed streams.
 var (
 	gzipMagic = []byte{0x1f, 0x8b}

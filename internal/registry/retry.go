@@ -1,0 +1,53 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/ecsbuild/ecsbuild/internal/httptransport"
+)
+
+// maxTries counts the first one; with the pauses below a throttled request
+// gets about 15 seconds.
+const maxTries = 6
+
+// The pauses between tries: each is longer than the one before, by chance more or
+// less, so that many clients do not come back at once.
+var (
+	firstPause   = 200 * time.Millisecond
+	longestPause = 8 * time.Second
+)
+
+// permanentError is a failure that no other try would mend.
+type permanentError struct{ error }
+
+func (e permanentError) Unwrap() error { return e.error }
+
+// retry calls f until it succeeds or its failure is not a temporary *Error.
+func retry(ctx context.Context, f func() error) error {
+	pause := firstPause
+	stalls := 0 // each takes long, and a second one is no accident
+	for try := 1; ; try++ {
+		err := f()
+		var final permanentError
+		if errors.As(err, &final) {
+			return final.error
+		}
+		var stalled *httptransport.StalledError
+		if errors.As(err, &stalled) {
+			stalls++
+		}
+		var e *Error
+		if err == nil || try == maxTries || stalls > 1 || ctx.Err() != nil || !errors.As(err, &e) || !e.Temporary() {
+			return err
+		}
+		select {
+		case <-time.After(pause/2 + rand.N(pause)):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		pause = min(pause*5/2, longestPause)
+	}
+}
