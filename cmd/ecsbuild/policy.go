@@ -15,7 +15,7 @@ type policyCmd struct {
 	Explain bool   `help:"Say which feature needs which action, and print no policy."`
 }
 
-// Run prints the least-privilege policy of the configuration. It asks nobody.
+// Run prints the least-privilege policy of the configuration. It makes no network requests.
 func (c *policyCmd) Run(a *app) error {
 	c.unsetSecrets = true // what a secret holds is no matter here
 	p, err := c.load(a, "")

@@ -39,14 +39,14 @@ type runCmd struct {
 	Report   string `placeholder:"FILE" help:"Write a report of the run: FILE.html for people, FILE.json for machines."`
 	Exports  string `placeholder:"FILE" help:"Write each container's image as shell variables, for a buildspec to source."`
 	DryRun   bool   `xor:"mode" help:"Build and tag with the local engine; push nothing, print the definitions."`
-	Local    bool   `xor:"mode" help:"Push to a registry on this machine, kept under .ecsbuild; needs no AWS."`
+	Local    bool   `xor:"mode" help:"Push to a registry on this machine, kept under .ecsbuild; needs no AWS credentials."`
 }
 
 func (*runCmd) Help() string {
 	return `Examples:
 
   ecsbuild run                              in a buildspec: the environment, or ecsbuild.yml, says what
-  ecsbuild run --dry-run                    on a laptop: builds and tags, pushes nothing, asks nobody
+  ecsbuild run --dry-run                    on a laptop: builds and tags, pushes nothing
   ecsbuild run --local --report run.html    the whole job on this machine, and where its time went
   ecsbuild run --only web --pin digest      one container's image, by digest in the definitions`
 }

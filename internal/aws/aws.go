@@ -1,4 +1,5 @@
-// Package aws makes all calls of the AWS SDK: ECR's own API, SSM, Secrets Manager, ECS and STS. No other package imports it.
+// Package aws makes all calls to AWS: ECR's own API, SSM, Secrets Manager, ECS and STS.
+// No other package imports the SDK.
 package aws
 
 import (
@@ -158,7 +159,7 @@ func (v Values) Of(s plan.Source) (plan.Secret, bool) {
 const batchSize = 10
 
 // Fetch reads parameters and secrets, side by side. What does not exist is a
-// *MissingError, a refusal an *AWSError.
+// *MissingError, a refusal an *Error.
 func (a *Client) Fetch(ctx context.Context, sources []plan.Source) (Values, error) {
 	var params, secrets []string
 	for _, s := range sources {

@@ -46,7 +46,7 @@ func (a *Client) CreateRepository(ctx context.Context, account string, img plan.
 }
 
 // CheckTagsFree is for on_immutable: fail: a tag of the image that is there
-// already is a *TakenError.
+// already is a *registry.TagTakenError.
 func (a *Client) CheckTagsFree(ctx context.Context, account string, img plan.Image) error {
 	for _, tag := range img.Tags {
 		d, err := a.tagDigest(ctx, account, img.Repository, tag)

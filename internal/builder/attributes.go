@@ -223,7 +223,7 @@ func cacheEntry(text string) bkclient.CacheOptionsEntry {
 
 // Check refuses what the engine cannot do for an image, before anything is built,
 // and tells of what it would silently leave out. Its error is an *UnsupportedError,
-// or a *plan.Error of what the build needs on this machine.
+// or a *fault.Error of what the build needs on this machine.
 func (e *Engine) Check(img plan.Image, warn func(string)) error {
 	b := img.Build
 	fail := func(key, fix string) error {

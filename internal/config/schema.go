@@ -121,7 +121,7 @@ var descriptions = []struct{ key, text string }{
 	{"ssh", "SSH agents or keys for RUN --mount=type=ssh: default, or id=socket-or-key."},
 	{"cache", "Keep the build cache in ECR: registry (the tag buildcache-CONTAINER of the same repository; containerd image store or buildkitd) or inline (in the image itself; every engine)."},
 	{"cache_from", "Caches to read: an image, or type=registry|local,… as docker buildx takes it."},
-	{"cache_to", "Caches to write: type=inline|registry|local,… as docker buildx takes it. The classic image store can write type=inline alone."},
+	{"cache_to", "Caches to write: type=inline|registry|local,… as docker buildx takes it. The classic image store can only write type=inline."},
 	{"compression", "Compression of the image's own layers: gzip or zstd."},
 	{"compression_level", "Compression level: 0 to 9 for gzip, 0 to 22 for zstd."},
 	{"reproducible", "Make the same layers from the same sources on every host: no file of the image's own layers is later than SOURCE_DATE_EPOCH (from args; default 1970)."},

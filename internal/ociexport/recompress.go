@@ -128,7 +128,7 @@ func (s *Store) recompress(ctx context.Context, d digest.Digest, l io.Reader) er
 }
 
 // layers gives the layers of a manifest as the registry has them. Its error is an
-// *otherFormError where one must come again.
+// *RecompressError where one must come again.
 func (s *Store) layers(ctx context.Context, manifestType string, in []ocispec.Descriptor) (out []ocispec.Descriptor,
 	changed bool, err error) {
 	var again []digest.Digest

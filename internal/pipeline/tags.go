@@ -35,8 +35,8 @@ func (m move) name() string { return m.pushed.Image.Repository + ":" + m.tag }
 // have a tag moved.
 const hintImmutable = "immutable"
 
-// phases puts tags in an order in which a refusal costs least: each phase begins
-// when the one before is through. First those that are most likely to be refused,
+// phases orders tags so that a refusal leaves as few of them moved as possible: each
+// phase begins when the one before has ended. First those that are most likely to be refused,
 // in repositories that are known to be immutable; then one that will move, where
 // nobody knows whether it may; then the tags that are deployed, and the further ones,
 // such as latest, last.
