@@ -61,7 +61,7 @@ func (r *execution) clear(known bool) error {
 		}
 		err = f.Remove(r.mayBeEmpty(f))
 		if f.Kind != artifact.Report {
-			r.taken = append(r.taken, f)
+			r.removable = append(r.removable, f)
 		}
 		if terr := f.Try(); terr != nil {
 			err = terr // says more
@@ -120,7 +120,7 @@ func (r *execution) mayBeEmpty(f artifact.File) bool {
 
 // removeOutputs takes away what a failed run must not leave.
 func (r *execution) removeOutputs() {
-	for _, f := range r.taken {
+	for _, f := range r.removable {
 		_ = f.Remove(r.mayBeEmpty(f))
 	}
 }

@@ -124,7 +124,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	debug.SetGCPercent(50) // what it allocates passes through: memory is worth more than this time
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	stop := handleSignals(cancel, len(args) > 0 && slices.Contains(atOnce, args[0]))
+	stop := handleSignals(cancel, len(args) > 0 && slices.Contains(exitImmediately, args[0]))
 	defer stop()
 
 	a := &app{ctx: ctx, stdout: stdout, stderr: stderr, getenv: os.Getenv, environ: os.Environ(), secrets: &redact.Set{}}
@@ -158,7 +158,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	if a.tell != nil {
 		a.tell(findings, code)
 	} else {
-		a.report(findings)
+		a.printFindings(findings)
 	}
 	return code
 }
@@ -250,7 +250,7 @@ func tagged(err error) bool {
 
 // atOnce are the commands that leave nothing behind wherever they are: a signal
 // ends them, whatever they wait for.
-var atOnce = []string{"plan", "policy", "validate", "completion", "version"}
+var exitImmediately = []string{"plan", "policy", "validate", "completion", "version"}
 
 // handleSignals cancels on the first signal; a second one ends the process.
 func handleSignals(cancel context.CancelCauseFunc, atOnce bool) (stop func()) {

@@ -94,26 +94,26 @@ func (r *execution) run() error {
 
 	note := func(severity progress.Severity, text string) { r.display.Note("", severity, text) }
 	r.docker = a.dockerConfig(func(warning string) { note(progress.Warning, warning) })
-	r.from = a.credentialSource(p, r.docker, note)
-	r.from.Cache, r.from.Begin = cacheFolder(a.getenv), r.display.Begin
+	r.credentials = a.credentialSource(p, r.docker, note)
+	r.credentials.Cache, r.credentials.Begin = cacheFolder(a.getenv), r.display.Begin
 	switch {
 	case c.DryRun:
 		err = r.dry()
 	case c.Local:
 		err = r.local()
 	default:
-		err = r.aws()
+		err = r.push()
 	}
 	r.display.Close() // what it still has to draw comes before results and errors
 	if err == nil && !c.DryRun && c.Progress != string(progress.Quiet) && c.Progress != string(progress.JSON) {
-		for _, line := range append(r.after, r.display.Summary()) {
+		for _, line := range append(r.summaryLines, r.display.Summary()) {
 			fmt.Fprintln(a.stderr, "ecsbuild: "+line)
 		}
 	}
 	if _, werr := a.stdout.Write(r.out.Bytes()); err == nil && werr != nil {
 		err = &artifact.Error{File: "standard output", Late: !c.DryRun, Err: werr}
 	}
-	facts := withAccounts(a.facts(p), r.from.Accounts)
+	facts := withAccounts(a.facts(p), r.credentials.Accounts)
 	account := r.display.Report(r.registered(err), a.secrets.String(diagnose.Sentence(err, facts)))
 	if werr := writeReport(r.file(c.Report), account, format); werr != nil {
 		err = errors.Join(err, &artifact.Error{File: r.file(c.Report), Late: err == nil && !c.DryRun, Err: werr})
@@ -227,19 +227,19 @@ func withAccounts(f diagnose.Facts, accounts *credentials.Accounts) diagnose.Fac
 
 // execution is one run of the command.
 type execution struct {
-	app     *app
-	cmd     *runCmd
-	plan    *plan.Plan
-	display *progress.Display
-	from    credentials.Source
-	docker  *dockerconfig.File // nil where it cannot be read
-	out     bytes.Buffer       // for standard output, when the display has ended
+	app         *app
+	cmd         *runCmd
+	plan        *plan.Plan
+	display     *progress.Display
+	credentials credentials.Source
+	docker      *dockerconfig.File // nil where it cannot be read
+	out         bytes.Buffer       // for standard output, when the display has ended
 
-	taken   []artifact.File // files that a failed run does not leave
-	outputs string          // for later steps of a job of GitHub Actions
-	exports exports
-	after   []string          // lines for the end of the log
-	pushed  []pipeline.Pushed // what is in the registry under its tags
+	removable    []artifact.File // files that a failed run does not leave
+	outputs      string          // for later steps of a job of GitHub Actions
+	exports      exports
+	summaryLines []string          // lines for the end of the log
+	pushed       []pipeline.Pushed // what is in the registry under its tags
 }
 
 // connect connects to the engine that the environment names, which builds under docker's
@@ -282,14 +282,14 @@ func (r *execution) options() pipeline.Options {
 }
 
 // aws is the real thing.
-func (r *execution) aws() error {
-	deps := r.deps(r.from.FromAWS)
+func (r *execution) push() error {
+	deps := r.deps(r.credentials.FromAWS)
 	deps.Checks = []func(context.Context) error{func(ctx context.Context) error {
 		return pipeline.CheckServices(ctx,
-			r.from.AWS, r.plan)
+			r.credentials.AWS, r.plan)
 	}}
 	deps.Background = func(ctx context.Context, b *pipeline.Backends, files dockerfile.Files) error {
-		hub, err := pipeline.CheckHub(ctx, r.plan, files, b, r.from.Agent)
+		hub, err := pipeline.CheckHub(ctx, r.plan, files, b, r.credentials.Agent)
 		if hub.Warning && ctx.Err() == nil {
 			r.display.Note("", progress.Warning, hub.Text)
 		}
@@ -306,7 +306,7 @@ func (r *execution) local() error {
 	}
 	defer stop()
 	creds := func(ctx context.Context) (*pipeline.Backends, error) {
-		return r.from.WithoutAWS(ctx, registry.Host{Name: addr, Plain: true})
+		return r.credentials.WithoutAWS(ctx, registry.Host{Name: addr, Plain: true})
 	}
 	result, err := pipeline.Run(r.app.ctx, r.plan, r.deps(creds), r.options())
 	if err == nil {
@@ -347,7 +347,7 @@ func (r *execution) dry() error {
 		return &fault.Error{What: "--pin digest cannot go with --dry-run",
 			Why: "an image has no digest before it is in a registry", Fix: "leave one of them out, or use --local"}
 	}
-	deps := r.deps(func(ctx context.Context) (*pipeline.Backends, error) { return r.from.WithoutAWS(ctx, host) })
+	deps := r.deps(func(ctx context.Context) (*pipeline.Backends, error) { return r.credentials.WithoutAWS(ctx, host) })
 	contents, err := pipeline.DryRun(r.app.ctx, r.plan, deps, r.options())
 	if err != nil {
 		return err

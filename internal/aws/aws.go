@@ -86,7 +86,7 @@ var callTimeout, attemptTimeout = time.Minute, 20 * time.Second
 func awsClient() *awshttp.BuildableClient {
 	return awshttp.NewBuildableClient().WithTimeout(attemptTimeout).
 		WithDialerOptions(func(d *net.Dialer) { d.Timeout = 10 * time.Second }).
-		WithTransportOptions(func(t *http.Transport) { t.OnProxyConnectResponse = httptransport.ProxyAnswer })
+		WithTransportOptions(func(t *http.Transport) { t.OnProxyConnectResponse = httptransport.CheckConnectResponse })
 }
 
 // limitCall bounds every call of every service's client, whoever makes it.

@@ -53,7 +53,7 @@ type baseLayer struct {
 }
 
 // hintKind is the kind of hint that holds them.
-const hintKind = "bases"
+const hintBases = "bases"
 
 // New makes the base images of a run.
 func New(login func(context.Context, string) (plan.Account, bool), agent string, known *hoststate.State) *Images {
@@ -131,7 +131,7 @@ func (b *Images) Copy(ctx context.Context, ref, platform string, least int64,
 	host := plan.CanonicalHost(img.ref.RegistryStr())
 	_, account := b.login(ctx, host)
 	var known []baseLayer
-	if !b.known.Get(hintKind, key, &known) && !account && host == plan.DockerHub {
+	if !b.known.Get(hintBases, key, &known) && !account && host == plan.DockerHub {
 		return nil
 	}
 	g, copying := errgroup.WithContext(ctx)
@@ -163,7 +163,7 @@ func (b *Images) layersOf(ctx context.Context, key string, img *baseImage) []bas
 // no layer: the engine then sends its own.
 func (b *Images) layers(ctx context.Context, key string, img *baseImage) []baseLayer {
 	var known []baseLayer
-	if b.known.Get(hintKind, key, &known) {
+	if b.known.Get(hintBases, key, &known) {
 		return known
 	}
 	desc, err := remote.Get(img.ref, b.options(ctx, img.ref.Context(), remote.WithPlatform(img.platform))...)
@@ -190,7 +190,7 @@ func (b *Images) layers(ctx context.Context, key string, img *baseImage) []baseL
 				DiffID: digest.Digest(cfg.RootFS.DiffIDs[i].String()), Size: l.Size})
 		}
 	}
-	b.known.Put(hintKind, key, out)
+	b.known.Put(hintBases, key, out)
 	return out
 }
 

@@ -41,7 +41,7 @@ func (f Facts) build(e *builder.BuildError) Finding {
 		found.Exit = ExitPermission
 		if f.Anonymous != "" {
 			found.Why = "the pull was anonymous: " + f.Anonymous
-			found.Do = append(found.Do, f.wayIn()...)
+			found.Do = append(found.Do, f.authFixes()...)
 		} else {
 			found.Why = "the limit is that of the configured Docker Hub account"
 			if a, ok := f.used(plan.DockerHub); ok {
@@ -174,9 +174,9 @@ func (f Facts) refusedPull(host string) []string {
 	return do
 }
 
-// wayIn is the first of the three ways out of an anonymous pull's limit:
+// authFixes is the first of the three ways out of an anonymous pull's limit:
 // what stands between the run and an account.
-func (f Facts) wayIn() []string {
+func (f Facts) authFixes() []string {
 	var refused *aws.Error
 	if errors.As(f.Refused, &refused) && (refused.IsKMS() || refused.IsDenied()) {
 		return append([]string{"one of:", "- let the role have the account that is in the parameters:"},

@@ -42,7 +42,7 @@ func (f Facts) registry(e *registry.Error) Finding {
 	case status == 0 && e.Action == "ecr:InitiateLayerUpload" && httptransport.Dropped(e.Err):
 		found.What = fmt.Sprintf("the registry drops the connection when an upload to %s begins", e.Repository)
 		found.Why = fmt.Sprintf("%v; ECR does that where a repository does not exist", e.Err)
-		found.Do = append(CreateRepository(e.Repository, region), "if it exists, check the network on the way to "+e.Host)
+		found.Do = append(CreateRepositoryFix(e.Repository, region), "if it exists, check the network on the way to "+e.Host)
 		if httptransport.Proxied(e.Host) {
 			found.Do = append(found.Do, "the connection goes through a proxy (HTTPS_PROXY), which may have ended it as well")
 		}
@@ -64,7 +64,7 @@ func (f Facts) registry(e *registry.Error) Finding {
 		found.Exit = ExitUnreachable
 	case code == "NAME_UNKNOWN" || status == http.StatusNotFound && code == "":
 		found.What = fmt.Sprintf("the repository %s does not exist in %s", e.Repository, e.Host)
-		found.Do = CreateRepository(e.Repository, region)
+		found.Do = CreateRepositoryFix(e.Repository, region)
 	case e.IsImmutable():
 		found.What = fmt.Sprintf("the tag %s of %s names another image already, and may not be moved", e.Tag, e.Repository)
 		found.Do = []string{"give this build a tag of its own (IMAGE_TAG, such as the commit), or let tags be moved:",
@@ -107,7 +107,7 @@ func proxyFix(e *httptransport.ProxyError) []string {
 	return []string{"correct HTTPS_PROXY, or unset it"}
 }
 
-func CreateRepository(name, region string) []string {
+func CreateRepositoryFix(name, region string) []string {
 	return []string{"create it, or correct the name:",
 		fmt.Sprintf("  aws ecr create-repository --region %s --repository-name %s", region, name)}
 }

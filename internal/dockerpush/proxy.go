@@ -77,10 +77,10 @@ const MaxConcurrentCompressions = 4
 
 // proxyPort is tried first: an engine asks for every layer that it remembers to
 // have pushed to the same address, and of another one for the large ones alone.
-const proxyPort = "127.0.0.1:53170"
+const preferredProxyAddr = "127.0.0.1:53170"
 
 func newProxy(compressions chan struct{}) (*proxy, error) {
-	l, err := net.Listen("tcp4", proxyPort)
+	l, err := net.Listen("tcp4", preferredProxyAddr)
 	if err != nil {
 		l, err = net.Listen("tcp4", "127.0.0.1:0")
 	}

@@ -191,7 +191,7 @@ func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipelin
 			out = append(out, p.tags(ctx, a, img, title, described))
 		case errors.As(err, &missing):
 			found := diagnose.Finding{What: fmt.Sprintf("the repository %s does not exist in %s", name,
-				creds.Registry.Host.Name), Do: diagnose.CreateRepository(name, a.Region()), Exit: diagnose.ExitOther}
+				creds.Registry.Host.Name), Do: diagnose.CreateRepositoryFix(name, a.Region()), Exit: diagnose.ExitOther}
 			out = append(out, Check{Name: title, Verdict: Failure, Text: found.What, Found: []diagnose.Finding{found}})
 		default:
 			out = append(out, Check{Name: title, Verdict: NotChecked,

@@ -54,7 +54,7 @@ func New(peer string) http.RoundTripper {
 	addresses := newAddressGuard(peer)
 	return &stallGuard{addresses: addresses, proxied: http.ProxyFromEnvironment, next: &http.Transport{
 		Proxy:                  addresses.proxy(http.ProxyFromEnvironment),
-		OnProxyConnectResponse: ProxyAnswer,
+		OnProxyConnectResponse: CheckConnectResponse,
 		DialContext:            addresses.dial,
 		TLSHandshakeTimeout:    10 * time.Second,
 		IdleConnTimeout:        90 * time.Second,
@@ -70,7 +70,7 @@ func New(peer string) http.RoundTripper {
 
 // ProxyAnswer makes an error of a proxy's refusal, for which net/http has words
 // alone.
-func ProxyAnswer(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
+func CheckConnectResponse(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
 	if answer.StatusCode == http.StatusOK {
 		return nil
 	}

@@ -71,7 +71,7 @@ func newJSON(w io.Writer) *jsonLines {
 
 // lookup is how long BuildKit may look for a step's result before it begins the
 // step itself, which then ends a second time.
-const lookup = time.Millisecond
+const cacheLookupTime = time.Millisecond
 
 func (j *jsonLines) draw(r *Run, e event) {
 	emit := func(l Line) {
@@ -153,7 +153,7 @@ func (j *jsonLines) step(v BuildStep, emit func(Line)) {
 	}
 	// A step whose result was looked for and not found is started anew: it is
 	// told to start once.
-	if l.Status == "done" && v.Kind == InternalStep && v.Completed.Sub(*v.Started) < lookup {
+	if l.Status == "done" && v.Kind == InternalStep && v.Completed.Sub(*v.Started) < cacheLookupTime {
 		return
 	}
 	if l.Status == "" || l.Status == j.state[v.ID] || l.Status == "started" && j.started[v.ID] {

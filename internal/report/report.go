@@ -1,4 +1,4 @@
-// Package report is the account of a run: for people as HTML and Markdown, for machines as JSON.
+// Package report is the report of a run: for people as HTML and Markdown, for machines as JSON.
 package report
 
 import (

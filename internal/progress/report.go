@@ -10,7 +10,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
-// Report gives the account of a run that has ended, after Close. Results are by
+// Report returns the report of a run that has ended, after Close. Results are by
 // the name of the image; failure is "" for a run that went well.
 func (p *Display) Report(results map[string]report.Result, failure string) report.Report {
 	r := p.run

@@ -8,7 +8,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
-// sample is the account of a run of two images and of one that was reused.
+// sample is the report of a run of two images and of one that was reused.
 func sample(failed bool) report.Report {
 	began := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	r := newRun([]string{"app", "nginx", "worker"}, began)
