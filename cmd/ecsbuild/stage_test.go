@@ -269,7 +269,7 @@ func (s *stage) eachAction(ts *testscript.TestScript, policy, repo string) {
 		if ts.Exec("ecsbuild", "run", "--progress", "quiet") == nil {
 			ts.Fatalf("a run succeeds without %s", a[1])
 		}
-		if out := ts.ReadFile("stderr"); !strings.Contains(out, "may not call "+a[1]) ||
+		if out := ts.ReadFile("stderr"); !strings.Contains(out, "is not allowed to call "+a[1]) ||
 			!strings.Contains(out, `"`+a[1]+`"`) {
 			ts.Fatalf("without %s the run says:\n%s", a[1], out)
 		}

@@ -171,7 +171,7 @@ func img(repository string, tags ...string) plan.Image {
 		Create: &plan.Creation{Immutable: true, LifecyclePolicy: "{}"}}
 }
 
-// TestCreateRepository: one that is there already is fine.
+// TestCreateRepository: one that already exists is fine.
 func TestCreateRepository(t *testing.T) {
 	c := client(t)
 	if err := c.CreateRepository(t.Context(), "", img("shop")); err == nil {

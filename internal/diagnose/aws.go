@@ -69,14 +69,14 @@ func (f Facts) aws(e *aws.Error) Finding {
 			found.Why, found.Do = proxy.Error(), proxyFix(proxy)
 		}
 	case e.IsKMS():
-		found.What = "KMS does not let " + names + " be decrypted"
+		found.What = "KMS refused to decrypt " + names
 		key := kmsKey.FindString(msg)
 		if key == "" {
 			key = f.InCaller("kms", "key/KEY-ID")
 		}
 		found.Do = f.grant("kms:Decrypt", []string{key})
 	case e.IsDenied():
-		found.What = fmt.Sprintf("%s may not call %s", caller(msg), e.Action)
+		found.What = fmt.Sprintf("%s is not allowed to call %s", caller(msg), e.Action)
 		if names != "" {
 			found.What += " for " + names
 		}

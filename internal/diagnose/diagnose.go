@@ -157,7 +157,7 @@ func (f Facts) explainOne(err error) Finding {
 		}
 		return found
 	case errors.As(err, &taken):
-		return Finding{What: fmt.Sprintf("the tag %s of %s is there already", taken.Tag, taken.Repository),
+		return Finding{What: fmt.Sprintf("the tag %s of %s already exists", taken.Tag, taken.Repository),
 			Why: "it names " + taken.Digest + ", and " +
 				taken.Why, Do: []string{"give this build a tag of its own (IMAGE_TAG, such as the commit)"}, Exit: ExitOther}
 	case errors.As(err, &hub):

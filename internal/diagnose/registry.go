@@ -75,7 +75,7 @@ func (f Facts) registry(e *registry.Error) Finding {
 		if m := deniedAction.FindStringSubmatch(msg); m != nil {
 			action = m[1]
 		}
-		found.What = fmt.Sprintf("%s may not call %s for %s", caller(msg), action, e.Repository)
+		found.What = fmt.Sprintf("%s is not allowed to call %s for %s", caller(msg), action, e.Repository)
 		found.Do, found.Exit = f.grant(action, []string{e.Repository}), ExitPermission
 		if strings.Contains(msg, "resource-based") {
 			found.Do = append(found.Do, "the repository belongs to another account: its own policy must name this role")

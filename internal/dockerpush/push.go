@@ -124,7 +124,7 @@ func (p *Pusher) tag(ctx context.Context, id digest.Digest, name string) error {
 	case err != nil && ctx.Err() == nil && limited.Err() != nil:
 		return &NoAnswerError{Request: "tag", After: tagTimeout}
 	case err != nil:
-		return fmt.Errorf("%s tags what it has built: %w", p.engine, err)
+		return fmt.Errorf("%s failed to tag what it has built: %w", p.engine, err)
 	}
 	return nil
 }
@@ -188,9 +188,9 @@ func (p *Pusher) pushOnce(ctx context.Context, s *session) (image.Manifest, erro
 		return image.Manifest{}, failed
 	}
 	if err == nil {
-		err = errors.New("the engine ended its push without a manifest")
+		err = errors.New("it ended without a manifest")
 	}
-	return image.Manifest{}, fmt.Errorf("%s pushes: %w", p.engine, err)
+	return image.Manifest{}, fmt.Errorf("%s failed to push: %w", p.engine, err)
 }
 
 // disableBaseCopy says whether a layer could not be copied. The engine has these

@@ -171,7 +171,7 @@ func TestPushSaves(t *testing.T) {
 	}
 	if _, err := w.pusher.Push(t.Context(),
 		w.push(digest.FromString("gone").String(), plan.Build{}, nil, nil)); err == nil ||
-		!strings.Contains(err.Error(), "the engine saves web") {
+		!strings.Contains(err.Error(), "the engine failed to save web") {
 		t.Errorf("%v", err)
 	}
 }

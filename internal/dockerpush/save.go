@@ -41,7 +41,7 @@ func (p *Pusher) saveAndPush(ctx context.Context, r Push) (*image.Artifact, erro
 func (p *Pusher) save(ctx context.Context, r Push) (*image.Artifact, error) {
 	stream, err := p.docker.ImageSave(ctx, []string{r.ID.String()})
 	if err != nil {
-		return nil, fmt.Errorf("%s saves %s: %w", p.engine, r.Image.Name(), err)
+		return nil, fmt.Errorf("%s failed to save %s: %w", p.engine, r.Image.Name(), err)
 	}
 	defer stream.Close()
 	encoding, _ := layer.EncodingOf(r.Image.Build)

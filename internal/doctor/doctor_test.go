@@ -144,7 +144,7 @@ func TestIll(t *testing.T) {
 	}
 	rig.Deny("ecr:BatchCheckLayerAvailability")
 	if got := text(o.Run(t.Context()), "repository gone"); !strings.Contains(got,
-		"may not call ecr:BatchCheckLayerAvailability") {
+		"is not allowed to call ecr:BatchCheckLayerAvailability") {
 		t.Error(got)
 	}
 	rig.Allow("ecr:BatchCheckLayerAvailability")

@@ -37,7 +37,7 @@ func (e *ProxyError) Unwrap() error { return e.Err }
 type StalledError struct{ After time.Duration }
 
 func (e *StalledError) Error() string {
-	return fmt.Sprintf("no answer, and no byte more, for %v", e.After)
+	return fmt.Sprintf("no data for %v", e.After)
 }
 
 // How long a peer may be silent: with a blob it may have something to write to

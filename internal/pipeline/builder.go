@@ -51,7 +51,7 @@ func (r reported) Build(ctx context.Context, j builder.Job) (*image.Artifact, er
 	case j.Keep:
 		r.progress.Image(name, report.Done, "built")
 	default:
-		r.progress.Image(name, report.Done, "built, and its layers are in "+j.Image.Repository)
+		r.progress.Image(name, report.Done, "built, layers uploaded to "+j.Image.Repository)
 	}
 	return a, wrap(j.Image, err)
 }

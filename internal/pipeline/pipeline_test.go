@@ -244,7 +244,7 @@ func TestRun(t *testing.T) {
 		if !f.engine.closed || len(f.puts) != 4 { // two by digest, so that what is missing shows while no tag has moved
 			t.Errorf("closed %v, %v", f.engine.closed, f.puts)
 		}
-		f.said.has(t, "app is done: built, and its layers are in shop/app")
+		f.said.has(t, "app is done: built, layers uploaded to shop/app")
 	}
 }
 

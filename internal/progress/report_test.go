@@ -38,7 +38,7 @@ func sample(failed bool) report.Report {
 	r.ended = at(12.3)
 	for i, name := range []string{"app", "nginx"} {
 		img := r.image(name)
-		img.state, img.text, img.ended = report.Done, "built, and its layers are in laravel-"+
+		img.state, img.text, img.ended = report.Done, "built, layers uploaded to laravel-"+
 			name, at([]float64{12.2, 2.9}[i])
 	}
 	worker := r.image("worker")

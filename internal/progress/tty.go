@@ -194,7 +194,7 @@ func (t *tty) block(r *Run, i *image, names int, now time.Time) line {
 	mark, text := "·", i.text
 	switch i.state {
 	case report.Waiting:
-		text, l.right = "waits", ""
+		text, l.right = "waiting", ""
 	case report.Building:
 		mark, text = "▸", activity(r, i, now)
 	case report.Done, report.Reused:
@@ -216,7 +216,7 @@ func activity(r *Run, i *image, now time.Time) string {
 		case report.Base:
 			text := s.Name
 			if got, total := r.pulled(s); total > 0 && got < total {
-				text = fmt.Sprintf("pulls %s of %s: %s", format.Bytes(got), format.Bytes(total), text)
+				text = fmt.Sprintf("pulling %s of %s: %s", format.Bytes(got), format.Bytes(total), text)
 			}
 			parts = append(parts, text)
 		case report.Step:

@@ -102,7 +102,7 @@ func TestTTY(t *testing.T) {
 		s.at(time.Second, event{warns: true, note: "the engine has only 1.2 GB of disk left"})
 		show("a layer is on its way")
 		s.at(time.Second, event{image: "nginx", ended: up})
-		s.at(0, event{image: "nginx", state: report.Done, note: "built, and its layers are in laravel-nginx"})
+		s.at(0, event{image: "nginx", state: report.Done, note: "built, layers uploaded to laravel-nginx"})
 		s.at(3*time.Second, event{image: "app", state: report.Failed,
 			note: "[2/4] RUN composer install --no-dev --optimize-autoloader"})
 		show("one has failed")
@@ -136,7 +136,7 @@ func TestTTYHundred(t *testing.T) {
 	}
 	s := newScreen(60, 10, names...)
 	for i := range 70 {
-		s.at(0, event{image: names[i], state: report.Done, note: "built, and its layers are in shop"})
+		s.at(0, event{image: names[i], state: report.Done, note: "built, layers uploaded to shop"})
 	}
 	s.at(time.Second, s.step(names[90], "[1/1] COPY . /", "", false))
 	s.at(0, event{image: names[99], state: report.Failed, note: "[1/1] RUN false"})
