@@ -41,7 +41,7 @@ func build(ctx context.Context, top, rev, dir string) (binary, commit string, er
 
 const buildxVersion = "v0.38.2"
 
-// buildx gives docker's buildx, built once, beside the engines of
+// buildx returns docker's buildx, built once, beside the engines of
 // script/engine.
 func buildx(ctx context.Context) (string, error) {
 	engines := os.Getenv("ECSBUILD_ENGINES")

@@ -178,7 +178,7 @@ func (c *chain) world(w *workload) error {
 	return c.hub.fill(c.rig)
 }
 
-// on gives f a new host.
+// on returns f a new host.
 func (c *chain) on(ctx context.Context, w *workload, f func(*host) error) error {
 	c.hosts++
 	h, err := newHost(ctx, c.rig, c.tools, c.kind, filepath.Join(c.dir, fmt.Sprintf("h%d", c.hosts)), w)

@@ -29,7 +29,7 @@ func newFiller(seed uint64) *filler {
 	return f
 }
 
-// bytes gives n of them.
+// bytes returns n of them.
 func (f *filler) bytes(n int) []byte {
 	var b bytes.Buffer
 	b.Grow(n + 64)

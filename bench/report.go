@@ -60,7 +60,7 @@ func (r *results) add(file string) error {
 	return nil
 }
 
-// of gives the runs of one way through one case.
+// of returns the runs of one way through one case.
 func (r *results) of(engine, name, way string) (out []sample) {
 	for _, s := range r.Samples {
 		if s.Engine == engine && s.Case == name && s.Way == way {
@@ -70,7 +70,7 @@ func (r *results) of(engine, name, way string) (out []sample) {
 	return out
 }
 
-// median gives the sample whose time is the median, and whether the way
+// median returns the sample whose time is the median, and whether the way
 // works: one failure is a failure.
 func median(all []sample) (s sample, ok bool) {
 	for _, one := range all {
@@ -139,7 +139,8 @@ func (r *results) cells(engine, name string) []string {
 		}
 		return fmt.Sprintf("%.2f", times[a]/times[b])
 	}
-	return append(append([]string{cmp.Or(titles[name], name)}, seconds...), ratio("shell", "ecsbuild"), ratio("bake", "ecsbuild"),
+	return append(append([]string{cmp.Or(titles[name], name)}, seconds...), ratio("shell", "ecsbuild"),
+		ratio("bake", "ecsbuild"),
 		ratio("ecsbuild", "bare"), strings.Join(sent, " / "), strings.Join(requests, " / "))
 }
 
@@ -176,7 +177,7 @@ func (r *results) markdown() string {
 	return b.String()
 }
 
-// failures gives the first one of each way.
+// failures returns the first one of each way.
 func (r *results) failures(engine string) (out []sample) {
 	for _, s := range r.Samples {
 		if s.Engine == engine && s.Failed != "" &&

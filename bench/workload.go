@@ -103,7 +103,7 @@ func (w *workload) dockerfiles(files map[string]string) error {
 	return nil
 }
 
-// checkout gives a new host its copy of the sources. The times of its files
+// checkout returns a new host its copy of the sources. The times of its files
 // and folders are new, as after git clone.
 func (w *workload) checkout(to string) error {
 	if err := os.CopyFS(to, os.DirFS(w.dir)); err != nil || w.keys == "" {

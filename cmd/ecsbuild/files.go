@@ -118,7 +118,7 @@ func (r *execution) mayBeEmpty(f artifact.File) bool {
 	})
 }
 
-// removeOutputs takes away what a failed run must not leave.
+// removeOutputs removes what a failed run must not leave.
 func (r *execution) removeOutputs() {
 	for _, f := range r.removable {
 		_ = f.Remove(r.mayBeEmpty(f))

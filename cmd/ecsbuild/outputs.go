@@ -41,6 +41,7 @@ func (r *execution) stepOutputs(result *pipeline.Result, pin bool) error {
 		fmt.Fprintf(&b, "%s=%s\n", name, data)
 	}
 	r.outputs = b.String()
-	r.summaryLines = append(r.summaryLines, fmt.Sprintf("the step's outputs name the registry %s; where its account number is masked, GitHub empties the job outputs that hold it, and digests, which has none, is left", result.Images[0].Refs[0].Registry))
+	r.summaryLines = append(r.summaryLines,
+		fmt.Sprintf("the step's outputs name the registry %s; where its account number is masked, GitHub empties the job outputs that hold it, and digests, which has none, is left", result.Images[0].Refs[0].Registry))
 	return nil
 }

@@ -39,7 +39,7 @@ func writeReport(file string, account report.Report, format func(report.Report, 
 }
 
 // summarize adds the account to the summary of a job of GitHub Actions. What
-// cannot be written there costs no run.
+// cannot be written there does not fail the run.
 func (a *app) summarize(account report.Report) (warning string) {
 	file := a.githubFile("GITHUB_STEP_SUMMARY")
 	if file == "" {

@@ -52,7 +52,7 @@ func (*runCmd) Help() string {
 }
 
 func (c *runCmd) Run(a *app) error {
-	signal.Ignore(syscall.SIGPIPE) // whoever reads our output may leave; the run ends as it should
+	signal.Ignore(syscall.SIGPIPE) // the reader of our output may leave; the run ends as it should
 	r := &execution{app: a, cmd: c}
 	if c.Progress == string(progress.JSON) {
 		a.tell = r.tellJSON
@@ -64,7 +64,7 @@ func (c *runCmd) Run(a *app) error {
 	return err
 }
 
-// run does the whole command; files of an earlier run are taken away whatever
+// run does the whole command; files of an earlier run are removed, whatever
 // is wrong.
 func (r *execution) run() error {
 	a, c := r.app, r.cmd

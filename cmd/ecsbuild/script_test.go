@@ -182,7 +182,7 @@ func install(t *testing.T, kind string) {
 	}
 }
 
-// startEngine gives the variable that names the engine's address.
+// startEngine returns the variable that names the engine's address.
 func startEngine(t *testing.T, kind string, environ []string, wrapper ...string) string {
 	t.Helper()
 	engine, err := filepath.Abs("../../script/engine")

@@ -105,7 +105,7 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 	case "hub-refuse-blobs":
 		s.rig.RefuseHubBlobs()
 	case "has-layers": // rig has-layers REPOSITORY TAG HUB-IMAGE
-		ts.Check(s.hasLayers(arg(0), arg(1), arg(2), 10<<20)) // smaller ones a classic engine compresses anew
+		ts.Check(s.hasLayers(arg(0), arg(1), arg(2), 10<<20)) // smaller ones a classic engine compresses again
 	case "has-all-layers":
 		ts.Check(s.hasLayers(arg(0), arg(1), arg(2), 0))
 	case "fault": // rig fault ACTION TIMES status=… code=… message=… reset cut=BYTES delay=…

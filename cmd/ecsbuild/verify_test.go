@@ -63,7 +63,7 @@ func (s *stage) media(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(strings.Join(lines, "\n")+"\n"), 0o644))
 }
 
-// blobsOf gives the size of every layer and config of an image, by repository
+// blobsOf returns the size of every layer and config of an image, by repository
 // and digest.
 func (s *stage) blobsOf(image string, into map[string]int64) error {
 	repo, tag, _ := strings.Cut(image, ":")
@@ -77,7 +77,7 @@ func (s *stage) blobsOf(image string, into map[string]int64) error {
 	return nil
 }
 
-// sentIs holds the bytes that were sent against images and earlier ones.
+// sentIs compares the bytes that were sent with those of images and of earlier runs.
 func (s *stage) sentIs(images []string) error {
 	now, before := map[string]int64{}, map[string]int64{}
 	into := now
@@ -153,7 +153,7 @@ func (s *stage) hasNo(text string) error {
 // verify is "verify REPOSITORY TAG": every layer in the registry unpacks to
 // the diffID that the image's config names, in order; and on the classic store
 // that config is the engine's own, since an image is called by it; but where its
-// layers were made anew ("verify REPOSITORY TAG remade").
+// layers were made again ("verify REPOSITORY TAG remade").
 func (s *stage) verify(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: verify REPOSITORY TAG [remade]")

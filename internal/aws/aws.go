@@ -70,7 +70,7 @@ func Load(ctx context.Context, region string) (*Client, error) {
 // Region is the one that calls go to.
 func (a *Client) Region() string { return a.config.Region }
 
-// CallerIdentity gives the ARN of whoever calls: sts:GetCallerIdentity, which
+// CallerIdentity returns the ARN of the caller: sts:GetCallerIdentity, which
 // nobody can be refused.
 func (a *Client) CallerIdentity(ctx context.Context) (arn string, err error) {
 	who, err := sts.NewFromConfig(a.config).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
@@ -89,7 +89,7 @@ func awsClient() *awshttp.BuildableClient {
 		WithTransportOptions(func(t *http.Transport) { t.OnProxyConnectResponse = httptransport.CheckConnectResponse })
 }
 
-// limitCall bounds every call of every service's client, whoever makes it.
+// limitCall bounds every call of every service's client.
 func limitCall(stack *middleware.Stack) error {
 	return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("ecsbuild.limit",
 		func(ctx context.Context, in middleware.InitializeInput,
@@ -112,7 +112,7 @@ type Token struct {
 	Expires  time.Time
 }
 
-// Token gives ECR's authorization token, renewed in time; the password expired
+// Token returns ECR's authorization token, renewed in time; the password expired
 // is refused by the registry, whatever it says of itself. It is valid for 12 hours.
 func (a *Client) Token(ctx context.Context, expired string) (Token, error) {
 	a.mu.Lock()
@@ -145,7 +145,7 @@ func (a *Client) Token(ctx context.Context, expired string) (Token, error) {
 // Values maps Source.String() to what is there.
 type Values map[string]plan.Secret
 
-// Of gives the value of a source: its own, or the one that was fetched.
+// Of returns the value of a source: its own, or the one that was fetched.
 func (v Values) Of(s plan.Source) (plan.Secret, bool) {
 	if s.Kind == plan.FromEnv || s.Kind == plan.FromValue {
 		return s.Value, true

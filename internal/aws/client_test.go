@@ -22,7 +22,7 @@ var rig *awstest.Rig
 
 func TestMain(m *testing.M) { os.Exit(awstest.Main(func(r *awstest.Rig) { rig = r }, m.Run)) }
 
-// client gives one whose world is fresh.
+// client returns one whose world is fresh.
 func client(t *testing.T) *Client {
 	t.Helper()
 	if err := rig.Reset(); err != nil {

@@ -16,7 +16,7 @@ import (
 // definition by family, family:revision or ARN.
 type Live struct{ Cluster, Service, TaskDefinition string }
 
-// Containers gives the container names of a live task definition, and what
+// Containers returns the container names of a live task definition, and what
 // messages call it. What does not exist is a *fault.Error.
 func (a *Client) Containers(ctx context.Context, live Live) (names []string, where string, err error) {
 	client := ecs.NewFromConfig(a.config)

@@ -36,7 +36,7 @@ func (r *Rig) AddRepository(account, name string, immutable bool) {
 // AllowMounting turns blob mounting on, as an account's setting does.
 func (r *Rig) AllowMounting() { r.mu.Lock(); r.mounting = true; r.mu.Unlock() }
 
-// Tags gives the tags of a repository.
+// Tags returns the tags of a repository.
 func (r *Rig) Tags(account, name string) map[string]digest.Digest {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -49,7 +49,7 @@ func (r *Rig) Tags(account, name string) map[string]digest.Digest {
 	return out
 }
 
-// Manifest gives what a tag points at, nil for nothing.
+// Manifest returns what a tag points at, nil for nothing.
 func (r *Rig) Manifest(account, name, tag string) []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -237,7 +237,7 @@ func (r *Rig) putManifest(w http.ResponseWriter, req *http.Request, account stri
 	r.local(account).ServeHTTP(w, req)
 }
 
-// authenticate gives a status other than 0 for a request that may not pass.
+// authenticate returns a status other than 0 for a request that may not pass.
 func (r *Rig) authenticate(req *http.Request) (status int, code, message string) {
 	user, token, ok := req.BasicAuth()
 	if !ok || user != "AWS" {

@@ -105,7 +105,7 @@ func (r *Rig) hubServe(w http.ResponseWriter, req *http.Request) {
 	r.record(q.with(rec.status))
 }
 
-// token gives one to anybody, and an account's to who knows its password, by
+// token returns one to anybody, and an account's to who knows its password, by
 // GET with basic authentication or by OAuth2's POST.
 func (h *hub) token(w http.ResponseWriter, req *http.Request) {
 	user, password, ok := req.BasicAuth()

@@ -28,7 +28,7 @@ func (r *Rig) record(q Request) {
 	r.mu.Unlock()
 }
 
-// Requests gives what has been asked so far, in order.
+// Requests returns what has been asked so far, in order.
 func (r *Rig) Requests() []Request {
 	r.mu.Lock()
 	defer r.mu.Unlock()

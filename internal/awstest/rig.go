@@ -246,7 +246,7 @@ func (a *authority) issue(host string) (*tls.Certificate, error) {
 	return c, nil
 }
 
-// Reset gives a fresh world at the same address, for the next test.
+// Reset returns a fresh world at the same address, for the next test.
 func (r *Rig) Reset() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -44,8 +44,8 @@ type baseImage struct {
 	layers []baseLayer
 }
 
-// A baseLayer is one of the host state, which spares the next run a request to
-// Docker Hub that counts as a pull. It is a hint: a digest says what it is.
+// A baseLayer is a layer as the host state has it, so that the next run need not read the
+// manifest from Docker Hub, which counts as a pull. Its digest tells whether it is right.
 type baseLayer struct {
 	Digest digest.Digest `json:"digest"`
 	DiffID digest.Digest `json:"diff_id"`
@@ -60,7 +60,7 @@ func New(login func(context.Context, string) (plan.Account, bool), agent string,
 	return &Images{login: login, http: httptransport.New(""), agent: agent, known: known, images: map[string]*baseImage{}}
 }
 
-// Observe hears of a base image, as ref@sha256:…, and the platform of its build.
+// Observe is told of a base image, as ref@sha256:…, and the platform of its build.
 func (b *Images) Observe(ref, platform string) {
 	d, err1 := name.NewDigest(ref)
 	p, err2 := v1.ParsePlatform(platform)
@@ -147,7 +147,7 @@ func (b *Images) Copy(ctx context.Context, ref, platform string, least int64,
 	return g.Wait()
 }
 
-// layersOf gives the layers of a base image, which are read once. What a caller has
+// layersOf returns the layers of a base image, which are read once. What a caller has
 // canceled is no answer for the next one.
 func (b *Images) layersOf(ctx context.Context, key string, img *baseImage) []baseLayer {
 	img.mu.Lock()
@@ -202,7 +202,7 @@ func (b *Images) open(ctx context.Context, img *baseImage, d digest.Digest) (io.
 	return l.Compressed() // checks the digest as it is read
 }
 
-// Resolve gives the digest that an image's name has now. At Docker Hub that is
+// Resolve returns the digest that an image's name has now. At Docker Hub that is
 // no pull.
 func (b *Images) Resolve(ctx context.Context, ref string) (digest.Digest, error) {
 	tag, err := name.ParseReference(ref)

@@ -105,7 +105,7 @@ func hasArg(args map[string]string, name string) bool {
 
 // caches are those that are named, and the one in ECR that cache asks for: in
 // the image itself, or in a tag of its repository. ECR takes a cache that is an
-// image manifest, and no other. A cache that cannot be written costs no build.
+// image manifest, and no other. A cache that cannot be written does not fail the build.
 func (j *Job) caches() (from, to []string) {
 	b := j.Image.Build
 	from, to = b.CacheFrom, b.CacheTo

@@ -10,7 +10,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/image"
 )
 
-// observeBase hears of a base image from a step of the build. The one whose layers
+// observeBase is told of a base image from a step of the build. The one whose layers
 // the image ends up with is on its way to the registry while the rest is built;
 // what cannot be copied, the engine sends.
 func (j *Job) observeBase(ctx context.Context, s step, copies *baseCopy) {
@@ -34,22 +34,22 @@ func (j *Job) observeBase(ctx context.Context, s step, copies *baseCopy) {
 	j.Bases.Observe(s.base, platform)
 	if name, _, _ := strings.Cut(s.base, "@"); copies.store != nil && name == copies.base && !copies.begun {
 		copies.begun = true
-		copies.wg.Go(func() { _ = j.Bases.Copy(ctx, s.base, platform, copies.least, copies.store.Put) })
+		copies.wg.Go(func() { _ = j.Bases.Copy(ctx, s.base, platform, copies.minSize, copies.store.Put) })
 	}
 }
 
 // baseCopy are the layers of a base image on their way.
 type baseCopy struct {
-	store image.Store // nil where nothing is pushed
-	base  string      // the base image that counts
-	least int64       // bytes of a layer that is worth it
-	begun bool
-	wg    sync.WaitGroup
-	stop  context.CancelFunc
+	store   image.Store // nil where nothing is pushed
+	base    string      // the base image that counts
+	minSize int64       // of a layer that is copied, in bytes
+	begun   bool
+	wg      sync.WaitGroup
+	stop    context.CancelFunc
 }
 
 // end stops what nobody waits for any more: a layer that the image needs has
-// been waited for, by whoever would have sent it.
+// been waited for, by the code that would have sent it.
 func (c *baseCopy) end() {
 	if c.stop != nil {
 		c.stop()
@@ -62,7 +62,7 @@ func (c *baseCopy) end() {
 func (e *Engine) newBaseCopy(j *Job) *baseCopy {
 	c := &baseCopy{}
 	if e.Store == Classic {
-		c.least = dockerpush.SmallBlob
+		c.minSize = dockerpush.SmallBlob
 	}
 	if !j.Keep {
 		c.store, c.base = j.Store, j.Dockerfile.Base(j.Image.Build.Target)

@@ -46,7 +46,7 @@ type Job struct {
 	sharedContext string // the key of the session that sends it, "" for the job's own
 }
 
-// names are what docker images shall call the image, where the engine keeps images.
+// names are what the engine calls the image, where the engine keeps images.
 func (j *Job) names() string {
 	var names []string
 	for _, r := range j.Refs {

@@ -305,7 +305,7 @@ func TestClassic(t *testing.T) {
 			t.Errorf("%s, %v", a.Root().Data, err)
 		}
 	}
-	e.Close() // waits for names that are taken away
+	e.Close() // waits for names that are removed
 	tags := fake.Tags()
 	if builds != 2 || len(tags) != 2 || !strings.HasPrefix(tags[0], "+127.0.0.1:") ||
 		!strings.HasPrefix(tags[1], "-127.0.0.1:") {
@@ -461,7 +461,8 @@ func (s failingStore) Put(context.Context, digest.Digest, int64, func() (io.Read
 	return errors.New("the connection was closed")
 }
 
-func (s failingStore) Stream(context.Context, digest.Digest, io.Reader) (func(context.Context, digest.Digest) error, error) {
+func (s failingStore) Stream(context.Context, digest.Digest, io.Reader) (func(context.Context, digest.Digest) error,
+	error) {
 	s.cancel()
 	return nil, errors.New("the connection was closed")
 }

@@ -17,15 +17,15 @@ import (
 // buildAndPush has a classic engine build an image under its names, and then
 // push it.
 func (e *Engine) buildAndPush(ctx context.Context, j Job) (*image.Artifact, error) {
-	far, err := e.pusher.Unreachable(ctx)
+	unreachable, err := e.pusher.Unreachable(ctx)
 	if err != nil {
 		return nil, err
 	}
 	copies := e.newBaseCopy(&j)
 	defer copies.end()
-	if far {
+	if unreachable {
 		j.Note(progress.Info, "the engine cannot reach ecsbuild's registry on loopback: its layers are saved and compressed here")
-		copies.least = 0 // a base's layers are known here by their diffIDs, whatever their size
+		copies.minSize = 0 // a base's layers are known here by their diffIDs, whatever their size
 	}
 	before, stop := j.pushedBefore(ctx)
 	defer stop()
@@ -70,10 +70,10 @@ func (j *Job) pushedKey() string {
 	return j.Refs[0].Name() + " " + j.Image.Name()
 }
 
-// pushedBefore asks, while the image is built, whether the registry still has
-// the last one whole. The first function that it gives says so of the new one, where
-// that is the same; nil else. The second ends the question, and must be called. What
-// an image says of itself may differ each time.
+// pushedBefore asks, while the image is built, whether the registry still has the image of
+// the last run. same returns that one where the new image has the same ID and nothing of it
+// is missing, and nil otherwise. stop ends the question, and must be called. An image that
+// gets a label is never the same.
 func (j *Job) pushedBefore(ctx context.Context) (same func(digest.Digest) *image.Artifact, stop func()) {
 	var p pushed
 	encoding, _ := layer.EncodingOf(j.Image.Build)

@@ -52,7 +52,7 @@ func (m *masking) mask(s *progress.BuildStatus) {
 	}
 }
 
-// end gives what is left of a step's output.
+// end returns what is left of a step's output.
 func (m *masking) end(v progress.BuildStep) (out []progress.StepOutput) {
 	for key, stream := range m.streams {
 		if key.step != v.ID {

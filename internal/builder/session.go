@@ -26,7 +26,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// Login gives the account for a registry's host; ok is false for anonymous.
+// Login returns the account for a registry's host; ok is false for anonymous.
 type Login func(ctx context.Context, host string) (a plan.Account, ok bool)
 
 // authProvider answers BuildKit's questions for credentials from memory. The
@@ -47,7 +47,7 @@ func (p *authProvider) Credentials(ctx context.Context, req *auth.CredentialsReq
 	return &auth.CredentialsResponse{Username: a.Username, Secret: a.Password.Reveal()}, nil
 }
 
-// secretStore gives RUN --mount=type=secret its values.
+// secretStore returns RUN --mount=type=secret its values.
 type secretStore map[string]plan.Secret
 
 func (s secretStore) GetSecret(_ context.Context, id string) ([]byte, error) {
@@ -68,7 +68,7 @@ func (j *Job) attachables() ([]session.Attachable, error) {
 	return out, err
 }
 
-// sshProvider gives a build the agents and keys that its image names; nil for none.
+// sshProvider returns a build the agents and keys that its image names; nil for none.
 func sshProvider(img plan.Image) (session.Attachable, error) {
 	if len(img.Build.SSH) == 0 {
 		return nil, nil
@@ -118,7 +118,7 @@ type sharedSessions struct {
 	wg       sync.WaitGroup
 }
 
-// get gives the ID of the shared session for a job's context, "" where nobody shares it.
+// get returns the ID of the shared session for a job's context, "" where nobody shares it.
 func (c *sharedSessions) get(j *Job, fs fsutil.FS) (string, error) {
 	if j.sharedContext == "" {
 		return "", nil
@@ -153,9 +153,9 @@ func (c *sharedSessions) close() {
 	c.wg.Wait()
 }
 
-// sharedKey lets BuildKit take what it kept of the same folders from the last
-// run, and have only the changes sent. It compares files by size, time and mode
-// alone: two sessions with one key must mount the same folders.
+// sharedKey is the key of a session, by which BuildKit finds the files that an earlier run
+// has sent, so that only changes are sent. It compares files by size, time and mode alone:
+// two sessions with one key must mount the same folders.
 func sharedKey(dirs ...string) string {
 	sum := sha256.Sum256([]byte("ecsbuild\x00" + strings.Join(dirs, "\x00")))
 	return hex.EncodeToString(sum[:])

@@ -12,7 +12,7 @@ import (
 	yamlv3 "go.yaml.in/yaml/v3"
 )
 
-// TestAgree holds reader and schema against each other on generated variations. A
+// TestAgree compares reader and schema on generated variations. A
 // YAML reader and a validator of other makes say what the schema takes.
 func TestAgree(t *testing.T) {
 	text, err := json.Marshal(Schema())

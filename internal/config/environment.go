@@ -28,7 +28,7 @@ func (v variables) lookup(key string) (string, bool) {
 	return s, ok
 }
 
-// first gives the first variable that is set and not empty, and its name.
+// first returns the first variable that is set and not empty, and its name.
 func (v variables) first(keys ...string) (value, key string) {
 	for _, k := range keys {
 		if v[k] != "" {

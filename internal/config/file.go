@@ -44,7 +44,7 @@ type loginConfig struct {
 // maxFile bounds the configuration file, in bytes.
 const maxFile = 1 << 20
 
-// findFile gives the configuration's path and content, or "" where there is none.
+// findFile returns the configuration's path and content, or "" where there is none.
 func findFile(dir, name string) (string, []byte, error) {
 	names := []string{"ecsbuild.yml", "ecsbuild.yaml"}
 	if name != "" {

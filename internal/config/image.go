@@ -141,7 +141,7 @@ func (d *document) age(what string, into *int64) field {
 
 var agePattern = regexp.MustCompile(`^([1-9][0-9]{0,5})([mhdw])$`)
 
-// creation reads true, false, or how the repository shall be.
+// creation reads true, false, or how the repository is to be.
 func (d *document) creation(into **plan.Creation) field {
 	return field{func(n ast.Node) error {
 		r, err := d.resolve(n)

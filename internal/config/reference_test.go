@@ -39,7 +39,7 @@ func TestReference(t *testing.T) {
 	golden(t, file, got)
 }
 
-// property gives the mapping that a key holds, as it is or among others that it may hold.
+// property returns the mapping that a key holds, as it is or among others that it may hold.
 func property(s schema, key string) schema {
 	p := s["properties"].(map[string]schema)[key]
 	if some, ok := p["anyOf"].([]schema); ok {

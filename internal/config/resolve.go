@@ -111,7 +111,7 @@ func (b *resolver) abs(path string) string {
 	return filepath.Join(b.plan.Directory, path)
 }
 
-// resolvePaths gives the defaults and makes local paths absolute. In the file
+// resolvePaths returns the defaults and makes local paths absolute. In the file
 // a dockerfile is relative to its context, as in Compose.
 func (b *resolver) resolvePaths(img *imageConfig) {
 	build := &img.Build

@@ -11,7 +11,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 )
 
-// scalar gives the text of a scalar as it was written, variables replaced.
+// scalar returns the text of a scalar as it was written, variables replaced.
 func (d *document) scalar(what string, n ast.Node) (string, error) {
 	n, err := d.resolve(n)
 	if err != nil {

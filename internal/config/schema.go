@@ -147,7 +147,7 @@ var descriptions = []struct{ key, text string }{
 	{"name", "Name of the service."},
 }
 
-// describe gives the description of a key.
+// describe returns the description of a key.
 func describe(key string) string {
 	for _, d := range descriptions {
 		if d.key == key {

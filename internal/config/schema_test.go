@@ -29,7 +29,7 @@ func compileSchema(t *testing.T, text string) *jsonschema.Schema {
 	return schema
 }
 
-// TestSchema writes the schema that editors use, and holds it against every
+// TestSchema writes the schema that editors use, and checks it against every
 // configuration that is to be found here, right and wrong.
 func TestSchema(t *testing.T) {
 	text, err := json.MarshalIndent(Schema(), "", "  ")

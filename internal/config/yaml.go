@@ -114,7 +114,7 @@ func (d *document) fail(n ast.Node, what, fix string) *fault.Error {
 	return &fault.Error{Place: place, What: what, Fix: fix}
 }
 
-// at gives an error that was found without its place that of n.
+// at returns an error that was found without its place that of n.
 func (d *document) at(n ast.Node, e *fault.Error) error {
 	if e == nil {
 		return nil
@@ -159,7 +159,7 @@ type field struct {
 	is   schema
 }
 
-// as gives the field another schema, and each one whose value may be one text or
+// as returns the field another schema, and each one whose value may be one text or
 // several.
 func (f field) as(s schema) field   { return field{f.read, s} }
 func (f field) each(s schema) field { return field{f.read, isEither(s, isList(s))} }

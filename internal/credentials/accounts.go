@@ -37,7 +37,7 @@ func (a *Accounts) configure(host string, account plan.Account) {
 	a.configured[host] = account
 }
 
-// Login gives the account for a host; ok is false for anonymous.
+// Login returns the account for a host; ok is false for anonymous.
 func (a *Accounts) Login(ctx context.Context, host string) (plan.Account, bool) {
 	host = plan.CanonicalHost(host)
 	a.mu.Lock()

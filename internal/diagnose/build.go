@@ -115,7 +115,8 @@ func (f Facts) ecrBaseRefused(found *Finding, e *builder.BuildError, host, repos
 	}
 	h := registry.Host{Name: host}
 	f.Account, f.Region = h.Account(), h.Region()
-	found.What = fmt.Sprintf("%s: the role of this run is not allowed to call %s for %s, a base image's repository", e.Image, action,
+	found.What = fmt.Sprintf("%s: the role of this run is not allowed to call %s for %s, a base image's repository",
+		e.Image, action,
 		repository)
 	found.Do = append([]string{"add this statement to the role's policy:"},
 		iampolicy.Statement([]string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"},

@@ -26,7 +26,7 @@ type auth struct {
 // tokenUser stands in a credential store's answer where the secret is an identity token.
 const tokenUser = "<token>"
 
-// Account gives the account that docker would use for a registry's host; ok is
+// Account returns the account that docker would use for a registry's host; ok is
 // false for none. It reads, and writes nothing: DOCKER_AUTH_CONFIG first, then
 // the host's credential helper, the credential store, and auths.
 // https://docs.docker.com/reference/cli/docker/login/#credential-stores

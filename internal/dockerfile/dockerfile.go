@@ -175,7 +175,7 @@ var predefined = []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_prox
 	"NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy", "SOURCE_DATE_EPOCH",
 	"TARGETPLATFORM", "TARGETOS", "TARGETARCH", "TARGETVARIANT", "BUILDPLATFORM", "BUILDOS", "BUILDARCH", "BUILDVARIANT"}
 
-// Check holds an image's target and arguments against its Dockerfile: what is
+// Check compares an image's target and arguments with its Dockerfile: what is
 // wrong is an error, what is only idle a warning.
 func (d *File) Check(img plan.Image) (warnings []string, err error) {
 	if d == nil {

@@ -163,7 +163,8 @@ func TestFindStep(t *testing.T) {
 	}
 	// A long instruction is read once for each of its lines, and not for all pairs of them.
 	long := "RUN true" + strings.Repeat(" \\\n  && echo something", 20_000)
-	if got := parse(t, "FROM scratch\n"+long+"\n").FindStep("[1/1] " + strings.ReplaceAll(long, "\\\n", "")); len(got) < 20_000 {
+	if got := parse(t, "FROM scratch\n"+long+"\n").FindStep("[1/1] " + strings.ReplaceAll(long, "\\\n",
+		"")); len(got) < 20_000 {
 		t.Errorf("%d lines", len(got))
 	}
 	if got := (*File)(nil).FindStep("[1/1] RUN x"); got != nil {

@@ -36,7 +36,7 @@ func (d *File) FindStep(step string) []Line {
 // fold writes white space in one way.
 func fold(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// matchInstruction gives the number of lines, with their continuations, that are an
+// matchInstruction returns the number of lines, with their continuations, that are an
 // instruction; 0 for none.
 func matchInstruction(lines []string, want string) int {
 	space := false // before the next line

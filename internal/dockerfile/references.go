@@ -118,7 +118,7 @@ func (d *File) References(b plan.Build) (out References) {
 	return out
 }
 
-// repositoryOf gives the repository of an image whose tag alone holds a variable.
+// repositoryOf returns the repository of an image whose tag alone holds a variable.
 func repositoryOf(name string) (string, bool) {
 	i := strings.IndexByte(name, '$')
 	if i < 0 {

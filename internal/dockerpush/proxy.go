@@ -156,7 +156,7 @@ func (s *session) close() {
 	for id, u := range s.proxy.uploads {
 		if u.session == s {
 			delete(s.proxy.uploads, id)
-			s.proxy.running.Go(u.end) // whoever still writes it comes first
+			s.proxy.running.Go(u.end) // after the request that still writes it
 		}
 	}
 }
@@ -165,7 +165,7 @@ func (s *session) close() {
 // the engine's.
 func (s *session) rewritesConfig() bool { return s.rewriter != nil || s.inputs != nil }
 
-// config gives what the engine sent, and keepConfig takes it.
+// config returns what the engine sent, and keepConfig takes it.
 func (s *session) config(d digest.Digest) (data []byte, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -224,7 +224,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// untilPushEnds gives a request's context, which also ends with the push: the engine
+// untilPushEnds returns a request's context, which also ends with the push: the engine
 // does not always close a connection whose body nobody reads.
 func (s *session) untilPushEnds(request context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(request)
@@ -282,7 +282,7 @@ func (s *session) putManifest(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	m := image.Manifest{MediaType: r.Header.Get("Content-Type"), Digest: digest.FromBytes(data), Data: data}
-	// also of one that is rewritten: the engine holds it against its own
+	// also of one that is rewritten: the engine compares it with its own
 	w.Header().Set("Docker-Content-Digest", m.Digest.String())
 	if m.MediaType != image.DockerManifest && m.MediaType != ocispec.MediaTypeImageManifest {
 		s.fail(fmt.Errorf("the engine pushes a manifest of the type %q", m.MediaType))
@@ -311,7 +311,7 @@ func (s *session) putManifest(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusCreated)
 }
 
-// rewriteManifest gives the manifest that the registry gets; its config is put.
+// rewriteManifest returns the manifest that the registry gets; its config is put.
 func (s *session) rewriteManifest(ctx context.Context, m image.Manifest) (image.Manifest, error) {
 	var from ocispec.Manifest
 	if err := json.Unmarshal(m.Data, &from); err != nil {

@@ -36,7 +36,7 @@ type Pusher struct {
 	docker *client.Client
 	engine string // for messages
 
-	untags       sync.WaitGroup // names that are being taken away
+	untags       sync.WaitGroup // names that are being removed
 	compressions chan struct{}  // bounds the layers that are compressed at once
 
 	mu     sync.Mutex
@@ -49,7 +49,7 @@ func New(docker *client.Client, engine string) *Pusher {
 	return &Pusher{docker: docker, engine: engine, compressions: make(chan struct{}, MaxConcurrentCompressions)}
 }
 
-// A Push is one image that an engine has built and shall push.
+// A Push is one image that an engine has built and is to push.
 type Push struct {
 	Image  plan.Image
 	ID     digest.Digest // what the engine calls it
@@ -79,7 +79,7 @@ func (p *Pusher) Push(ctx context.Context, r Push) (*image.Artifact, error) {
 	return p.pushThrough(ctx, r, proxy)
 }
 
-// Close ends the proxy, when every name has been taken away.
+// Close ends the proxy, when every name has been removed.
 func (p *Pusher) Close() {
 	p.untags.Wait()
 	if p.proxy != nil {
@@ -88,7 +88,7 @@ func (p *Pusher) Close() {
 }
 
 // pushThrough has a classic engine push an image through the proxy, under a name
-// of its own that is taken away again, whatever becomes of the push.
+// of its own that is removed again, also when the push fails.
 func (p *Pusher) pushThrough(ctx context.Context, r Push, proxy *proxy) (*image.Artifact, error) {
 	s := proxy.open(r)
 	defer s.close()
@@ -208,7 +208,7 @@ func (s *session) disableBaseCopy() bool {
 	return failed
 }
 
-// baseLayers gives the base images and the context of a push that runs; ok is false
+// baseLayers returns the base images and the context of a push that runs; ok is false
 // where nothing may be copied.
 func (s *session) baseLayers() (ctx context.Context, bases image.Bases, ok bool) {
 	s.mu.Lock()

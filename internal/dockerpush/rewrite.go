@@ -60,7 +60,7 @@ func (m *rewriter) disableBaseCopy() {
 	maps.DeleteFunc(m.layers, func(_ digest.Digest, l rewrittenLayer) bool { return l.fromBase })
 }
 
-// arrived gives the size of what the engine has sent in this run, after which
+// arrived returns the size of what the engine has sent in this run, after which
 // it asks for each blob once more.
 func (m *rewriter) arrived(d digest.Digest) (size int64, ok bool) {
 	m.mu.Lock()
@@ -168,7 +168,7 @@ func (u *rewriteUpload) finish(ctx context.Context, s *session, want digest.Dige
 	return nil
 }
 
-// manifest gives the image's own for the engine's layers; its config is put.
+// manifest returns the image's own for the engine's layers; its config is put.
 func (m *rewriter) manifest(ctx context.Context, s *session, engine []ocispec.Descriptor,
 	config []byte) (image.Manifest, error) {
 	m.mu.Lock()

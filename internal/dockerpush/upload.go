@@ -22,7 +22,7 @@ type upload struct {
 	blob
 }
 
-// end gives the upload up.
+// end returns the upload up.
 func (u *upload) end() {
 	u.Lock()
 	defer u.Unlock()

@@ -52,7 +52,7 @@ type Options struct {
 }
 
 // Run makes every check that a run depends on, side by side where it can,
-// and gives them in a fixed order. It changes nothing and uploads nothing.
+// and returns them in a fixed order. It changes nothing and uploads nothing.
 func (p Options) Run(ctx context.Context) []Check {
 	files, dockerfiles := p.dockerfiles()
 	groups := [4][]Check{2: dockerfiles}

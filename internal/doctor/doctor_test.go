@@ -51,7 +51,7 @@ func options(t *testing.T) *Options {
 	}
 }
 
-// verdicts gives "verdict name" of each check, and checks that a failure has a finding.
+// verdicts returns "verdict name" of each check, and checks that a failure has a finding.
 func verdicts(t *testing.T, checks []Check) (out []string) {
 	t.Helper()
 	for _, c := range checks {

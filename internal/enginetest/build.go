@@ -83,7 +83,7 @@ func (b *Build) Files(name, into string) error {
 	return filesync.FSSync(b.ctx, b.Session, filesync.FSSendRequestOpt{Name: name, DestDir: into})
 }
 
-// job is a build that runs; its news are told to whoever asks for its status.
+// job is a build that runs; its status goes to everyone who asks for it.
 type job struct {
 	news chan *controlapi.StatusResponse
 	done chan struct{}

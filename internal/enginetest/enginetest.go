@@ -86,7 +86,7 @@ func (e *Engine) Start(t *testing.T) (docker, buildkit string) {
 	return docker, buildkit
 }
 
-// Add gives the engine an image, and says what the engine calls it.
+// Add returns the engine an image, and says what the engine calls it.
 func (e *Engine) Add(img v1.Image) (id string) {
 	hash, err := img.ConfigName()
 	if err != nil {
@@ -292,7 +292,7 @@ func (e *Engine) inspect(w http.ResponseWriter, n string) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"Id": n, "RepoDigests": []string{n + "@" + d.String()}})
 }
 
-// Name gives an image a name in the engine, as docker pull does.
+// Name returns an image a name in the engine, as docker pull does.
 func (e *Engine) Name(n string, img v1.Image) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

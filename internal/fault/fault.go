@@ -43,7 +43,7 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap gives the single errors to errors.As.
+// Unwrap returns the single errors to errors.As.
 func (e Errors) Unwrap() []error {
 	var out []error
 	for _, err := range e {
@@ -74,7 +74,7 @@ func SetFile(err error, path string) {
 	}
 }
 
-// Closest gives the candidate that a typo most likely stood for, or "".
+// Closest returns the candidate that a typo most likely stood for, or "".
 func Closest(word string, candidates []string) string {
 	best, limit := "", 1+len(word)/4
 	for _, c := range candidates {

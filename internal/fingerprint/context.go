@@ -17,11 +17,12 @@ const (
 	DockerfileName = "dockerfile"
 )
 
-// ContextFS reads a folder as a build shall see it: files belong to root, as
-// docker build has it, whoever checked them out. The registry of --local, which
+// ContextFS reads a folder as a build sees it: files belong to root, as
+// docker build has it, and not to the user who checked them out. The registry of --local, which
 // lies among the sources, is no part of them, nor are the run's own outputs
-// (absolute paths without links), which a dry run leaves where they are. What marks say of a
-// file stands in the fraction of its time's second.
+// (absolute paths without links), which a dry run leaves where they are. Where marks knows
+// the content of a file, its hash stands in the nanoseconds of the file's time, since
+// BuildKit compares size, time and mode alone.
 func ContextFS(dir string, outputs []string, marks *ContentTimes) (fsutil.FS, error) {
 	fs, err := fsutil.NewFS(dir)
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 // that nobody may reuse.
 type Inputs struct {
 	Hash  string    // 64 hexadecimal digits
-	Since time.Time // what the image's Label shall say; the caller sets it
+	Since time.Time // what the image's Label will say; the caller sets it
 
 	bases    map[string]string // the base images that went in: name to digest
 	pinned   []string          // those whose digest the Dockerfile names
@@ -37,8 +37,8 @@ type Inputs struct {
 	same       bool // what rehash said
 }
 
-// Observe hears of a step of the build that takes an image, "" for none, or fetches
-// something else, and holds it against what was hashed: a tag may move meanwhile, an
+// Observe is told of a step of the build that takes an image, "" for none, or fetches
+// something else, and compares it with what was hashed: a tag may move meanwhile, an
 // engine may have another image of that name, and a base image may bring
 // instructions of its own. Wait must follow.
 func (in *Inputs) Observe(ctx context.Context, image string, fetches bool) {
@@ -120,7 +120,7 @@ func (in *Inputs) Pin(where string) string {
 	return where
 }
 
-// resolve gives the digests that were hashed.
+// resolve returns the digests that were hashed.
 func (in *Inputs) resolve(_ context.Context, ref string) (digest.Digest, error) {
 	return digest.Digest(in.bases[ref]), nil
 }

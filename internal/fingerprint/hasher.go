@@ -24,7 +24,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// Resolve gives the digest that an image's name has now.
+// Resolve returns the digest that an image's name has now.
 type Resolve func(ctx context.Context, ref string) (digest.Digest, error)
 
 // An UncacheableError says why what an image is made of cannot be known from here:

@@ -40,7 +40,7 @@ func ReadLabel(config []byte) (s Label, ok bool) {
 	return s, true
 }
 
-// Write gives the config with the label.
+// Write returns the config with the label.
 func (s Label) Write(config []byte) ([]byte, error) {
 	c, err := image.ParseConfig(config)
 	if err != nil {
@@ -69,7 +69,7 @@ func configSum(c image.Config) (digest.Digest, error) {
 	return digest.FromBytes(data), err
 }
 
-// AddLabel gives the config of an image, with the label where it is known what the
+// AddLabel returns the config of an image, with the label where it is known what the
 // image was made of.
 func (in *Inputs) AddLabel(ctx context.Context, config []byte) ([]byte, error) {
 	if in == nil || !in.Verify(ctx) {

@@ -21,7 +21,7 @@ func (localImages) Platform(context.Context) (string, error) { return "linux/amd
 
 func (l localImages) LocalDigests(_ context.Context, ref string) []string { return l[ref] }
 
-// TestObserve holds what a build takes against what was hashed.
+// TestObserve compares what a build takes with what was hashed.
 func TestObserve(t *testing.T) {
 	one, two := "@sha256:"+strings.Repeat("1", 64), "@sha256:"+strings.Repeat("2", 64)
 	for _, tt := range []struct {

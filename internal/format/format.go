@@ -54,7 +54,7 @@ func Clean(s string) string {
 	return b.String()
 }
 
-// skipEscape gives the index after an ANSI escape sequence.
+// skipEscape returns the index after an ANSI escape sequence.
 func skipEscape(s string, i int) int {
 	i++
 	if i >= len(s) {

@@ -14,7 +14,7 @@ import (
 
 // A State is what earlier runs on this host have learned, in one JSON file. A nil
 // one knows nothing and keeps nothing.
-// Whatever it says is a hint, which whoever asks holds against the registry
+// Everything in it is a hint, which the caller checks against the registry
 // before believing it: a missing or broken file costs time and nothing else.
 type State struct {
 	file string // "" for none

@@ -68,7 +68,8 @@ func TestPrivateEndpoint(t *testing.T) {
 			t.Errorf("%s: %v", host, err)
 		}
 	}
-	if err := g.checkLiteral(t.Context(), &url.URL{Scheme: "https", Host: "bucket.s3.eu-west-1.amazonaws.com"}); err != nil {
+	if err := g.checkLiteral(t.Context(), &url.URL{Scheme: "https",
+		Host: "bucket.s3.eu-west-1.amazonaws.com"}); err != nil {
 		t.Error(err)
 	}
 }

@@ -19,7 +19,7 @@ func shortTimeouts(t *testing.T) {
 	t.Cleanup(func() { stallTimeout, blobStallTimeout = oldStall, oldBlob })
 }
 
-// slow gives a piece every few milliseconds.
+// slow returns a piece every few milliseconds.
 type slow struct {
 	pieces int
 	pause  time.Duration

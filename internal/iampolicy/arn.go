@@ -40,7 +40,7 @@ func (s Scope) RegionName() string {
 	return "REGION"
 }
 
-// InCaller is that of what lies in the account of whoever runs this.
+// InCaller is that of what lies in the account of the caller.
 func (s Scope) InCaller(service, resource string) string {
 	if s.Caller != "" {
 		s.Account = s.Caller

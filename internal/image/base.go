@@ -9,7 +9,7 @@ import (
 
 // Bases reads the layers of base images from their own registry.
 type Bases interface {
-	// Observe hears of a base image, as ref@sha256:…, and the platform it is taken for.
+	// Observe is told of a base image, as ref@sha256:…, and the platform it is taken for.
 	Observe(ref, platform string)
 	// LayerByDigest finds a layer of a base image that was seen, with its size in bytes.
 	LayerByDigest(ctx context.Context, d digest.Digest) (size int64, open func() (io.ReadCloser, error), ok bool)

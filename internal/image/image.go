@@ -122,7 +122,7 @@ func (c Config) Encode() ([]byte, error) {
 	return json.Marshal(c.all)
 }
 
-// WithConfig gives a manifest that names another config.
+// WithConfig returns a manifest that names another config.
 func WithConfig(m Manifest, config []byte) (Manifest, error) {
 	var from ocispec.Manifest
 	if err := json.Unmarshal(m.Data, &from); err != nil {

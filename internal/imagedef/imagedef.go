@@ -19,7 +19,7 @@ type Definition struct {
 	ImageURI string `json:"imageUri"`
 }
 
-// Encode gives imagedefinitions.json: a list in the order given, on one line.
+// Encode returns imagedefinitions.json: a list in the order given, on one line.
 func Encode(defs []Definition) ([]byte, error) {
 	if defs == nil {
 		defs = []Definition{} // an empty list, never null
@@ -27,7 +27,7 @@ func Encode(defs []Definition) ([]byte, error) {
 	return encode(defs)
 }
 
-// EncodeDetail gives imageDetail.json, which a blue/green deployment reads.
+// EncodeDetail returns imageDetail.json, which a blue/green deployment reads.
 func EncodeDetail(uri string) ([]byte, error) {
 	return encode(struct{ ImageURI string }{uri})
 }

@@ -17,7 +17,7 @@ type Problem struct {
 	What, Fix    string
 }
 
-// Validate holds a definitions file against the format that the ECS deploy
+// Validate checks a definitions file against the format that the ECS deploy
 // action reads. It gives the definitions that could be read, and every
 // problem. closestRegion, where not nil, names the region that a typo stood
 // for, and "" for a region that is plausible.

@@ -30,7 +30,7 @@ type Encoding struct {
 	level       int
 }
 
-// EncodingOf gives the encoding that an image asks for, and whether it is another one
+// EncodingOf returns the encoding that an image asks for, and whether it is another one
 // than a classic engine's own.
 func EncodingOf(b plan.Build) (e Encoding, custom bool) {
 	e = Encoding{Compression: plan.Gzip, level: 5}

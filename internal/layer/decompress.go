@@ -40,7 +40,7 @@ func CompressionOfMediaType(mediaType string) plan.Compression {
 	return ""
 }
 
-// Decompress gives the tar in a layer.
+// Decompress returns the tar in a layer.
 func Decompress(layer io.Reader) (io.Reader, func(), error) {
 	head := make([]byte, len(zstdMagic))
 	n, err := io.ReadFull(layer, head)

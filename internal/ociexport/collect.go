@@ -27,7 +27,7 @@ func (s *Store) Artifact(ctx context.Context, response map[string]string) (*imag
 	return b, err
 }
 
-// walk gives the descriptor of what d names, as it will be in the registry.
+// walk returns the descriptor of what d names, as it will be in the registry.
 func (s *Store) walk(ctx context.Context, d ocispec.Descriptor, b *image.Artifact) (ocispec.Descriptor, error) {
 	data, ok := s.kept[d.Digest]
 	if !ok {
@@ -71,7 +71,7 @@ func (s *Store) walk(ctx context.Context, d ocispec.Descriptor, b *image.Artifac
 			}
 		}
 	}
-	if config, ok := s.kept[m.Config.Digest]; ok { // one that is larger than any other went through
+	if config, ok := s.kept[m.Config.Digest]; ok { // a larger one was uploaded at once, without a label
 		config, err := s.inputs.AddLabel(ctx, config)
 		if err != nil {
 			return d, err

@@ -67,7 +67,7 @@ func (f *encodings) mustRecompress(ctx context.Context, d digest.Digest, compres
 
 func (f *encodings) key(d digest.Digest) string { return f.encoding.Key() + " " + d.String() }
 
-// remembered gives what an earlier run made of a layer, while the registry has it.
+// remembered returns what an earlier run made of a layer, while the registry has it.
 func (s *Store) remembered(ctx context.Context, d digest.Digest) bool {
 	var known layer.Info
 	if s.encodings.state == nil || !s.encodings.state.Get(hintRecompressed, s.encodings.key(d), &known) ||
@@ -127,7 +127,7 @@ func (s *Store) recompress(ctx context.Context, d digest.Digest, l io.Reader) er
 	return nil
 }
 
-// layers gives the layers of a manifest as the registry has them. Its error is an
+// layers returns the layers of a manifest as the registry has them. Its error is an
 // *RecompressError where one must come again.
 func (s *Store) layers(ctx context.Context, manifestType string, in []ocispec.Descriptor) (out []ocispec.Descriptor,
 	changed bool, err error) {

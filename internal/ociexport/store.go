@@ -211,7 +211,7 @@ func (w *writer) releaseClaim() {
 	}
 }
 
-// Close gives up what was not committed; the registry forgets an upload that
+// Close returns up what was not committed; the registry forgets an upload that
 // nobody completes. Only a failure from before is the target's own.
 func (w *writer) Close() error {
 	if w.pipe == nil {

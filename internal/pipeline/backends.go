@@ -28,7 +28,7 @@ type ECR interface {
 	CheckRepositories() bool
 	// CreateRepository makes the repository of an image as its plan has it.
 	CreateRepository(context.Context, plan.Image) error
-	// CheckTagsFree gives a *registry.TagTakenError for a tag that is there.
+	// CheckTagsFree returns a *registry.TagTakenError for a tag that is there.
 	CheckTagsFree(context.Context, plan.Image) error
 	// TagStates looks at the tags of images, by "repository:tag"; nil for nothing known.
 	TagStates(context.Context, []plan.Image) map[string]registry.TagState

@@ -16,7 +16,7 @@ func DefinitionsFile(d plan.Definitions) artifact.File {
 	return artifact.File{Path: d.File, Kind: artifact.Definitions, Flag: "--output, or file under definitions"}
 }
 
-// definitions gives the content of each file of the plan. An image-detail file
+// definitions returns the content of each file of the plan. An image-detail file
 // always names the digest, as blue/green deployments want it.
 func definitions(p *plan.Plan, images []Pushed, pin bool) ([][]byte, error) {
 	by := map[string]Pushed{}

@@ -1,4 +1,4 @@
-// Package pipeline carries a plan through: backends and engine side by side, all
+// Package pipeline executes a plan: backends and engine side by side, all
 // builds at once, layers on their way as they appear, and, only when every image is
 // whole, the tags and then the definitions. Order, concurrency and cancellation of a
 // run are here, and nowhere else.

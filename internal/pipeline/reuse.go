@@ -62,7 +62,7 @@ func (r *reusing) key(img plan.Image, in *fingerprint.Inputs) string {
 	return r.backends.Registry.Host.Name + "/" + img.Repository + " " + in.Hash
 }
 
-// findUnchanged gives the image that is there and was made of the same, or nil, and what
+// findUnchanged returns the image that is there and was made of the same, or nil, and what
 // a new one is made of, which is nil where that cannot be known.
 func (r *reusing) findUnchanged(ctx context.Context, j builder.Job) (*image.Artifact, *fingerprint.Inputs) {
 	img := j.Image

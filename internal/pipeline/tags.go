@@ -159,8 +159,8 @@ func readTagStates(ctx context.Context, b *Backends, images []plan.Image) (wait 
 	return wait, func() { cancel(); <-done }
 }
 
-// putUntagged puts what an index names, and, where several tags shall move and
-// it costs no waiting, every manifest by its digest: so a missing permission or
+// putUntagged puts what an index names, and, where several tags move and
+// ECR's quota allows it, every manifest by its digest: so a missing permission or
 // layer shows while no tag has moved.
 func putUntagged(ctx context.Context, c *registry.Client, pushed []Pushed) error {
 	tags := 0

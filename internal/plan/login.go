@@ -3,7 +3,7 @@ package plan
 // DockerHub is the name that a Plan calls Docker Hub by.
 const DockerHub = "docker.io"
 
-// CanonicalHost gives Docker Hub's several names one spelling.
+// CanonicalHost returns Docker Hub's several names one spelling.
 func CanonicalHost(host string) string {
 	switch host {
 	case "docker.io", "index.docker.io", "registry-1.docker.io", "https://index.docker.io/v1/", "registry.hub.docker.com":

@@ -12,7 +12,7 @@ type Secret struct{ value *string } // a pointer, so that %v of what holds one s
 // NewSecret wraps a value.
 func NewSecret(v string) Secret { return Secret{&v} }
 
-// Reveal gives the value to the one place that must send it.
+// Reveal returns the value to the one place that must send it.
 func (s Secret) Reveal() string {
 	if s.value == nil {
 		return ""

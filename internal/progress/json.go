@@ -92,8 +92,9 @@ func (j *jsonLines) draw(r *Run, e event) {
 		emit(Line{Type: string(e.began.Kind), Step: e.began.Name, Status: "started"})
 	case e.ended != nil:
 		s := e.ended
-		l := Line{Type: string(s.Kind), Step: s.Name, Status: "done", Seconds: s.end.Sub(s.start).Seconds(), Bytes: s.sent.Load(),
-			Text: e.failure}
+		l := Line{Type: string(s.Kind), Step: s.Name, Status: "done", Seconds: s.end.Sub(s.start).Seconds(),
+			Bytes: s.sent.Load(),
+			Text:  e.failure}
 		if e.failure != "" {
 			l.Status = "failed"
 		}
@@ -151,7 +152,7 @@ func (j *jsonLines) step(v BuildStep, emit func(Line)) {
 	case v.Started != nil:
 		l.Status, l.Time = "started", *v.Started
 	}
-	// A step whose result was looked for and not found is started anew: it is
+	// A step whose result was looked for and not found is started again: it is
 	// told to start once.
 	if l.Status == "done" && v.Kind == InternalStep && v.Completed.Sub(*v.Started) < cacheLookupTime {
 		return

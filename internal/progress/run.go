@@ -50,7 +50,7 @@ func (s *Span) End(err error) {
 	s.display.send(e)
 }
 
-// Run is what is known of a run so far: one goroutine writes it, whoever draws
+// Run is what is known of a run so far: one goroutine writes it, and whatever draws it
 // reads it there.
 type Run struct {
 	began  time.Time
@@ -111,7 +111,7 @@ type piece struct {
 	step  digest.Digest
 }
 
-// lines gives the whole lines of what has come, and keeps what is left.
+// lines returns the whole lines of what has come, and keeps what is left.
 func (p pieces) lines(image string, l StepOutput) (out []string) {
 	key := piece{image, l.Step}
 	lines := strings.Split(string(p[key])+string(l.Data), "\n")
@@ -119,7 +119,7 @@ func (p pieces) lines(image string, l StepOutput) (out []string) {
 	return lines[:len(lines)-1]
 }
 
-// rest gives what is left when a step has ended.
+// rest returns what is left when a step has ended.
 func (p pieces) rest(image string, d digest.Digest) (text string, ok bool) {
 	key := piece{image, d}
 	data := p[key]
@@ -198,7 +198,7 @@ func (r *Run) vertex(img *image, v BuildStep) {
 		s.failed = v.Error
 	}
 	if v.Completed == nil {
-		s.end = time.Time{} // begun anew, where its result was looked for in vain
+		s.end = time.Time{} // restarted, where its result was looked for without result
 		img.active[s] = true
 		return
 	}

@@ -80,7 +80,7 @@ func (t *tty) color(code, text string) string {
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-// show draws everything anew: what is above goes into the history.
+// show redraws everything: what is above goes into the history.
 func (t *tty) show(r *Run, above string, now time.Time) {
 	width, height := t.size()
 	var b strings.Builder

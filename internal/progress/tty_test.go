@@ -222,7 +222,7 @@ func TestTinyTerminal(t *testing.T) {
 	}
 }
 
-// TestTerminalWarnings: a warning is yellow, whoever says it.
+// TestTerminalWarnings: a warning is yellow, wherever it comes from.
 func TestTerminalWarnings(t *testing.T) {
 	s := newScreen(80, 10, "app")
 	var out bytes.Buffer

@@ -1,4 +1,4 @@
-// Package redact keeps secrets out of what a run prints, whoever says them: the
+// Package redact keeps secrets out of what a run prints, wherever they come from: the
 // values that the run holds, in the forms in which tools print them, and user
 // information in URLs.
 package redact
@@ -201,7 +201,7 @@ func (s *Set) String(text string) string {
 	return URL(string(out))
 }
 
-// mask gives a text without its secrets; what may be the beginning of one comes
+// mask returns a text without its secrets; what may be the beginning of one comes
 // back as rest, unless this is the end.
 func (s *Set) mask(text []byte, end bool) (out, rest []byte) {
 	s.mu.RLock()
@@ -243,7 +243,7 @@ type Stream struct {
 // Stream begins one.
 func (s *Set) Stream() *Stream { return &Stream{set: s} }
 
-// Next gives what is fit to be shown of all that has come so far. It holds back
+// Next returns what is fit to be shown of all that has come so far. It holds back
 // what may be the beginning of a secret.
 func (t *Stream) Next(piece []byte) []byte {
 	if t.set == nil {
@@ -254,7 +254,7 @@ func (t *Stream) Next(piece []byte) []byte {
 	return out
 }
 
-// End gives what was held back.
+// End returns what was held back.
 func (t *Stream) End() []byte {
 	if t.set == nil || len(t.held) == 0 {
 		return nil

@@ -78,7 +78,7 @@ func NewClient(host Host, auth Authorize, agent string, watch Watch) *Client {
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// request is one HTTP exchange; body is called anew for each try, and nil
+// request is one HTTP exchange; body is called again for each try, and nil
 // where there is none or where it can be read once only.
 type request struct {
 	action, method, url string
@@ -154,7 +154,7 @@ func (c *Client) once(ctx context.Context, r request, expired string) (_ *http.R
 	if stream != nil {
 		select {
 		case <-stream.closed:
-		case <-time.After(10 * time.Second): // whoever writes has stopped writing
+		case <-time.After(10 * time.Second): // the writer has stopped by then
 		}
 	}
 	if err != nil {

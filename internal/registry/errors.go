@@ -48,7 +48,7 @@ func (e *Error) Status() int {
 	return 0
 }
 
-// Code gives the registry's error code, such as NAME_UNKNOWN, and its words.
+// Code returns the registry's error code, such as NAME_UNKNOWN, and its words.
 func (e *Error) Code() (code, message string) {
 	var t *transport.Error
 	if !errors.As(e.Err, &t) {

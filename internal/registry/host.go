@@ -45,7 +45,7 @@ func (h Host) scheme() string {
 	return "https"
 }
 
-// ForAccount gives the same registry of another account. A host that names no
+// ForAccount returns the same registry of another account. A host that names no
 // account stays what it is.
 func (h Host) ForAccount(account string) Host {
 	if m := ecrHost.FindStringSubmatch(h.Name); m != nil && account != "" {

@@ -9,7 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Reading back is for whoever asks for reuse: a push does without.
+// Reading back is for reuse; a push does not need it.
 const (
 	actionGetManifest = "ecr:BatchGetImage"
 	actionGetBlob     = "ecr:GetDownloadUrlForLayer"

@@ -15,7 +15,7 @@ import (
 )
 
 // A Repository takes the blobs and tags of one repository. Each digest is
-// asked for once and sent once a run, whoever needs it.
+// asked for once and sent once a run.
 type Repository struct {
 	Name string
 
@@ -29,7 +29,7 @@ type Repository struct {
 	ready   *upload                         // begun by Probe, for the first blob
 }
 
-// Repository gives the handle of a name; the same one each time.
+// Repository returns the handle of a name; the same one each time.
 func (c *Client) Repository(name string) *Repository {
 	c.mu.Lock()
 	defer c.mu.Unlock()

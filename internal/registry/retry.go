@@ -13,8 +13,7 @@ import (
 // gets about 15 seconds.
 const maxTries = 6
 
-// The pauses between tries: each is longer than the one before, by chance more or
-// less, so that many clients do not come back at once.
+// The pauses between tries grow, with jitter.
 var (
 	firstPause   = 200 * time.Millisecond
 	longestPause = 8 * time.Second

@@ -157,7 +157,8 @@ func TestReportInBrowser(t *testing.T) {
 		for _, size := range []string{"1280,900", "500,900"} { // headless Chromium is no narrower
 			where := fmt.Sprintf("%s, %s", name, size)
 			file := filepath.Join(t.TempDir(), "page.html")
-			if err := os.WriteFile(file, []byte(strings.Replace(page.String(), "</body>", probe+"</body>", 1)), 0o644); err != nil {
+			if err := os.WriteFile(file, []byte(strings.Replace(page.String(), "</body>", probe+"</body>", 1)),
+				0o644); err != nil {
 				t.Fatal(err)
 			}
 			cmd := exec.CommandContext(t.Context(), "chromium", "--headless", "--no-sandbox", "--disable-gpu",
