@@ -14,6 +14,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/awstest"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
@@ -226,7 +227,7 @@ func push(t *testing.T, c *Client, repository, tag string) {
 	repo := client.Repository(repository)
 	config := []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`)
 	manifest := fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},"layers":[]}`, digest.FromBytes(config), len(config))
-	if err := errors.Join(repo.PutBytes(t.Context(), config),
+	if err := errors.Join(image.PutBytes(t.Context(), repo, digest.FromBytes(config), config),
 		repo.PutManifest(t.Context(), tag, "application/vnd.oci.image.manifest.v1+json", []byte(manifest))); err != nil {
 		t.Fatal(err)
 	}

@@ -177,7 +177,7 @@ func (d *document) loginKeys(l *loginConfig, withHost bool) map[string]field {
 		"password": d.source("password", &l.password, false).as(isSecret),
 	}
 	if withHost {
-		keys["host"] = d.checked("host", &l.host, checkHost).as(isWord(hostPattern, 0))
+		keys["host"] = d.checked("host", &l.host, checkHost).as(isWord(hostPattern))
 	}
 	return keys
 }

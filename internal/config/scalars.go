@@ -116,7 +116,7 @@ func (d *document) texts(what string, into *[]string, check func(string) *fault.
 // pairs reads Compose's two spellings: a mapping, or a list of "key=value".
 // A key without a value takes that of the environment, as in Compose; where
 // that is unset the key is left out.
-func (d *document) pairs(what string, into *map[string]string, sep string, fromEnv bool) field {
+func (d *document) pairs(what string, into *map[string]string, fromEnv bool) field {
 	put := func(k, v string) {
 		if *into == nil {
 			*into = map[string]string{}
@@ -125,7 +125,7 @@ func (d *document) pairs(what string, into *map[string]string, sep string, fromE
 	}
 	item := isText
 	if !fromEnv {
-		item = isLike(`^[^` + sep + `]+[` + sep + `]`)
+		item = isLike(`^[^=]+=`)
 	}
 	return field{func(n ast.Node) error {
 		r, err := d.resolve(n)
@@ -138,7 +138,7 @@ func (d *document) pairs(what string, into *map[string]string, sep string, fromE
 				if err != nil {
 					return err
 				}
-				i := strings.IndexAny(s, sep)
+				i := strings.IndexByte(s, '=')
 				if i < 0 && fromEnv {
 					if v, ok := d.lookup(s); ok {
 						put(s, v)
@@ -146,7 +146,7 @@ func (d *document) pairs(what string, into *map[string]string, sep string, fromE
 					return nil
 				}
 				if i <= 0 {
-					return d.fail(n, fmt.Sprintf("%s: %q is not of the form name%cvalue", what, s, sep[0]), "")
+					return d.fail(n, fmt.Sprintf("%s: %q is not of the form name=value", what, s), "")
 				}
 				put(s[:i], s[i+1:])
 				return nil

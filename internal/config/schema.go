@@ -16,7 +16,7 @@ var (
 	isBoolean = schema{"anyOf": []schema{{"type": "boolean"}, {"enum": []any{0, 1}},
 		{"type": "string", "pattern": `^([tT]([rR][uU][eE])?|[fF]([aA][lL][sS][eE])?|[01])$`}, isVariable}}
 	isLevel = isEither(schema{"type": "integer", "minimum": 0, "maximum": 22}, isLike(numberPattern.String()))
-	isTag   = isWord(tagPattern, 0)
+	isTag   = isWord(tagPattern)
 	isName  = isEither(schema{"type": "integer"}, schema{"type": "boolean"}, isLike(containerPattern.String()))
 	isNames = isEither(isName, isSome(isName))
 	// Of a number nobody sees here how many characters it has.
@@ -33,10 +33,10 @@ func isLike(pattern string) schema {
 	return isEither(schema{"type": "string", "pattern": pattern}, isVariable)
 }
 
-// isWord is a text of a pattern, which a number or a boolean may be as well; numbers
-// from least on are.
-func isWord(pattern *regexp.Regexp, least int) schema {
-	return isEither(schema{"type": "number", "minimum": least}, schema{"type": "boolean"}, isLike(pattern.String()))
+// isWord is a text of a pattern, which a number that is not negative or a boolean may be
+// as well.
+func isWord(pattern *regexp.Regexp) schema {
+	return isEither(schema{"type": "number", "minimum": 0}, schema{"type": "boolean"}, isLike(pattern.String()))
 }
 
 // isOneOf lets a variable stand in a word's place.

@@ -99,8 +99,6 @@ type ecr struct {
 	registry *registry.Client
 }
 
-func (e *ecr) CheckRepositories() bool { return true }
-
 func (e *ecr) CreateRepository(ctx context.Context, img plan.Image) error {
 	e.source.Note(progress.Info, "creating the repository "+img.Repository)
 	return e.client.CreateRepository(ctx, e.source.Plan.Account, img)
@@ -134,7 +132,6 @@ func (s Source) WithoutAWS(ctx context.Context, host registry.Host) (*pipeline.B
 		s.Accounts.anonymous("this run does not ask AWS, DOCKER_USER and DOCKER_PASSWORD are not set, and docker is not logged in there", nil)
 	}
 	c := s.credentials(asked, nil)
-	c.ECR = pipeline.NoECR{}
 	c.Registry = registry.NewClient(host, nil, s.Agent, s.watch)
 	c.State = hoststate.Open(s.Cache)
 	c.Bases = baseimage.New(c.Login, s.Agent, c.State)

@@ -61,7 +61,7 @@ func TestProxySteps(t *testing.T) {
 	s := p.open(w.push("sha256:00", plan.Build{}, nil, nil))
 	s.ctx = t.Context() // a push runs
 	there := []byte("a blob that is there")
-	if err := w.store.PutBytes(t.Context(), there); err != nil {
+	if err := image.PutBytes(t.Context(), w.store, digest.FromBytes(there), there); err != nil {
 		t.Fatal(err)
 	}
 	ask := func(method, path, body string) *httptest.ResponseRecorder {

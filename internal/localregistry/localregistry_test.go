@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
@@ -21,7 +22,7 @@ func TestLocalKeepsImages(t *testing.T) {
 	c := registry.NewClient(registry.Host{Name: addr, Plain: true}, nil, "test", nil)
 	r := c.Repository("shop/web")
 	config := []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`)
-	if err := r.PutBytes(t.Context(), config); err != nil {
+	if err := image.PutBytes(t.Context(), r, digest.FromBytes(config), config); err != nil {
 		t.Fatal(err)
 	}
 	manifest := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"` + digest.FromBytes(config).String() + `","size":78},"layers":[]}`)

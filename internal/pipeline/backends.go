@@ -15,7 +15,7 @@ import (
 type Backends struct {
 	Masked   *redact.Set
 	Registry *registry.Client
-	ECR      ECR
+	ECR      ECR // nil for a registry on this machine, whose repositories come by themselves
 	Login    builder.Login
 	Secrets  func(plan.Image) map[string]plan.Secret
 	Bases    *baseimage.Images
@@ -24,23 +24,10 @@ type Backends struct {
 
 // ECR is what ECR's own API does for a run, beside the registry protocol.
 type ECR interface {
-	// CheckRepositories says whether repositories must exist before a push.
-	CheckRepositories() bool
 	// CreateRepository makes the repository of an image as its plan has it.
 	CreateRepository(context.Context, plan.Image) error
 	// CheckTagsFree returns a *registry.TagTakenError for a tag that is there.
 	CheckTagsFree(context.Context, plan.Image) error
 	// TagStates looks at the tags of images, by "repository:tag"; nil for nothing known.
 	TagStates(context.Context, []plan.Image) map[string]registry.TagState
-}
-
-// NoECR is for a registry on this machine: repositories come by themselves, and tags
-// are nobody else's.
-type NoECR struct{}
-
-func (NoECR) CheckRepositories() bool                            { return false }
-func (NoECR) CreateRepository(context.Context, plan.Image) error { return nil }
-func (NoECR) CheckTagsFree(context.Context, plan.Image) error    { return nil }
-func (NoECR) TagStates(context.Context, []plan.Image) map[string]registry.TagState {
-	return nil
 }

@@ -110,7 +110,6 @@ func (e *fakeECR) ask(what string) error {
 	e.asked = append(e.asked, what)
 	return e.err
 }
-func (*fakeECR) CheckRepositories() bool { return true }
 func (e *fakeECR) CreateRepository(_ context.Context, img plan.Image) error {
 	return e.ask("create " + img.Repository)
 }
@@ -434,7 +433,7 @@ func TestDryRun(t *testing.T) {
 	f.plan.Definitions = append(f.plan.Definitions,
 		plan.Definitions{File: filepath.Join(f.plan.Directory, "imageDetail.json"), Format: plan.ImageDetail,
 			Containers: []string{"app"}})
-	f.deps.Backends = withNoECR(f.deps.Backends)
+	f.deps.Backends = withoutECR(f.deps.Backends)
 	contents, err := DryRun(t.Context(), f.plan, f.deps, Options{Jobs: 1})
 	if err != nil || len(contents) != 2 || !strings.Contains(string(contents[0]), "shop/nginx:v1") || len(f.puts) != 0 {
 		t.Errorf("%q, %v, %v", contents, err, f.puts)
@@ -447,21 +446,13 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
-func withNoECR(backends func(context.Context) (*Backends, error)) func(context.Context) (*Backends, error) {
+func withoutECR(backends func(context.Context) (*Backends, error)) func(context.Context) (*Backends, error) {
 	return func(ctx context.Context) (*Backends, error) {
 		b, err := backends(ctx)
 		if err == nil {
-			b.ECR = NoECR{}
+			b.ECR = nil
 		}
 		return b, err
-	}
-}
-
-func TestNoECR(t *testing.T) {
-	n := NoECR{}
-	if n.CheckRepositories() || errors.Join(n.CreateRepository(t.Context(), plan.Image{}),
-		n.CheckTagsFree(t.Context(), plan.Image{})) != nil || n.TagStates(t.Context(), nil) != nil {
-		t.Error("it does something")
 	}
 }
 

@@ -32,8 +32,7 @@ func hubBases(p *plan.Plan, files dockerfile.Files) int {
 	seen := map[string]bool{}
 	for _, img := range p.Images {
 		for _, b := range files[img.Name()].References(img.Build).All() {
-			host, _, ok := strings.Cut(b, "/")
-			if !ok || !strings.ContainsAny(host, ".:") && host != "localhost" || plan.CanonicalHost(host) == plan.DockerHub {
+			if host, _, _ := strings.Cut(b, "/"); plan.CanonicalHost(host) == plan.DockerHub { // names are normalized
 				seen[b] = true
 			}
 		}

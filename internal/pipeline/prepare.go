@@ -78,7 +78,7 @@ func (r *run) checkImages() error {
 // probe asks each repository once for what a push needs first, makes the ones
 // that are missing and are to be made, and looks for tags that must be free.
 func probe(ctx context.Context, p *plan.Plan, c *Backends) error {
-	if !c.ECR.CheckRepositories() {
+	if c.ECR == nil {
 		return nil
 	}
 	var wg sync.WaitGroup

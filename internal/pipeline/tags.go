@@ -138,7 +138,7 @@ func readTagStates(ctx context.Context, b *Backends, images []plan.Image) (wait 
 	for _, img := range images {
 		tags += len(img.Tags)
 	}
-	if tags < 2 {
+	if tags < 2 || b.ECR == nil {
 		return func() map[string]registry.TagState { return nil }, func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)

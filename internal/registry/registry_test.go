@@ -127,6 +127,14 @@ func server(t *testing.T, interfere func(w http.ResponseWriter, r *http.Request)
 	return c, &log
 }
 
+// putBytes sends a blob that lies in memory.
+func putBytes(t *testing.T, r *Repository, data []byte) error {
+	t.Helper()
+	return r.Put(t.Context(), digest.FromBytes(data), int64(len(data)), func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(data)), nil
+	})
+}
+
 func TestEachDigestOnce(t *testing.T) {
 	c, log := server(t, nil)
 	data := make([]byte, 1<<20)
@@ -134,7 +142,7 @@ func TestEachDigestOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			if err := c.Repository("shop").PutBytes(t.Context(), data); err != nil {
+			if err := putBytes(t, c.Repository("shop"), data); err != nil {
 				t.Error(err)
 			}
 		})
@@ -158,7 +166,7 @@ func TestRetriesWithAFreshBody(t *testing.T) {
 		return false
 	})
 	data := bytes.Repeat([]byte("layer"), 1<<18)
-	if err := c.Repository("shop").PutBytes(t.Context(), data); err != nil {
+	if err := putBytes(t, c.Repository("shop"), data); err != nil {
 		t.Fatal(err)
 	}
 	if n := patches.Load(); n != 3 {
@@ -177,7 +185,7 @@ func TestCommitIsTriedWithoutTheBlob(t *testing.T) {
 		sent[r.Method]++
 		return r.Method == http.MethodPut && respond(w, http.StatusServiceUnavailable, "UNKNOWN")
 	})
-	err := c.Repository("shop").PutBytes(t.Context(), []byte("layer"))
+	err := putBytes(t, c.Repository("shop"), []byte("layer"))
 	var e *Error
 	if !errors.As(err, &e) || e.Status() != http.StatusServiceUnavailable || sent[http.MethodPatch] != 1 ||
 		sent[http.MethodPut] != maxTries {

@@ -182,13 +182,6 @@ func (r *Repository) Put(ctx context.Context, d digest.Digest, size int64, open 
 	})
 }
 
-// PutBytes is Put for a small blob that lies in memory.
-func (r *Repository) PutBytes(ctx context.Context, data []byte) error {
-	return r.Put(ctx, digest.FromBytes(data), int64(len(data)), func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(data)), nil
-	})
-}
-
 // Stream sends a body that can be read once and whose digest may not be known
 // before its end; commit names it. want, where known, lets a sibling
 // repository give the blob. Whoever gives the body tries again after an error.

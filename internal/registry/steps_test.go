@@ -40,7 +40,7 @@ func TestCheckExisting(t *testing.T) {
 	if size, ok, err := r.Has(t.Context(), digest.FromBytes(data)); ok || err != nil || size != 0 {
 		t.Errorf("%d %v %v", size, ok, err)
 	}
-	if err := r.PutBytes(t.Context(), data); err != nil {
+	if err := putBytes(t, r, data); err != nil {
 		t.Fatal(err)
 	}
 	asked := len(*log)
@@ -62,7 +62,7 @@ func TestProbe(t *testing.T) {
 	if err := r.Probe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.PutBytes(t.Context(), []byte("blob")); err != nil {
+	if err := putBytes(t, r, []byte("blob")); err != nil {
 		t.Fatal(err)
 	}
 	posts := 0
@@ -101,10 +101,10 @@ func TestMount(t *testing.T) {
 		}
 		return grant
 	})
-	if err := c.Repository("one").PutBytes(t.Context(), data); err != nil {
+	if err := putBytes(t, c.Repository("one"), data); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Repository("two").PutBytes(t.Context(), data); err != nil || len(mounts) != 1 {
+	if err := putBytes(t, c.Repository("two"), data); err != nil || len(mounts) != 1 {
 		t.Fatalf("%v, %v", mounts, err)
 	}
 	if size, ok, err := c.Repository("two").Has(t.Context(), digest.FromBytes(data)); size != 6 || !ok || err != nil {
@@ -116,7 +116,7 @@ func TestMount(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	grant = false
-	if err := c.Repository("four").PutBytes(t.Context(), data); err != nil {
+	if err := putBytes(t, c.Repository("four"), data); err != nil {
 		t.Errorf("a refused mount is no upload: %v", err)
 	}
 }
@@ -190,7 +190,7 @@ func TestNextLocation(t *testing.T) {
 	}
 	// A push says so at once, in the same words.
 	location = elsewhere.URL + "/up"
-	err := c.Repository("shop").PutBytes(t.Context(), []byte("x"))
+	err := putBytes(t, c.Repository("shop"), []byte("x"))
 	var refused *LocationError
 	if !errors.As(err, &refused) {
 		t.Errorf("a push: %v", err)
@@ -212,7 +212,7 @@ func TestReadBack(t *testing.T) {
 	config := []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`)
 	const mediaType = "application/vnd.oci.image.manifest.v1+json"
 	manifest := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},"layers":[]}`, mediaType, digest.FromBytes(config), len(config))
-	if err := errors.Join(r.PutBytes(t.Context(), config),
+	if err := errors.Join(putBytes(t, r, config),
 		r.PutManifest(t.Context(), "v1", mediaType, []byte(manifest))); err != nil {
 		t.Fatal(err)
 	}
