@@ -167,6 +167,10 @@ func TestFindStep(t *testing.T) {
 		"")); len(got) < 20_000 {
 		t.Errorf("%d lines", len(got))
 	}
+	empty := "FROM scratch\nRUN a \\\n" + strings.Repeat("\\\n", 40_000) + "b\n"
+	if got := (&File{Data: []byte(empty)}).FindStep("[1/1] RUN c"); got != nil {
+		t.Errorf("%v", got)
+	}
 	if got := (*File)(nil).FindStep("[1/1] RUN x"); got != nil {
 		t.Errorf("%v", got)
 	}

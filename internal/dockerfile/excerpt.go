@@ -19,11 +19,15 @@ func (d *File) FindStep(step string) []Line {
 	lines := strings.Split(string(d.Data), "\n")
 	prefix := 0 // the first line that the step begins with
 	for first := range lines {
+		text, _ := strings.CutSuffix(strings.TrimSpace(lines[first]), "\\")
+		start := fold(text)
+		if start == "" || start[0] == '#' {
+			continue
+		}
 		if n := matchInstruction(lines[first:], want); n > 0 {
 			return Excerpt(string(d.Data), first+1, first+n)
 		}
-		text, _ := strings.CutSuffix(strings.TrimSpace(lines[first]), "\\")
-		if start := fold(text); prefix == 0 && strings.Contains(start, " ") && strings.HasPrefix(want, start) {
+		if prefix == 0 && strings.Contains(start, " ") && strings.HasPrefix(want, start) {
 			prefix = first + 1
 		}
 	}

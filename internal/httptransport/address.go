@@ -11,6 +11,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
 )
 
 // An AddressError is a request that a server would have us send to an address which is
@@ -39,16 +42,40 @@ const (
 )
 
 func scopeOf(ip netip.Addr) scope {
-	switch ip = ip.Unmap(); {
+	switch ip = embeddedIPv4(ip); {
 	case ip.IsLoopback(), ip.IsUnspecified():
 		return loopback
-	case ip.IsLinkLocalUnicast(), ip.IsMulticast():
+	case ip.IsLinkLocalUnicast(), ip.IsMulticast(), reserved.Contains(ip):
 		return linkLocal
 	case ip.IsPrivate(), sharedSpace.Contains(ip):
 		return private
 	}
 	return public
 }
+
+// embeddedIPv4 returns the IPv4 address that an IPv6 address stands for: mapped,
+// compatible, NAT64 (RFC 6052) or 6to4 (RFC 3056).
+func embeddedIPv4(ip netip.Addr) netip.Addr {
+	ip = ip.Unmap()
+	if ip.Is4() {
+		return ip
+	}
+	b := ip.As16()
+	switch {
+	case nat64.Contains(ip), compatible.Contains(ip) && !ip.IsLoopback() && !ip.IsUnspecified():
+		return netip.AddrFrom4([4]byte(b[12:16]))
+	case sixToFour.Contains(ip):
+		return netip.AddrFrom4([4]byte(b[2:6]))
+	}
+	return ip
+}
+
+var (
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")
+	compatible = netip.MustParsePrefix("::/96")
+	sixToFour  = netip.MustParsePrefix("2002::/16")
+	reserved   = netip.MustParsePrefix("240.0.0.0/4")
+)
 
 // sharedSpace is used like private networks: RFC 6598.
 var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
@@ -97,12 +124,19 @@ func (g *addressGuard) checkLiteral(ctx context.Context, u *url.URL) error {
 		return nil
 	}
 	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	if strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		ascii, err := idna.Lookup.ToASCII(name) // as net/http writes it
+		if err != nil {
+			return &AddressError{Host: host}
+		}
+		name = strings.TrimSuffix(ascii, ".")
+	}
 	ip, err := netip.ParseAddr(name)
 	last := name[strings.LastIndex(name, ".")+1:]
 	switch {
 	case err == nil:
 		return g.check(ctx, host, ip, false)
-	case last == "localhost":
+	case last == "localhost", name == "ip6-localhost", name == "ip6-loopback":
 		return g.check(ctx, host, netip.AddrFrom4([4]byte{127, 0, 0, 1}), false)
 	case last == "" || '0' <= last[0] && last[0] <= '9': // 127.1 and 0x7f000001, as some resolvers read them
 		return &AddressError{Host: host}

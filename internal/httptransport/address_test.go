@@ -58,7 +58,8 @@ func TestPrivateEndpoint(t *testing.T) {
 		}
 	}
 	for _, host := range []string{"10.0.0.1", "127.1", "0x7f000001", "2130706433", "LOCALHOST", "a.localhost.", "[::1]",
-		"10.0.0.1."} {
+		"10.0.0.1.", "127.0.0.１", "ⓛocalhost", "ip6-localhost", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[::127.0.0.1]",
+		"255.255.255.255", "[::ffff:127.0.0.1]"} {
 		u, err := url.Parse("https://" + host + ":443/")
 		if err != nil {
 			t.Fatal(err)
