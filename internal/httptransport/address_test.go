@@ -69,9 +69,10 @@ func TestPrivateEndpoint(t *testing.T) {
 			t.Errorf("%s: %v", host, err)
 		}
 	}
-	if err := g.checkLiteral(t.Context(), &url.URL{Scheme: "https",
-		Host: "bucket.s3.eu-west-1.amazonaws.com"}); err != nil {
-		t.Error(err)
+	for _, host := range []string{"bucket.s3.eu-west-1.amazonaws.com", "a_b.example", "köln.example"} {
+		if err := g.checkLiteral(t.Context(), &url.URL{Scheme: "https", Host: host}); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
