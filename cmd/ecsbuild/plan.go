@@ -114,9 +114,11 @@ func describe(p *plan.Plan) string {
 		flag(line, "reproducible", img.Build.Reproducible)
 		flag(line, "reuse", img.Reuse)
 		if img.MaxAge > 0 {
-			line("max age", (time.Duration(img.MaxAge) * time.Second).String())
+			line("max age", strings.TrimSuffix((time.Duration(img.MaxAge)*time.Second).String(), "0m0s"))
 		}
-		flag(line, "create", img.Create != nil)
+		if img.Create != nil {
+			line("create", "if missing")
+		}
 		line("on immutable", string(img.OnImmutable))
 	}
 	for _, d := range p.Definitions {

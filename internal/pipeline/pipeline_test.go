@@ -101,6 +101,7 @@ type fakeECR struct {
 	mu     sync.Mutex
 	asked  []string
 	states map[string]registry.TagState
+	before func() // it tells the states; nil for nothing
 	err    error
 }
 
@@ -118,6 +119,9 @@ func (e *fakeECR) CheckTagsFree(_ context.Context, img plan.Image) error {
 }
 func (e *fakeECR) TagStates(context.Context, []plan.Image) map[string]registry.TagState {
 	_ = e.ask("states")
+	if e.before != nil {
+		e.before()
+	}
 	return e.states
 }
 
@@ -286,6 +290,26 @@ func TestJobs(t *testing.T) {
 	f = newFixture(t, names...)
 	if _, err := f.run(t, Options{Jobs: 1}); err != nil || !slices.Equal(f.engine.built, names) {
 		t.Errorf("one after the other: %v, %v", f.engine.built, err)
+	}
+}
+
+// TestSignalBeforeTheTags: one that comes when every image is built, and no tag has moved
+// yet, leaves all tags.
+func TestSignalBeforeTheTags(t *testing.T) {
+	f := newFixture(t, "app", "nginx")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	reason := errors.New("stopped by interrupt")
+	f.ecr.before = func() {
+		for built := 0; built < 2; time.Sleep(time.Millisecond) {
+			f.said.mu.Lock()
+			built = strings.Count(strings.Join(f.said.lines, "\n"), " is done: ")
+			f.said.mu.Unlock()
+		}
+		time.Sleep(50 * time.Millisecond) // the builds have returned, and the tags wait for this answer
+		cancel(reason)
+	}
+	if _, err := Run(ctx, f.plan, f.deps, Options{}); !errors.Is(err, reason) || len(f.puts) != 0 {
+		t.Errorf("%v after %v", err, f.puts)
 	}
 }
 
