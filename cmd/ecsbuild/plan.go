@@ -114,7 +114,7 @@ func describe(p *plan.Plan) string {
 		flag(line, "reproducible", img.Build.Reproducible)
 		flag(line, "reuse", img.Reuse)
 		if img.MaxAge > 0 {
-			line("max age", strings.TrimSuffix((time.Duration(img.MaxAge)*time.Second).String(), "0m0s"))
+			line("max age", (time.Duration(img.MaxAge) * time.Second).String())
 		}
 		if img.Create != nil {
 			line("create", "if missing")
