@@ -2,6 +2,7 @@ package credentials
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"os"
 	"strings"
@@ -195,5 +196,27 @@ func TestWatch(t *testing.T) {
 	s.watch("other", "sha256:00", 1)
 	if len(got) != 1 || got[0] != "web sha256:00" {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestTokensAreMasked: the first one and those that follow, also as registries get them.
+func TestTokensAreMasked(t *testing.T) {
+	s, _ := source(t)
+	client, err := s.AWS(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	expired := ""
+	for range 2 {
+		token, err := s.token(t.Context(), client, expired)
+		if err != nil || token.Password.Reveal() == expired {
+			t.Fatalf("%v, %v", token, err)
+		}
+		expired = token.Password.Reveal()
+		for _, text := range []string{expired, base64.StdEncoding.EncodeToString([]byte("AWS:" + expired))} {
+			if got := s.Masked.String(text); got != "[redacted]" {
+				t.Errorf("%s is shown", got)
+			}
+		}
 	}
 }
