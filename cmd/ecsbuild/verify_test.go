@@ -153,10 +153,10 @@ func (s *stage) hasNo(text string) error {
 // verify is "verify REPOSITORY TAG": every layer in the registry unpacks to
 // the diffID that the image's config names, in order; and on the classic store
 // that config is the engine's own, since an image is called by it; but where its
-// layers were made again ("verify REPOSITORY TAG remade").
+// layers were made again ("verify REPOSITORY TAG recompressed").
 func (s *stage) verify(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 {
-		ts.Fatalf("usage: verify REPOSITORY TAG [remade]")
+		ts.Fatalf("usage: verify REPOSITORY TAG [recompressed]")
 	}
 	ts.Check(s.checkImage(args[0], args[1]))
 	if len(args) > 2 || s.kind != "debian" && s.kind != "classic" {

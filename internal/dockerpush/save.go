@@ -55,7 +55,7 @@ func (p *Pusher) save(ctx context.Context, r Push) (*image.Artifact, error) {
 	if err != nil {
 		cancel() // nobody needs what is still uploaded
 	}
-	if werr := g.Wait(); werr != nil && !errors.Is(werr, context.Canceled) {
+	if werr := g.Wait(); werr != nil && (err == nil || !errors.Is(werr, context.Canceled)) {
 		return nil, werr
 	}
 	if err != nil {

@@ -313,6 +313,21 @@ func TestSignalBeforeTheTags(t *testing.T) {
 	}
 }
 
+// TestTagErrorsComeInOrder: of two tags that are refused at the same time, the first
+// image's is first.
+func TestTagErrorsComeInOrder(t *testing.T) {
+	for range 10 {
+		f := newFixture(t, "app", "nginx", "worker")
+		f.refuse = "v1"
+		_, err := f.run(t, Options{})
+		lines := strings.Split(fmt.Sprint(err), "\n")
+		if len(lines) != 3 || !strings.HasPrefix(lines[0], "app: ") || !strings.HasPrefix(lines[1], "nginx: ") ||
+			!strings.HasPrefix(lines[2], "worker: ") {
+			t.Fatalf("%q", lines)
+		}
+	}
+}
+
 // TestErrorsComeInOrder: of two Dockerfiles that are wrong, the first image's is first.
 func TestErrorsComeInOrder(t *testing.T) {
 	f := newFixture(t, "app", "nginx")

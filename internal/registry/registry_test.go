@@ -156,6 +156,39 @@ func TestEachDigestOnce(t *testing.T) {
 	}
 }
 
+// TestAskerIsCanceled: who waits for the same answer gets it, and not the cancellation.
+func TestAskerIsCanceled(t *testing.T) {
+	asked, release := make(chan struct{}, 2), make(chan struct{})
+	c, _ := server(t, func(_ http.ResponseWriter, r *http.Request) bool {
+		asked <- struct{}{}
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+		return false
+	})
+	r, d := c.Repository("shop"), digest.FromString("x")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	reason := errors.New("another image failed")
+	var all, canceled sync.WaitGroup
+	canceled.Go(func() {
+		if _, _, err := r.Has(ctx, d); !errors.Is(err, reason) {
+			t.Errorf("the one that is canceled: %v", err)
+		}
+	})
+	<-asked
+	all.Go(func() {
+		if _, ok, err := r.Has(t.Context(), d); ok || err != nil {
+			t.Errorf("the one that waits: %v %v", ok, err)
+		}
+	})
+	time.Sleep(50 * time.Millisecond) // it waits for the first one's answer
+	cancel(reason)
+	canceled.Wait()
+	close(release)
+	all.Wait()
+}
+
 func TestRetriesWithAFreshBody(t *testing.T) {
 	var patches atomic.Int32
 	c, _ := server(t, func(w http.ResponseWriter, r *http.Request) bool {

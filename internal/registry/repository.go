@@ -54,15 +54,24 @@ func (r *Repository) Has(ctx context.Context, d digest.Digest) (size int64, ok b
 	}
 	for {
 		err = r.checkExistingBlob(ctx, d)
-		if !errors.Is(err, context.Canceled) || ctx.Err() != nil {
-			break // else the one who asked for all of us has gone away
+		var stopped *stoppedError
+		if !errors.As(err, &stopped) {
+			break
+		}
+		if err = stopped.error; ctx.Err() != nil {
+			break
 		}
 	}
 	size, ok = r.lookup(d)
 	return size, ok, err
 }
 
-// checkExistingBlob sends the question once for all who have it at the moment.
+// stoppedError is a question whose asker was canceled: it is no answer for the others who
+// wait for it.
+type stoppedError struct{ error }
+
+// checkExistingBlob sends the question once for all who have it at the moment. Its error is
+// a *stoppedError where the one who asks for all was canceled.
 func (r *Repository) checkExistingBlob(ctx context.Context, d digest.Digest) error {
 	_, err, _ := r.asks.Do(d.String(), func() (any, error) {
 		r.mu.Lock()
@@ -76,6 +85,8 @@ func (r *Repository) checkExistingBlob(ctx context.Context, d digest.Digest) err
 			request{action: actionHead, method: http.MethodHead, url: r.url("blobs/" + d.String()),
 				accept: []int{http.StatusOK, http.StatusNotFound}})
 		switch {
+		case err != nil && ctx.Err() != nil:
+			return nil, &stoppedError{err}
 		case err != nil:
 		case status == http.StatusOK:
 			n, perr := strconv.ParseInt(h.Get("Content-Length"), 10, 64)

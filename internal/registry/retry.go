@@ -19,7 +19,7 @@ var (
 	longestPause = 8 * time.Second
 )
 
-// permanentError is a failure that no other try would mend.
+// permanentError is a failure that no other try would fix.
 type permanentError struct{ error }
 
 func (e permanentError) Unwrap() error { return e.error }
