@@ -5,15 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
-	"github.com/ecsbuild/ecsbuild/internal/aws"
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/credentials"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
@@ -21,7 +18,6 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/format"
-	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
 	"github.com/ecsbuild/ecsbuild/internal/localregistry"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -183,48 +179,6 @@ func (r *execution) registered(err error) map[string]report.Result {
 	return out
 }
 
-// dockerConfig reads docker's configuration, nil where it cannot be.
-func (a *app) dockerConfig(warn func(string)) *dockerconfig.File {
-	c, err := dockerconfig.Open(a.getenv)
-	if err != nil {
-		warn("docker's own configuration is not used: " + err.Error())
-		return nil
-	}
-	return c
-}
-
-// credentialSource is where a command has its credentials from; docker is nil for
-// no look at docker's own.
-func (a *app) credentialSource(p *plan.Plan, docker *dockerconfig.File, note progress.NoteFunc) credentials.Source {
-	return credentials.Source{
-		Plan: p, Agent: "ecsbuild/" + versionText(), Masked: a.secrets, Note: note,
-		Accounts: &credentials.Accounts{Docker: docker, Note: note, Masked: a.secrets},
-		AWS:      func(ctx context.Context) (*aws.Client, error) { return aws.Load(ctx, p.Region) },
-	}
-}
-
-// facts is what a diagnosis should know of this process.
-func (a *app) facts(p *plan.Plan) diagnose.Facts {
-	project, _, _ := strings.Cut(a.getenv("CODEBUILD_BUILD_ID"), ":")
-	return diagnose.Facts{Scope: iampolicy.Scope{Region: p.Region, Account: p.Account, Caller: callerAccount(a.getenv)},
-		Project: project}
-}
-
-// callerAccount is the account that this runs in, where CodeBuild says it.
-func callerAccount(getenv func(string) string) string {
-	if arn := strings.Split(getenv("CODEBUILD_BUILD_ARN"), ":"); len(arn) > 5 {
-		return arn[4]
-	}
-	return ""
-}
-
-// withAccounts adds what is known of the accounts that base images were asked for with.
-func withAccounts(f diagnose.Facts, accounts *credentials.Accounts) diagnose.Facts {
-	f.Anonymous, f.Refused = accounts.Anonymous()
-	f.Used = accounts.Used
-	return f
-}
-
 // execution is one run of the command.
 type execution struct {
 	app         *app
@@ -240,25 +194,6 @@ type execution struct {
 	exports      exports
 	summaryLines []string          // lines for the end of the log
 	pushed       []pipeline.Pushed // what is in the registry under its tags
-}
-
-// connect connects to the engine that the environment names, which builds under docker's
-// source policy and with its proxies.
-func (a *app) connect(ctx context.Context, docker *dockerconfig.File) (*builder.Engine, error) {
-	ep, err := builder.FindEndpoint(a.getenv)
-	if err != nil {
-		return nil, err
-	}
-	e, err := builder.Connect(ctx, ep)
-	if err != nil {
-		return nil, err
-	}
-	if err := e.UseSourcePolicy(a.getenv("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY")); err != nil {
-		e.Close()
-		return nil, err
-	}
-	e.UseProxies(docker.Proxies(ep.Docker), a.secrets)
-	return e, nil
 }
 
 func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
@@ -356,16 +291,4 @@ func (r *execution) dry() error {
 		r.out.Write(data)
 	}
 	return nil
-}
-
-// cacheFolder is where the host state lies: ECSBUILD_CACHE, else in the user's
-// cache folder, "" where there is none.
-func cacheFolder(getenv func(string) string) string {
-	if dir := getenv("ECSBUILD_CACHE"); dir != "" {
-		return dir
-	}
-	if dir, err := os.UserCacheDir(); err == nil {
-		return filepath.Join(dir, "ecsbuild")
-	}
-	return ""
 }

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/aws"
+	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/credentials"
+	"github.com/ecsbuild/ecsbuild/internal/diagnose"
+	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
+	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
+)
+
+// dockerConfig reads docker's configuration, nil where it cannot be.
+func (a *app) dockerConfig(warn func(string)) *dockerconfig.File {
+	c, err := dockerconfig.Open(a.getenv)
+	if err != nil {
+		warn("docker's own configuration is not used: " + err.Error())
+		return nil
+	}
+	return c
+}
+
+// credentialSource is where a command has its credentials from; docker is nil for
+// no look at docker's own.
+func (a *app) credentialSource(p *plan.Plan, docker *dockerconfig.File, note progress.NoteFunc) credentials.Source {
+	return credentials.Source{
+		Plan: p, Agent: "ecsbuild/" + versionText(), Masked: a.secrets, Note: note,
+		Accounts: &credentials.Accounts{Docker: docker, Note: note, Masked: a.secrets},
+		AWS:      func(ctx context.Context) (*aws.Client, error) { return aws.Load(ctx, p.Region) },
+	}
+}
+
+// facts is what a diagnosis should know of this process.
+func (a *app) facts(p *plan.Plan) diagnose.Facts {
+	project, _, _ := strings.Cut(a.getenv("CODEBUILD_BUILD_ID"), ":")
+	return diagnose.Facts{Scope: iampolicy.Scope{Region: p.Region, Account: p.Account, Caller: callerAccount(a.getenv)},
+		Project: project}
+}
+
+// callerAccount is the account that this runs in, where CodeBuild says it.
+func callerAccount(getenv func(string) string) string {
+	if arn := strings.Split(getenv("CODEBUILD_BUILD_ARN"), ":"); len(arn) > 5 {
+		return arn[4]
+	}
+	return ""
+}
+
+// withAccounts adds what is known of the accounts that base images were asked for with.
+func withAccounts(f diagnose.Facts, accounts *credentials.Accounts) diagnose.Facts {
+	f.Anonymous, f.Refused = accounts.Anonymous()
+	f.Used = accounts.Used
+	return f
+}
+
+// connect connects to the engine that the environment names, which builds under docker's
+// source policy and with its proxies.
+func (a *app) connect(ctx context.Context, docker *dockerconfig.File) (*builder.Engine, error) {
+	ep, err := builder.FindEndpoint(a.getenv)
+	if err != nil {
+		return nil, err
+	}
+	e, err := builder.Connect(ctx, ep)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.UseSourcePolicy(a.getenv("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY")); err != nil {
+		e.Close()
+		return nil, err
+	}
+	e.UseProxies(docker.Proxies(ep.Docker), a.secrets)
+	return e, nil
+}
+
+// cacheFolder is where the host state lies: ECSBUILD_CACHE, else in the user's
+// cache folder, "" where there is none.
+func cacheFolder(getenv func(string) string) string {
+	if dir := getenv("ECSBUILD_CACHE"); dir != "" {
+		return dir
+	}
+	if dir, err := os.UserCacheDir(); err == nil {
+		return filepath.Join(dir, "ecsbuild")
+	}
+	return ""
+}
