@@ -14,6 +14,7 @@ import (
 
 type doctorCmd struct {
 	source
+	engineFlag
 	JSON bool `help:"Print the checks as JSON."`
 }
 
@@ -24,7 +25,7 @@ func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // Run makes every check, and exits as a run would that met the first failure.
 func (c *doctorCmd) Run(a *app) error {
-	p, err := c.load(a, "")
+	p, err := c.load(a, "", c.engineFlag)
 	if err != nil && !c.JSON {
 		return err
 	}
@@ -35,9 +36,11 @@ func (c *doctorCmd) Run(a *app) error {
 	var warnings []string
 	docker := a.dockerConfig(func(text string) { warnings = append(warnings, text) })
 	checkup := doctor.Options{
-		Plan:     p,
-		Source:   a.credentialSource(p, docker, nil),
-		Engine:   func(ctx context.Context) (*builder.Engine, error) { return a.connect(ctx, docker) },
+		Plan:   p,
+		Source: a.credentialSource(p, docker, nil),
+		Engine: func(ctx context.Context, why func(string)) (*builder.Engine, error) {
+			return a.openEngine(ctx, p, docker, why)
+		},
 		Warnings: warnings,
 		Files:    (&execution{app: a, cmd: &runCmd{}, plan: p}).checkFiles(),
 		Facts:    a.facts(p),

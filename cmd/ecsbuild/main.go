@@ -71,9 +71,15 @@ type source struct {
 	unsetSecrets bool // env: secrets may be unset
 }
 
-func (s source) load(a *app, output string) (*plan.Plan, error) {
+// engineFlag chooses the engine that builds.
+type engineFlag struct {
+	Builder string `enum:"auto,docker,private," default:"" help:"Engine that builds: auto, docker (the one that the environment names) or private (one that ecsbuild starts)."`
+}
+
+func (s source) load(a *app, output string, engine engineFlag) (*plan.Plan, error) {
 	p, err := config.Load(config.Options{
-		Directory: s.Directory, File: s.File, Only: s.Only, Output: output, Environ: a.environ, UnsetSecrets: s.unsetSecrets,
+		Directory: s.Directory, File: s.File, Only: s.Only, Output: output, Builder: plan.Builder(engine.Builder),
+		Environ: a.environ, UnsetSecrets: s.unsetSecrets,
 		Commit: func() string { return gitCommit(a.ctx, s.Directory) },
 	})
 	if p != nil {

@@ -17,12 +17,13 @@ import (
 
 type planCmd struct {
 	source
+	engineFlag
 	JSON   bool   `help:"Print the plan as JSON."`
 	Output string `placeholder:"FILE" help:"Name of the definitions file (default: imagedefinitions.json)."`
 }
 
 func (c *planCmd) Run(a *app) error {
-	p, err := c.load(a, c.Output)
+	p, err := c.load(a, c.Output, c.engineFlag)
 	if err != nil {
 		return err
 	}
@@ -77,6 +78,9 @@ func describe(p *plan.Plan) string {
 	fmt.Fprintln(&b, "registry")
 	line("account", or(p.Account, "the caller's own, as ECR names it"))
 	line("region", or(p.Region, "as the AWS configuration has it"))
+	if p.Builder != plan.BuilderAuto {
+		line("builder", string(p.Builder))
+	}
 	for _, img := range p.Images {
 		fmt.Fprintf(&b, "image %s\n", strings.Join(img.Containers, ", "))
 		line("repository", img.Repository)

@@ -18,7 +18,7 @@ type policyCmd struct {
 // Run prints the least-privilege policy of the configuration. It makes no network requests.
 func (c *policyCmd) Run(a *app) error {
 	c.unsetSecrets = true // what a secret holds is no matter here
-	p, err := c.load(a, "")
+	p, err := c.load(a, "", engineFlag{})
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ import (
 
 type runCmd struct {
 	source
+	engineFlag
 	Jobs     int    `placeholder:"N" default:"32" help:"Build at most N images at once (default: 32)."`
 	Output   string `placeholder:"FILE" help:"Name of the definitions file (default: imagedefinitions.json)."`
 	Pin      string `enum:"tag,digest" default:"tag" help:"Have the definitions name images by tag or by digest."`
@@ -64,7 +65,7 @@ func (c *runCmd) Run(a *app) error {
 // is wrong.
 func (r *execution) run() error {
 	a, c := r.app, r.cmd
-	p, err := c.load(a, c.Output)
+	p, err := c.load(a, c.Output, c.engineFlag)
 	r.plan = p
 	format, ferr := reportFormat(c.Report)
 	if err := errors.Join(err, r.clear(err == nil && ferr == nil)); err != nil {
@@ -197,7 +198,7 @@ type execution struct {
 }
 
 func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
-	e, err := r.app.connect(ctx, r.docker)
+	e, err := r.app.openEngine(ctx, r.plan, r.docker, func(why string) { r.display.Note("", progress.Info, why) })
 	if err != nil {
 		return nil, err
 	}
@@ -282,6 +283,7 @@ func (r *execution) dry() error {
 		return &fault.Error{What: "--pin digest cannot go with --dry-run",
 			Why: "an image has no digest before it is in a registry", Fix: "leave one of them out, or use --local"}
 	}
+	r.plan.Builder = plan.BuilderDocker // where people look for the images
 	deps := r.deps(func(ctx context.Context) (*pipeline.Backends, error) { return r.credentials.WithoutAWS(ctx, host) })
 	contents, err := pipeline.DryRun(r.app.ctx, r.plan, deps, r.options())
 	if err != nil {

@@ -218,9 +218,15 @@ func startEngine(t *testing.T, kind string, environ []string, wrapper ...string)
 func act(t *testing.T) string {
 	t.Helper()
 	install(t, "act")
-	out, err := exec.Command("../../script/engine", "where", "act").Output()
+	return scriptEngine(t, "where", "act")
+}
+
+// scriptEngine is what script/engine prints.
+func scriptEngine(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("../../script/engine", args...).Output()
 	if err != nil {
-		t.Fatalf("script/engine where act: %v", err)
+		t.Fatalf("script/engine %s: %v", strings.Join(args, " "), err)
 	}
 	return strings.TrimSpace(string(out))
 }
@@ -259,7 +265,7 @@ func runScripts(t *testing.T, dir string, rig *awstest.Rig, kind, engine string)
 				"ACTION="+filepath.Join(root, "action.yml"), "BUILDSPEC="+filepath.Join(root,
 					"buildspec.example.yml"), "CERTIFICATES=/etc/ssl/certs/ca-certificates.crt")
 			if kind != noEngine {
-				e.Vars = append(e.Vars, "ACT="+act(t))
+				e.Vars = append(e.Vars, "ACT="+act(t), "PRIVATE_PATH="+scriptEngine(t, "path", kind))
 			}
 			e.Vars = append(e.Vars, rig.Environ()...)
 			return nil

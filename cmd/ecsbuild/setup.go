@@ -58,14 +58,16 @@ func withAccounts(f diagnose.Facts, accounts *credentials.Accounts) diagnose.Fac
 	return f
 }
 
-// connect connects to the engine that the environment names, which builds under docker's
-// source policy and with its proxies.
-func (a *app) connect(ctx context.Context, docker *dockerconfig.File) (*builder.Engine, error) {
+// openEngine opens the engine that a plan builds on, under docker's source policy and with
+// its proxies.
+func (a *app) openEngine(ctx context.Context, p *plan.Plan, docker *dockerconfig.File, why func(string)) (*builder.Engine,
+	error) {
 	ep, err := builder.FindEndpoint(a.getenv)
 	if err != nil {
 		return nil, err
 	}
-	e, err := builder.Connect(ctx, ep)
+	e, err := builder.Open(ctx, builder.Choice{Endpoint: ep, Builder: p.Builder, Images: p.Images, Environ: a.environ,
+		Why: why})
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -153,13 +154,13 @@ func (s *stage) hasNo(text string) error {
 // verify is "verify REPOSITORY TAG": every layer in the registry unpacks to
 // the diffID that the image's config names, in order; and on the classic store
 // that config is the engine's own, since an image is called by it; but where its
-// layers were made again ("verify REPOSITORY TAG recompressed").
+// layers were made again ("verify REPOSITORY TAG recompressed") or another engine has built it ("… elsewhere").
 func (s *stage) verify(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 {
-		ts.Fatalf("usage: verify REPOSITORY TAG [recompressed]")
+		ts.Fatalf("usage: verify REPOSITORY TAG [recompressed|elsewhere]")
 	}
 	ts.Check(s.checkImage(args[0], args[1]))
-	if len(args) > 2 || s.kind != "debian" && s.kind != "classic" {
+	if len(args) > 2 || !slices.Contains(classicKinds, s.kind) {
 		return
 	}
 	ts.Check(ts.Exec("docker", "image", "inspect", "--format", "{{.Id}}",

@@ -14,6 +14,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
 	"github.com/ecsbuild/ecsbuild/internal/layer"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/privateengine"
 )
 
 func (e *Engine) solveOpt(ctx context.Context, j *Job) (bkclient.SolveOpt, error) {
@@ -43,10 +44,15 @@ func (e *Engine) solveOpt(ctx context.Context, j *Job) (bkclient.SolveOpt, error
 		return opt, err
 	}
 	set("add-hosts", strings.Join(hosts, ","))
-	if b.Network != "default" {
-		set("force-network-mode", b.Network)
+	network := b.Network
+	if network == "default" {
+		network = ""
 	}
-	if b.Network == "host" {
+	if e.private != nil && network == "" {
+		network = "host" // it has no other
+	}
+	set("force-network-mode", network)
+	if network == "host" {
 		opt.AllowedEntitlements = []string{"network.host"}
 	}
 	if b.ShmSize > 0 {
@@ -127,7 +133,7 @@ func (j *Job) caches() (from, to []string) {
 func WithoutExports(img plan.Image) plan.Image {
 	b := &img.Build
 	b.CacheTo = slices.DeleteFunc(slices.Clone(b.CacheTo), func(c string) bool { return cacheEntry(c).Type == "registry" })
-	if b.Cache == plan.CacheRegistry {
+	if b.Cache != plan.CacheInline {
 		b.Cache = ""
 	}
 	return img
@@ -159,6 +165,10 @@ func (e *Engine) extraHosts(ctx context.Context, j *Job) ([]string, error) {
 	for i, h := range hosts {
 		name, ip, _ := strings.Cut(h, "=")
 		if ip != plan.HostGateway {
+			continue
+		}
+		if e.private != nil { // whose steps are on the host's network
+			hosts[i] = name + "=127.0.0.1"
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
@@ -229,25 +239,28 @@ func (e *Engine) Check(img plan.Image, warn func(string)) error {
 	fail := func(key, fix string) error {
 		return &UnsupportedError{Image: img.Name(), Key: key, Engine: e.String(), Fix: fix}
 	}
+	// needsBlobs refuses what takes an engine that hands out blobs.
+	needsBlobs := func(key, instead string) error {
+		return &UnsupportedError{Image: img.Name(), Key: key, Engine: e.String(), Private: true, Fix: instead +
+			"use builder: auto or private, turn on the containerd image store (\"features\": {\"containerd-snapshotter\": true} in /etc/docker/daemon.json), or set BUILDKIT_HOST to a buildkitd"}
+	}
 	if _, err := sshProvider(img); err != nil {
 		return err
 	}
 	if e.Store == Classic {
 		if len(b.Platforms) > 1 {
-			return fail("platforms with more than one entry",
-				"turn on the containerd image store (\"features\": {\"containerd-snapshotter\": true} in /etc/docker/daemon.json), or set BUILDKIT_HOST to a buildkitd")
+			return needsBlobs("platforms with more than one entry", "")
 		}
 		for _, c := range b.CacheTo {
 			if t := cacheEntry(c).Type; t != "inline" {
-				return fail("cache_to of type "+t, "use type=inline, turn on the containerd image store, or set BUILDKIT_HOST to a buildkitd")
+				return needsBlobs("cache_to of type "+t, "use type=inline, ")
 			}
 		}
-		if b.Cache == plan.CacheRegistry {
-			return fail("cache: registry", "use cache: inline, turn on the containerd image store, or set BUILDKIT_HOST to a buildkitd")
+		if b.Cache == plan.CacheRegistry || b.Cache == plan.CacheLocal {
+			return needsBlobs("cache: "+string(b.Cache), "use cache: inline, ")
 		}
 		if _, own := layer.EncodingOf(b); own && (b.Cache == plan.CacheInline || len(b.CacheTo) > 0) {
-			return fail("an inline cache with compression, compression_level or reproducible",
-				"leave one of them out, turn on the containerd image store, or set BUILDKIT_HOST to a buildkitd")
+			return needsBlobs("an inline cache with compression, compression_level or reproducible", "leave one of them out, ")
 		}
 	} else if b.Reproducible && e.olderThan(26, 0) {
 		return fail("reproducible", "with the containerd image store it needs Docker engine 26.0 or later")
@@ -270,8 +283,17 @@ func (e *Engine) Check(img plan.Image, warn func(string)) error {
 }
 
 // UnsupportedError names a key that the engine cannot do.
-type UnsupportedError struct{ Image, Key, Engine, Fix string }
+type UnsupportedError struct {
+	Image, Key, Engine, Fix string
+
+	Private   bool                            // a private engine can do it
+	NoPrivate *privateengine.UnavailableError // why none could be started, nil where none was asked for
+}
 
 func (e *UnsupportedError) Error() string {
-	return fmt.Sprintf("%s: %s cannot do %s; %s", e.Image, e.Engine, e.Key, e.Fix)
+	text := fmt.Sprintf("%s: %s cannot do %s", e.Image, e.Engine, e.Key)
+	if e.NoPrivate != nil {
+		text += "; " + e.NoPrivate.Error()
+	}
+	return text + "; " + e.Fix
 }

@@ -24,6 +24,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerpush"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/privateengine"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
@@ -35,6 +36,8 @@ type Engine struct {
 
 	proxies map[string]string // build arguments that every build gets
 	policy  *sourcepolicy.Policy
+
+	private *privateengine.Engine // nil where somebody else has started the engine
 
 	root   string         // folder of the engine's images, as the engine knows it
 	docker *client.Client // nil for a buildkitd
@@ -92,7 +95,7 @@ func (e *Engine) UseSourcePolicy(file string) error {
 // Proxies are the build arguments that UseProxies was given.
 func (e *Engine) Proxies() map[string]string { return e.proxies }
 
-// Close ends the connections and the proxy.
+// Close ends the connections, the proxy, and a private engine.
 func (e *Engine) Close() {
 	e.sessions.close()
 	if e.pusher != nil {
@@ -104,12 +107,18 @@ func (e *Engine) Close() {
 	if e.docker != nil {
 		_ = e.docker.Close()
 	}
+	if e.private != nil {
+		e.private.Close()
+	}
 }
 
 // String names the engine for messages: "Docker engine 20.10.24 (classic store)".
 func (e *Engine) String() string {
 	if e.Store == BuildKitd {
 		return e.Version
+	}
+	if e.private != nil {
+		return fmt.Sprintf("private Docker engine %s (%s store)", e.Version, e.Store)
 	}
 	return fmt.Sprintf("Docker engine %s (%s store)", e.Version, e.Store)
 }

@@ -18,6 +18,7 @@ import (
 // fileConfig is ecsbuild.yml as it was written.
 type fileConfig struct {
 	region, account, tag string
+	builder              plan.Builder
 	images               []imageConfig
 	definitions          []definitionsConfig
 	hub                  *loginConfig
@@ -117,6 +118,7 @@ func (d *document) configKeys(c *fileConfig) map[string]field {
 		"region":  d.checked("region", &c.region, orEmpty(checkRegion)),
 		"account": d.checked("account", &c.account, orEmpty(checkAccount)),
 		"tag":     d.checked("tag", &c.tag, checkTag).as(isTag),
+		"builder": oneOf(d, "builder", &c.builder, plan.Builders...),
 		"docker_hub": {func(n ast.Node) error {
 			c.hub = &loginConfig{host: plan.DockerHub, place: d.fail(n, "", "").Place}
 			return d.login(c.hub, false)(n)

@@ -20,6 +20,7 @@ type Options struct {
 	File         string        // "" for ecsbuild.yml, ecsbuild.yaml, or none
 	Only         []string      // container names to keep; empty keeps all
 	Output       string        // replaces the name of the one definitions file
+	Builder      plan.Builder  // replaces that of file and environment; "" for none
 	Environ      []string      // "KEY=value", as os.Environ
 	UnsetSecrets bool          // env:NAME may name a variable that is not set
 	LoginsOnly   bool          // registry and accounts, for login: no images, no definitions
@@ -81,7 +82,7 @@ func load(o Options) (_ *plan.Plan, err error) {
 		p.Warnings = append(p.Warnings, cfg.warnings...)
 	}
 	b := resolver{plan: p, config: cfg, env: env, commit: o.Commit}
-	steps := []func() error{b.registry, b.images, b.dockerEnvironment, b.definitions, b.logins}
+	steps := []func() error{b.registry, func() error { return b.builder(o.Builder) }, b.images, b.dockerEnvironment, b.definitions, b.logins}
 	if o.LoginsOnly {
 		steps = []func() error{b.registry, b.logins}
 	} else {

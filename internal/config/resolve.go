@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -38,6 +39,17 @@ func (b *resolver) registry() error {
 			}
 		}
 	}
+	return nil
+}
+
+// builder is the flag's, the file's, or the environment's.
+func (b *resolver) builder(flag plan.Builder) error {
+	fromEnvironment := plan.Builder(b.env["ECSBUILD_BUILDER"])
+	if fromEnvironment != "" && !slices.Contains(plan.Builders, fromEnvironment) {
+		return &fault.Error{Place: "ECSBUILD_BUILDER", What: fmt.Sprintf("%q is not understood", fromEnvironment),
+			Fix: "set it to auto, docker or private; a buildkitd is named by BUILDKIT_HOST, an engine by DOCKER_HOST"}
+	}
+	b.plan.Builder = cmp.Or(flag, b.config.builder, fromEnvironment, plan.BuilderAuto)
 	return nil
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/layer"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/privateengine"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
@@ -122,6 +123,7 @@ func (f Facts) explainOne(err error) Finding {
 		reg         *registry.Error
 		unreachable *builder.UnreachableError
 		unsupported *builder.UnsupportedError
+		unavailable *privateengine.UnavailableError
 		build       *builder.BuildError
 		parse       *dockerfile.ParseError
 		file        *artifact.Error
@@ -143,8 +145,15 @@ func (f Facts) explainOne(err error) Finding {
 	case errors.As(err, &cfg):
 		return configuration(cfg)
 	case errors.As(err, &unsupported):
-		return Finding{What: fmt.Sprintf("%s: this engine cannot do %s", unsupported.Image, unsupported.Key),
+		found := Finding{What: fmt.Sprintf("%s: this engine cannot do %s", unsupported.Image, unsupported.Key),
 			Why: "the build runs on " + unsupported.Engine, Do: []string{unsupported.Fix}, Exit: ExitConfig}
+		if unsupported.NoPrivate != nil {
+			found.Why += ", and " + unsupported.NoPrivate.Error()
+		}
+		return found
+	case errors.As(err, &unavailable):
+		return Finding{What: "a private engine cannot start here", Why: strings.Join(unavailable.Missing, "; "),
+			Do: []string{"bring what is missing, or build with the engine that the environment names (builder: docker)"}, Exit: ExitUnreachable}
 	case errors.As(err, &missing):
 		return f.missing(missing)
 	case errors.As(err, &a):

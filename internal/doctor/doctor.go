@@ -44,7 +44,7 @@ type Check struct {
 type Options struct {
 	Plan   *plan.Plan
 	Source credentials.Source
-	Engine func(context.Context) (*builder.Engine, error)
+	Engine func(ctx context.Context, why func(string)) (*builder.Engine, error)
 	Facts  diagnose.Facts
 
 	Warnings []string // found before: what docker's configuration has of mistakes
@@ -202,12 +202,13 @@ func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipelin
 }
 
 func (p Options) engine(ctx context.Context) []Check {
-	e, err := p.Engine(ctx)
+	text := ""
+	e, err := p.Engine(ctx, func(why string) { text = "; " + why })
 	if err != nil {
 		return []Check{p.failed("engine", err)}
 	}
 	defer e.Close()
-	out := []Check{{Name: "engine", Verdict: OK, Text: e.String() + " at " + e.Endpoint.String()}}
+	out := []Check{{Name: "engine", Verdict: OK, Text: e.String() + " at " + e.Endpoint.String() + text}}
 	for _, img := range p.Plan.Images {
 		var notes []string
 		err := e.Check(img, func(text string) { notes = append(notes, text) })

@@ -45,7 +45,7 @@ func options(t *testing.T) *Options {
 		Source: credentials.Source{Plan: p, AWS: func(ctx context.Context) (*aws.Client, error) { return aws.Load(ctx, "") },
 			Agent:    "test",
 			Accounts: &credentials.Accounts{Masked: &redact.Set{}}, Masked: &redact.Set{}},
-		Engine: func(ctx context.Context) (*builder.Engine, error) {
+		Engine: func(ctx context.Context, _ func(string)) (*builder.Engine, error) {
 			return builder.Connect(ctx, builder.Endpoint{Docker: docker})
 		},
 	}
@@ -154,7 +154,7 @@ func TestIll(t *testing.T) {
 	}
 	o.Plan.Images[0].Create = nil
 	rig.Deny("ecr:GetAuthorizationToken")
-	o.Engine = func(context.Context) (*builder.Engine, error) { return nil, errors.New("no engine") }
+	o.Engine = func(context.Context, func(string)) (*builder.Engine, error) { return nil, errors.New("no engine") }
 	want = []string{"ok configuration", "failure files", "ok aws", "failure credentials", "failure engine",
 		"failure dockerfiles", "failure service"}
 	if diff := cmp.Diff(want, verdicts(t, o.Run(t.Context()))); diff != "" {

@@ -19,11 +19,24 @@ type Plan struct {
 	Directory   string        `json:"directory"`      // where relative paths start and outputs go, absolute
 	Region      string        `json:"region"`
 	Account     string        `json:"account,omitempty"` // "" for the caller's own
+	Builder     Builder       `json:"builder"`
 	Images      []Image       `json:"images"`
 	Definitions []Definitions `json:"definitions"`
 	Logins      []Login       `json:"registries,omitempty"` // Docker Hub first, when there is one
 	Warnings    []string      `json:"warnings,omitempty"`
 }
+
+// A Builder is the engine that builds.
+type Builder string
+
+const (
+	BuilderAuto    Builder = "auto"    // docker, or private where an image asks for what that one cannot do
+	BuilderDocker  Builder = "docker"  // the engine that the environment names
+	BuilderPrivate Builder = "private" // one that ecsbuild starts for the run
+)
+
+// Builders are all of them.
+var Builders = []Builder{BuilderAuto, BuilderDocker, BuilderPrivate}
 
 // An Image is one build and the repository it goes to.
 type Image struct {
@@ -101,6 +114,7 @@ type Cache string
 
 const (
 	CacheRegistry Cache = "registry" // in a tag of the image's own repository
+	CacheLocal    Cache = "local"    // in a folder that the CI keeps
 	CacheInline   Cache = "inline"   // in the image itself
 )
 
