@@ -214,7 +214,7 @@ func (r *execution) deps(creds func(context.Context) (*pipeline.Backends, error)
 }
 
 func (r *execution) options() pipeline.Options {
-	return pipeline.Options{Jobs: r.cmd.Jobs, Pin: r.cmd.Pin == "digest"}
+	return pipeline.Options{Jobs: r.cmd.Jobs, Pin: r.cmd.Pin == "digest", CacheFolder: cacheFolder(r.app.getenv)}
 }
 
 // aws is the real thing.

@@ -89,13 +89,7 @@ func (e *Engine) solveOpt(ctx context.Context, j *Job) (bkclient.SolveOpt, error
 		}
 		attrs["context:"+name] = "local:" + mount
 	}
-	from, to := j.caches()
-	for _, c := range from {
-		opt.CacheImports = append(opt.CacheImports, cacheEntry(c))
-	}
-	for _, c := range to {
-		opt.CacheExports = append(opt.CacheExports, cacheEntry(c))
-	}
+	opt.CacheImports, opt.CacheExports = j.cacheImports(), j.cacheExports()
 	return opt, nil
 }
 
@@ -107,25 +101,6 @@ func hasArg(args map[string]string, name string) bool {
 		}
 	}
 	return false
-}
-
-// caches are those that are named, and the one in ECR that cache asks for: in
-// the image itself, or in a tag of its repository. ECR takes a cache that is an
-// image manifest, and no other. A cache that cannot be written does not fail the build.
-func (j *Job) caches() (from, to []string) {
-	b := j.Image.Build
-	from, to = b.CacheFrom, b.CacheTo
-	ref := j.Refs[0]
-	switch {
-	case ref.Registry == "":
-	case b.Cache == plan.CacheInline:
-		return append(slices.Clone(from), ref.String()), append(slices.Clone(to), "type=inline")
-	case b.Cache == plan.CacheRegistry:
-		cache := ref.WithTag(j.Image.CacheTag()).String()
-		return append(slices.Clone(from), cache), append(slices.Clone(to),
-			"type=registry,mode=max,image-manifest=true,oci-mediatypes=true,ignore-error=true,ref="+cache)
-	}
-	return from, to
 }
 
 // WithoutExports leaves out the caches that a build would send away, as a dry run

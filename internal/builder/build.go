@@ -3,7 +3,6 @@ package builder
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"net"
 	"strings"
 
@@ -39,10 +38,15 @@ type Job struct {
 	State   *hoststate.State
 	Inputs  *fingerprint.Inputs // what the image says of itself; nil for nothing
 
+	Cache       CacheStatus // of the image's own cache
+	CacheFolder string      // of cache: local, absolute
+	Steps       *Steps      // what the build did; nil for nobody asks
+
 	Status func(*progress.BuildStatus)
 	Note   progress.NoteFunc // lines for the user
 	Begin  func(kind report.Kind, name string) *progress.Span
 
+	withoutCache  bool   // its own cache cannot be read
 	sharedContext string // the key of the session that sends it, "" for the job's own
 }
 
@@ -82,22 +86,6 @@ func (e *Engine) buildAndKeep(ctx context.Context, j Job) error {
 	return err
 }
 
-// lostCache says of a cache that could not be read or written what it would
-// take; the build goes on without it.
-func (j *Job) lostCache(v *bkclient.Vertex, s step) {
-	switch {
-	case v.Error == "" || v.Completed == nil:
-	case s.exportsCache:
-		j.Note(progress.Warning, "the cache was not written, which in ECR needs what a push needs, and ecr:BatchGetImage: "+
-			v.Error)
-	case s.importsCache == "":
-	case strings.HasSuffix(v.Error, "not found"):
-		j.Note(progress.Info, "there is no cache at "+s.importsCache+" yet")
-	default:
-		j.Note(progress.Warning, fmt.Sprintf("the cache %s was not read, which in ECR needs ecr:BatchGetImage and ecr:GetDownloadUrlForLayer, and the image: %s", s.importsCache, v.Error))
-	}
-}
-
 // maxSolves bounds the builds that one connection carries at once. Each takes two
 // streams of the engine's 250; a build whose request waits for one is given up by
 // BuildKit after six seconds.
@@ -118,7 +106,12 @@ func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEnt
 	}
 	for start := 1; ; start++ {
 		res, err := e.solveOnce(ctx, j, exports, copies)
-		if err == nil || start == maxStarts || ctx.Err() != nil || !notBegun(err) {
+		switch {
+		case err == nil || start == maxStarts || ctx.Err() != nil:
+			return res, err
+		case j.retryWithoutCache(err):
+			j.withoutCaches(err)
+		case !notBegun(err):
 			return res, err
 		}
 	}
@@ -136,7 +129,7 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, exports []bkclient.Expor
 		return nil, err
 	}
 	opt.Exports = exports
-	log, masking := newStepLog(), newMasking(j.Masked)
+	log, masking, fetches := newStepLog(), newMasking(j.Masked), newCachedFetches()
 	copying, stop := context.WithCancel(ctx)
 	status := make(chan *bkclient.SolveStatus)
 	drained := make(chan struct{})
@@ -150,8 +143,10 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, exports []bkclient.Expor
 				j.Inputs.Observe(ctx, cmp.Or(step.base, step.frontend), step.fetches)
 			}
 			news := buildStatus(s)
+			fetches.rename(news)
 			masking.mask(news)
 			log.add(news)
+			j.Steps.observe(news)
 			j.Status(news)
 		}
 	}()

@@ -524,7 +524,7 @@ func TestLostCache(t *testing.T) {
 		}}
 	var notes []string
 	_, _ = connect(t, fake, false).Build(t.Context(), job(t, func(j *Job) {
-		j.Image.Build.Cache = plan.CacheRegistry
+		j.Image.Build.CacheFrom, j.Image.Build.CacheTo = []string{"r.example/a"}, []string{"type=registry,ref=r.example/a"}
 		j.Note = func(s progress.Severity, text string) { notes = append(notes, fmt.Sprint(s, " ", text)) }
 	}))
 	want := []string{

@@ -13,7 +13,6 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/ecsbuild/ecsbuild/internal/fault"
-	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
@@ -84,38 +83,6 @@ func TestSourcePolicy(t *testing.T) {
 	var u *UnsupportedError
 	if err := e.Check(plan.Image{Containers: []string{"web"}}, nil); !errors.As(err, &u) {
 		t.Errorf("%v", err)
-	}
-}
-
-func TestCaches(t *testing.T) {
-	for name, tt := range map[string]struct {
-		registry string
-		build    plan.Build
-		from, to []string
-	}{
-		"none": {"r.example", plan.Build{}, nil, nil},
-		"named": {"r.example", plan.Build{CacheFrom: []string{"a"}, CacheTo: []string{"type=inline"}},
-			[]string{"a"}, []string{"type=inline"}},
-		"inline": {"r.example", plan.Build{Cache: plan.CacheInline}, []string{"r.example/shop:v1"},
-			[]string{"type=inline"}},
-		"registry": {"r.example", plan.Build{Cache: plan.CacheRegistry}, []string{"r.example/shop:buildcache-web"},
-			[]string{"type=registry,mode=max,image-manifest=true,oci-mediatypes=true,ignore-error=true,ref=r.example/shop:buildcache-web"}},
-		"without a registry": {"", plan.Build{Cache: plan.CacheRegistry}, nil, nil},
-	} {
-		j := &Job{Image: plan.Image{Containers: []string{"web"}, Repository: "shop", Build: tt.build},
-			Refs: []image.Ref{{Registry: tt.registry, Repository: "shop", Tag: "v1"}}}
-		from, to := j.caches()
-		if diff := cmp.Diff(tt.from, from) + cmp.Diff(tt.to, to); diff != "" {
-			t.Errorf("%s: %s", name, diff)
-		}
-	}
-	img := WithoutExports(plan.Image{Build: plan.Build{Cache: plan.CacheRegistry,
-		CacheTo: []string{"type=registry,ref=x", "type=local,dest=y"}}})
-	if img.Build.Cache != "" || strings.Join(img.Build.CacheTo, " ") != "type=local,dest=y" {
-		t.Errorf("%+v", img.Build)
-	}
-	if c := cacheEntry("r.example/a"); c.Type != "registry" || c.Attrs["ref"] != "r.example/a" {
-		t.Errorf("%+v", c)
 	}
 }
 

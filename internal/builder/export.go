@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"time"
 
 	bkclient "github.com/moby/buildkit/client"
@@ -18,15 +20,28 @@ import (
 // built is in BuildKit's cache, and what was sent is not sent again.
 const maxExports = 4
 
-// buildAndExport exports through BuildKit's content store protocol.
+// buildAndExport has BuildKit hand over the blobs, by the content store protocol, or takes
+// them from the folder of a private engine.
 func (e *Engine) buildAndExport(ctx context.Context, j Job) (*image.Artifact, error) {
 	required := map[digest.Digest]bool{} // layers that must come in any case
+	direct := e.private != nil           // from its folder
 	for try := 1; ; try++ {
 		copies := e.newBaseCopy(&j)
 		store := ociexport.New(ociexport.Options{Build: j.Image.Build, Store: j.Store, Bases: j.Bases, Inputs: j.Inputs,
 			State: j.State, Compressions: e.compressions, Required: required})
-		res, err := e.solve(ctx, &j, []bkclient.ExportEntry{{Type: bkclient.ExporterOCI, Attrs: exportAttrs(j.Image.Build),
-			OutputStore: store}}, copies)
+		export := bkclient.ExportEntry{Type: bkclient.ExporterOCI, Attrs: exportAttrs(j.Image.Build), OutputStore: store}
+		if direct {
+			export = directExport(&j)
+		}
+		res, err := e.solve(ctx, &j, []bkclient.ExportEntry{export}, copies)
+		if err == nil && direct {
+			if err = e.copyBlobs(ctx, store, res); errors.Is(err, fs.ErrNotExist) {
+				direct = false // the engine has left a layer where it is, and fetches it for an export of this kind
+				copies.end()
+				store.Wait()
+				continue
+			}
+		}
 		copies.end()
 		store.Wait()
 		j.Image.Build.NoCache = false // what has just been built need not be built again
@@ -58,4 +73,24 @@ func (e *Engine) buildAndExport(ctx context.Context, j Job) (*image.Artifact, er
 		case <-ctx.Done():
 		}
 	}
+}
+
+// directExport has BuildKit write the manifest of an image, and keep its blobs, in a private
+// engine. It does not fetch the layers of a cached step for that, as an export of type oci
+// does: those are in the registry, most often. The name keeps the blobs from being deleted.
+// https://github.com/moby/buildkit/blob/v0.25.2/exporter/containerimage/export.go
+func directExport(j *Job) bkclient.ExportEntry {
+	attrs := maps.Clone(exportAttrs(j.Image.Build))
+	delete(attrs, "tar")
+	attrs["name"], attrs["unsafe-internal-store-allow-incomplete"] = "ecsbuild/"+sharedKey(j.pushedKey())[:16], "true"
+	return bkclient.ExportEntry{Type: bkclient.ExporterImage, Attrs: attrs}
+}
+
+// copyBlobs copies what directExport has left.
+func (e *Engine) copyBlobs(ctx context.Context, store *ociexport.Store, res *bkclient.SolveResponse) error {
+	root, err := ociexport.Root(res.ExporterResponse)
+	if err != nil {
+		return err
+	}
+	return store.CopyFrom(ctx, e.private.Blobs(), root)
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	bkclient "github.com/moby/buildkit/client"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
@@ -83,4 +84,41 @@ func buildStatus(s *bkclient.SolveStatus) *progress.BuildStatus {
 		out.Warnings = append(out.Warnings, warning)
 	}
 	return out
+}
+
+// cachedFetches tells a step that was found in a cache from the fetching of its layers, for
+// which BuildKit begins it again, under the same digest.
+type cachedFetches struct {
+	cached, fetching map[digest.Digest]bool
+}
+
+func newCachedFetches() *cachedFetches {
+	return &cachedFetches{cached: map[digest.Digest]bool{}, fetching: map[digest.Digest]bool{}}
+}
+
+// rename changes a status in place: what fetches layers is a step of its own.
+func (c *cachedFetches) rename(s *progress.BuildStatus) {
+	id := func(d digest.Digest) digest.Digest {
+		if c.fetching[d] {
+			return digest.FromString("fetch " + d.String())
+		}
+		return d
+	}
+	for i := range s.Steps {
+		v := &s.Steps[i]
+		if v.Cached {
+			c.cached[v.ID] = true
+			continue
+		}
+		if c.cached[v.ID] {
+			c.fetching[v.ID] = true
+			v.ID, v.Name, v.Kind = id(v.ID), "fetch cached layers of "+v.Name, progress.BaseStep
+		}
+	}
+	for i := range s.Transfers {
+		s.Transfers[i].Step = id(s.Transfers[i].Step)
+	}
+	for i := range s.Output {
+		s.Output[i].Step = id(s.Output[i].Step)
+	}
 }

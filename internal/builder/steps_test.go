@@ -3,6 +3,7 @@ package builder
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
@@ -41,5 +42,25 @@ func TestParseStep(t *testing.T) {
 		if got := parseStep(name); got != want {
 			t.Errorf("%s: %+v, want %+v", name, got, want)
 		}
+	}
+}
+
+// TestCachedFetches: a cached step that begins again fetches its layers, and did not run.
+func TestCachedFetches(t *testing.T) {
+	now := time.Now()
+	c := newCachedFetches()
+	status := func(cached bool) *progress.BuildStatus {
+		s := &progress.BuildStatus{Steps: []progress.BuildStep{{ID: "sha256:a", Name: "[2/2] RUN make", Kind: progress.Instruction,
+			Started: &now, Cached: cached}}, Transfers: []progress.Transfer{{Step: "sha256:a", ID: "layer"}}}
+		c.rename(s)
+		return s
+	}
+	if s := status(true); s.Steps[0].Name != "[2/2] RUN make" || s.Transfers[0].Step != "sha256:a" {
+		t.Errorf("%+v", s)
+	}
+	s := status(false)
+	if v := s.Steps[0]; v.Name != "fetch cached layers of [2/2] RUN make" || v.ID == "sha256:a" ||
+		v.Kind != progress.BaseStep || s.Transfers[0].Step != v.ID {
+		t.Errorf("%+v", s)
 	}
 }

@@ -3,11 +3,13 @@ package config
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // variables is the environment as a map.
@@ -88,6 +90,12 @@ func (b *resolver) fromEnvironment() ([]imageConfig, error) {
 		img.Repository, img.Containers = repo, []string{container}
 		img.Build.Context = b.env["BUILD_CONTEXT"+s]
 		img.Build.Target = b.env["BUILD_TARGET"+s]
+		cache, from := b.env.first("BUILD_CACHE"+s, "BUILD_CACHE")
+		img.Build.Cache = plan.Cache(cache)
+		if cache != "" && !slices.Contains(plan.Caches, img.Build.Cache) {
+			errs = append(errs, &fault.Error{Place: from, What: fmt.Sprintf("%q is not understood", cache),
+				Fix: "set it to registry, local or inline"})
+		}
 		if df := b.env["DOCKERFILE"+s]; df != "" {
 			img.dockerfile = b.abs(df) // as docker build -f has it: from where the build runs
 		}
@@ -117,7 +125,7 @@ next:
 		for i := range out {
 			o := &out[i]
 			if o.Repository == img.Repository && o.dockerfile == img.dockerfile && o.Build.Context == img.Build.Context &&
-				o.Build.Target == img.Build.Target {
+				o.Build.Target == img.Build.Target && o.Build.Cache == img.Build.Cache {
 				o.Containers = append(o.Containers, img.Containers...)
 				continue next
 			}

@@ -58,7 +58,7 @@ func (d *document) imageKeys(img *imageConfig) map[string]field {
 		"shm_size":            d.bytes("shm_size", &b.ShmSize),
 		"additional_contexts": d.pairs("additional_contexts", &b.AdditionalContexts, false),
 		"ssh":                 d.texts("ssh", &b.SSH, nil),
-		"cache":               oneOf(d, "cache", &b.Cache, plan.CacheRegistry, plan.CacheInline),
+		"cache":               oneOf(d, "cache", &b.Cache, plan.Caches...),
 		"compression":         oneOf(d, "compression", &b.Compression, plan.Gzip, plan.Zstd),
 		"compression_level":   d.level(&b.CompressionLevel),
 		"reproducible":        d.boolean("reproducible", &b.Reproducible),

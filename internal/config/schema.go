@@ -120,7 +120,7 @@ var descriptions = []struct{ key, text string }{
 	{"platforms", "Platforms, as in linux/amd64. Several make an index, which needs the containerd image store or a buildkitd."},
 	{"secrets", "Build secrets for RUN --mount=type=secret: id to ssm:NAME, secretsmanager:ID[#KEY] or env:NAME."},
 	{"ssh", "SSH agents or keys for RUN --mount=type=ssh: default, or id=socket-or-key."},
-	{"cache", "Keep the build cache in ECR: registry (the tag buildcache-CONTAINER of the same repository; containerd image store or buildkitd) or inline (in the image itself; every engine)."},
+	{"cache", "Keep the build cache for the next host: registry (all stages, in the tag buildcache-CONTAINER of the same repository), local (all stages, in a folder below ECSBUILD_CACHE that the CI keeps) or inline (the last stage, in the image itself). On a classic image store, registry and local take a private engine. Default: BUILD_CACHE."},
 	{"cache_from", "Caches to read: an image, or type=registry|local,… as docker buildx takes it."},
 	{"cache_to", "Caches to write: type=inline|registry|local,… as docker buildx takes it. The classic image store can only write type=inline."},
 	{"compression", "Compression of the image's own layers: gzip or zstd."},

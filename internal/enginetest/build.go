@@ -52,6 +52,13 @@ func (b *Build) End(name, failure string) {
 		Digest: digest.FromString(name).String(), Name: name, Started: timestamppb.Now(), Completed: timestamppb.New(time.Now()), Error: failure}}})
 }
 
+// Ran tells of a step that took some time until now, or whose result was found in a cache.
+func (b *Build) Ran(name string, took time.Duration, cached bool) {
+	now := time.Now()
+	b.Tell(&controlapi.StatusResponse{Vertexes: []*controlapi.Vertex{{
+		Digest: digest.FromString(name).String(), Name: name, Cached: cached, Started: timestamppb.New(now.Add(-took)), Completed: timestamppb.New(now)}}})
+}
+
 // Tell sends any news.
 func (b *Build) Tell(s *controlapi.StatusResponse) {
 	select {

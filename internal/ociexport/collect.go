@@ -14,17 +14,25 @@ import (
 
 // Artifact walks from the root to the manifests, and sends the configs.
 func (s *Store) Artifact(ctx context.Context, response map[string]string) (*image.Artifact, error) {
-	raw, err := base64.StdEncoding.DecodeString(response["containerimage.descriptor"])
+	root, err := Root(response)
 	if err != nil {
-		return nil, fmt.Errorf("the engine's answer describes no image: %w", err)
-	}
-	var root ocispec.Descriptor
-	if err := json.Unmarshal(raw, &root); err != nil {
-		return nil, fmt.Errorf("the engine's answer describes no image: %w", err)
+		return nil, err
 	}
 	b := &image.Artifact{}
 	_, err = s.walk(ctx, root, b)
 	return b, err
+}
+
+// Root is what the engine's answer says of the image that it has exported.
+func Root(response map[string]string) (root ocispec.Descriptor, err error) {
+	raw, err := base64.StdEncoding.DecodeString(response["containerimage.descriptor"])
+	if err == nil {
+		err = json.Unmarshal(raw, &root)
+	}
+	if err != nil {
+		return root, fmt.Errorf("the engine's answer describes no image: %w", err)
+	}
+	return root, nil
 }
 
 // walk returns the descriptor of what d names, as it will be in the registry.

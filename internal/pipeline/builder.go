@@ -26,6 +26,8 @@ type Engine interface {
 	fingerprint.Builder
 	// Check refuses what the engine cannot do for an image.
 	Check(img plan.Image, warn func(string)) error
+	// ExportCache writes the cache of a job that was built.
+	ExportCache(ctx context.Context, j builder.Job) error
 	Close()
 }
 

@@ -44,6 +44,8 @@ type Options struct {
 	Jobs int  // how many images at once, 0 for all
 	Pin  bool // definitions name digests and not tags
 
+	CacheFolder string // of cache: local, absolute; "" for none
+
 	dry bool // nothing is pushed
 }
 
@@ -112,6 +114,9 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Result, error) 
 	if result.Definitions, err = definitions(p, images, o.Pin); err == nil {
 		err = writeDefinitions(p, result.Definitions)
 	}
+	if err == nil {
+		r.exportCaches(ctx)
+	}
 	return result, err
 }
 
@@ -123,7 +128,8 @@ type run struct {
 	backends *Backends
 	engine   Engine
 	files    dockerfile.Files
-	jobs     []builder.Job // one per image, in the order of the plan
+	jobs     []builder.Job                  // one per image, in the order of the plan
+	caches   map[string]builder.CacheStatus // by image
 }
 
 // build runs all builds at once. Their layers are in the registry when it

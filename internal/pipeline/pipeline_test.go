@@ -46,6 +46,20 @@ type fakeBuilder struct {
 	fail    map[string]error // by the name of the image
 	hold    chan struct{}    // a build waits for it, nil for not
 	closed  bool
+
+	exported    []string // caches
+	exportFails error
+	onExport    func()
+}
+
+func (f *fakeBuilder) ExportCache(_ context.Context, j builder.Job) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.exported = append(f.exported, j.Image.Name()+" "+string(j.Cache))
+	if f.onExport != nil {
+		f.onExport()
+	}
+	return f.exportFails
 }
 
 func (f *fakeBuilder) Build(ctx context.Context, j builder.Job) (*image.Artifact, error) {

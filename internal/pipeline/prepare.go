@@ -41,7 +41,9 @@ func (r *run) connect(ctx context.Context) error {
 	errs := make([]error, 3+len(r.deps.Checks))
 	wg.Go(func() {
 		if r.backends, errs[0] = r.deps.Backends(ctx); errs[0] == nil {
+			caches := r.findCaches(ctx)
 			errs[0] = probe(ctx, r.plan, r.backends)
+			r.caches = caches()
 		}
 	})
 	wg.Go(func() {
@@ -127,6 +129,7 @@ func makeJobs(r *run) []builder.Job {
 		}
 		if !r.options.dry {
 			j.Store = b.Registry.Repository(img.Repository)
+			j.Cache, j.CacheFolder, j.Steps = r.caches[name], r.cacheFolder(img), &builder.Steps{}
 		}
 		jobs = append(jobs, j)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"time"
 
@@ -125,7 +124,7 @@ func (r *reusing) findByLabel(ctx context.Context, img plan.Image, in *fingerpri
 	for _, tag := range img.Tags {
 		manifests, configs, err := fetch(ctx, repo, tag)
 		var e *registry.Error
-		if errors.As(err, &e) && (e.Status() == http.StatusForbidden || e.Status() == http.StatusUnauthorized) {
+		if errors.As(err, &e) && e.IsRefused() {
 			r.refused.Do(func() {
 				r.progress.Note("", progress.Info, fmt.Sprintf("reuse: %s was refused, so only what this host remembers is reused",
 					e.Action))

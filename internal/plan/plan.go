@@ -118,6 +118,9 @@ const (
 	CacheInline   Cache = "inline"   // in the image itself
 )
 
+// Caches are all of them.
+var Caches = []Cache{CacheRegistry, CacheLocal, CacheInline}
+
 // SourceDateEpoch is the argument that reproducible builds go by, in seconds
 // since 1970.
 // https://reproducible-builds.org/specs/source-date-epoch/

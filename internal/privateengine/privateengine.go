@@ -119,6 +119,16 @@ func Start(ctx context.Context, found *Needs, environ []string) (_ *Engine, err 
 // runFolder holds what has no meaning for the next run: sockets, logs and configuration.
 func (e *Engine) runFolder() string { return filepath.Join(e.folder, "run") }
 
+// Blobs is where the engine keeps blobs: its subfolder sha256 has a file for each, by the
+// hexadecimal digits of the digest.
+func (e *Engine) Blobs() string {
+	return filepath.Join(e.containerdFolder(), "io.containerd.content.v1.content", "blobs")
+}
+
+func (e *Engine) containerdFolder() string {
+	return filepath.Join(e.folder, "data", "containerd-daemon")
+}
+
 // prepare clears what a killed run has left, and writes the configuration.
 func (e *Engine) prepare() error {
 	killProcesses(e.folder)
@@ -130,7 +140,7 @@ func (e *Engine) prepare() error {
 			return err
 		}
 	}
-	toml := fmt.Sprintf(containerdConfig, filepath.Join(e.folder, "data", "containerd-daemon"),
+	toml := fmt.Sprintf(containerdConfig, e.containerdFolder(),
 		filepath.Join(e.runFolder(), "containerd"), filepath.Join(e.runFolder(), "c.sock"))
 	return errors.Join(os.WriteFile(filepath.Join(e.runFolder(), "containerd.toml"), []byte(toml), 0o600),
 		os.WriteFile(filepath.Join(e.runFolder(), "daemon.json"), []byte(config), 0o600))

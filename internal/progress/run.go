@@ -263,9 +263,9 @@ type phase struct {
 }
 
 // phases say where the time went: what had to be known first, the builds, the
-// layers that were on their way when the last build had ended, the tags.
+// layers that were on their way when the last build had ended, the tags, the caches.
 func (r *Run) phases() []phase {
-	var prepared, built, tagged time.Time
+	var prepared, built, tagged, cached time.Time
 	for _, s := range r.spans {
 		switch {
 		case s.Kind == report.Prepare:
@@ -274,17 +274,22 @@ func (r *Run) phases() []phase {
 			built = later(built, s.end)
 		case s.Kind == report.Tags && (tagged.IsZero() || s.start.Before(tagged)):
 			tagged = s.start
+		case s.Kind == report.Cache && (cached.IsZero() || s.start.Before(cached)):
+			cached = s.start
 		}
 	}
 	if tagged.IsZero() {
 		tagged = r.ended // it did not get as far
+	}
+	if cached.IsZero() {
+		cached = r.ended
 	}
 	var out []phase
 	at := r.began
 	for _, p := range []struct {
 		name string
 		till time.Time
-	}{{"prepare", prepared}, {"build", built}, {"push", tagged}, {"tags", r.ended}} {
+	}{{"prepare", prepared}, {"build", built}, {"push", tagged}, {"tags", cached}, {"cache", r.ended}} {
 		if p.till.After(at) {
 			out = append(out, phase{p.name, p.till.Sub(at)})
 			at = p.till

@@ -122,6 +122,11 @@ func (e *Error) Temporary() bool {
 	return false
 }
 
+// IsRefused says that the account may not do this, or is none.
+func (e *Error) IsRefused() bool {
+	return e.Status() == http.StatusForbidden || e.Status() == http.StatusUnauthorized
+}
+
 // IsMissing says that a repository does not exist.
 func IsMissing(err error) bool {
 	var e *Error

@@ -87,8 +87,8 @@ func (b *page) timeline(r Report) {
 	for _, k := range []struct {
 		kind Kind
 		text string
-	}{{Base, "base image"}, {Step, "step"},
-		{Push, "engine compresses and pushes"}, {Upload, "upload"}, {Prepare, "prepare, look for changes"}, {Tags, "tags"}} {
+	}{{Base, "base image, cached layers"}, {Step, "step"},
+		{Push, "engine compresses and pushes"}, {Upload, "upload"}, {Prepare, "prepare, look for changes"}, {Tags, "tags"}, {Cache, "cache"}} {
 		b.add("<li><i class=\"%s\"></i>%s</li>\n", k.kind, k.text)
 	}
 	b.add("<li><i class=\"critical\"></i>outlined: the run waited for it</li>\n</ul>\n")

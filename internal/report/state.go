@@ -11,6 +11,7 @@ const (
 	Push    Kind = "push"    // a classic engine compresses and pushes
 	Upload  Kind = "upload"  // one blob on its way to the registry
 	Tags    Kind = "tags"    // tags move
+	Cache   Kind = "cache"   // a build cache is written, after the tags
 )
 
 // State is what became of an image.

@@ -1,0 +1,336 @@
+package builder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ecsbuild/ecsbuild/internal/image"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
+)
+
+// CacheStatus is what is known before a build of the cache that its image asks for: cache:
+// registry or local.
+type CacheStatus string
+
+const (
+	CacheNone    CacheStatus = ""        // the image asks for none
+	CacheFound   CacheStatus = "found"   // it is read, and written where something is new
+	CacheMissing CacheStatus = "missing" // it is written
+	CacheRefused CacheStatus = "refused" // it is neither read nor written
+)
+
+// FindLocalCache looks for the cache of an image in its folder: cache: local. Its error says
+// what is wrong with one that is there.
+func FindLocalCache(folder string) (CacheStatus, error) {
+	data, err := os.ReadFile(filepath.Join(folder, ocispec.ImageIndexFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return CacheMissing, nil
+	}
+	var index image.Contents
+	if err == nil {
+		err = json.Unmarshal(data, &index)
+	}
+	if err == nil && len(index.Manifests) == 0 {
+		err = errors.New("its index names nothing")
+	}
+	for _, m := range index.Manifests {
+		err = errors.Join(err, checkLocalBlobs(folder, m))
+	}
+	if err != nil {
+		return CacheMissing, err
+	}
+	return CacheFound, nil
+}
+
+// checkLocalBlobs looks whether what a manifest names is there, and is what its digest says:
+// an engine cannot build any more on layers that it has begun to take from a broken cache.
+func checkLocalBlobs(folder string, manifest ocispec.Descriptor) error {
+	data, err := readLocalBlob(folder, manifest)
+	if err != nil {
+		return err
+	}
+	var c image.Contents
+	if err := json.Unmarshal(data, &c); err != nil {
+		return err
+	}
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for _, d := range append(append(c.Layers, c.Manifests...), c.Config) {
+		if d.Digest != "" {
+			g.Go(func() error { return checkLocalBlob(folder, d) })
+		}
+	}
+	return g.Wait()
+}
+
+// maxManifest bounds a manifest that is read, in bytes.
+const maxManifest = 4 << 20
+
+func readLocalBlob(folder string, d ocispec.Descriptor) ([]byte, error) {
+	f, err := openLocalBlob(folder, d)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxManifest))
+}
+
+func openLocalBlob(folder string, d ocispec.Descriptor) (*os.File, error) {
+	if err := d.Digest.Validate(); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(filepath.Join(folder, ocispec.ImageBlobsDir, d.Digest.Algorithm().String(), d.Digest.Encoded()))
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err != nil || st.Size() != d.Size || !st.Mode().IsRegular() {
+		_ = f.Close()
+		return nil, fmt.Errorf("%s is not a file of %d bytes", d.Digest, d.Size)
+	}
+	return f, nil
+}
+
+func checkLocalBlob(folder string, d ocispec.Descriptor) error {
+	f, err := openLocalBlob(folder, d)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	got, err := d.Digest.Algorithm().FromReader(f)
+	if err == nil && got != d.Digest {
+		err = fmt.Errorf("%s has the content of %s", d.Digest, got)
+	}
+	return err
+}
+
+// cacheImports are the caches that a build reads: those that are named, and its own. A
+// build without a cache reads none.
+func (j *Job) cacheImports() (out []bkclient.CacheOptionsEntry) {
+	b := j.Image.Build
+	for _, c := range b.CacheFrom {
+		out = append(out, cacheEntry(c))
+	}
+	own := j.Cache == CacheFound && !j.withoutCache
+	switch {
+	case b.Cache == plan.CacheInline && j.Refs[0].Registry != "" && !j.withoutCache:
+		out = append(out, cacheEntry(j.Refs[0].String()))
+	case b.Cache == plan.CacheRegistry && own:
+		out = append(out, cacheEntry(j.cacheRef()))
+	case b.Cache == plan.CacheLocal && own:
+		out = append(out, bkclient.CacheOptionsEntry{Type: "local", Attrs: map[string]string{"src": j.CacheFolder}})
+	}
+	return out
+}
+
+// cacheExports are the caches that are written with the image itself.
+func (j *Job) cacheExports() (out []bkclient.CacheOptionsEntry) {
+	b := j.Image.Build
+	for _, c := range b.CacheTo {
+		out = append(out, cacheEntry(c))
+	}
+	if b.Cache == plan.CacheInline && j.Refs[0].Registry != "" {
+		out = append(out, cacheEntry("type=inline"))
+	}
+	return out
+}
+
+func (j *Job) cacheRef() string { return j.Refs[0].WithTag(j.Image.CacheTag()).String() }
+
+// ownCacheExport is the image's own cache, with the steps of all stages. ECR takes a cache
+// that is an image manifest, and no other. Layers of the image are in it as they were
+// pushed; those of other stages are compressed by zstd, which takes a fraction of the time.
+func (j *Job) ownCacheExport() bkclient.CacheOptionsEntry {
+	c := bkclient.CacheOptionsEntry{Attrs: map[string]string{"mode": "max", "compression": "zstd",
+		"image-manifest": "true", "oci-mediatypes": "true"}}
+	if j.Image.Build.Cache == plan.CacheLocal {
+		c.Type, c.Attrs["dest"] = "local", j.CacheFolder
+		c.Attrs["reset"] = "true" // what the cache no longer names is deleted
+		return c
+	}
+	c.Type, c.Attrs["ref"] = "registry", j.cacheRef()
+	return c
+}
+
+// minCacheGain is what the steps must have taken that a cache lacks, to be worth writing it:
+// that takes half a second, and whoever reads it would save less.
+const minCacheGain = time.Second
+
+// WantsCacheExport says whether a build that has ended made something that the image's
+// own cache lacks, and that is worth keeping.
+func (j *Job) WantsCacheExport() bool {
+	return j.Cache == CacheMissing || j.Cache == CacheFound && (j.Steps.LostCache() || j.Steps.Executed() >= minCacheGain)
+}
+
+// errCacheOutdated ends the export of a cache whose steps would have to run again.
+var errCacheOutdated = errors.New("its steps would have to run once more, since the sources have changed meanwhile")
+
+// ExportCache writes the image's own cache, of a build that has ended well. The build is
+// asked for once more, which takes all of it from the engine's cache.
+func (e *Engine) ExportCache(ctx context.Context, j Job) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	j.Image.Build.NoCache, j.Image.Build.CacheTo, j.Image.Build.Pull = false, nil, false
+	opt, err := e.solveOpt(ctx, &j)
+	if err != nil {
+		return err
+	}
+	opt.CacheExports = []bkclient.CacheOptionsEntry{j.ownCacheExport()}
+	status := make(chan *bkclient.SolveStatus)
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		for s := range status {
+			for _, v := range s.Vertexes {
+				if parseStep(v.Name).kind == progress.Instruction && v.Completed != nil && !v.Cached && v.Error == "" {
+					cancel(errCacheOutdated)
+				}
+			}
+		}
+	}()
+	_, err = e.bk.Solve(ctx, nil, opt, status)
+	<-drained
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// retryWithoutCache says whether a build may have failed by what is in its cache: a blob
+// that is gone, cut off or another one.
+func (j *Job) retryWithoutCache(err error) bool {
+	if len(j.cacheImports()) == 0 || err == nil {
+		return false
+	}
+	var b *BuildError
+	return errors.As(err, &b) && b.ExitCode == 0 && brokenBlob.MatchString(b.Err.Error())
+}
+
+// brokenBlob is what errors say that containerd, BuildKit and the decompressors have of a
+// blob. One of a missing file of the context, or of a step that fails, says none of it.
+var brokenBlob = regexp.MustCompile(
+	`sha256:[0-9a-f]{64}|short read|unexpected EOF|invalid tar header|gzip: |zstd|magic number|httpReadSeeker|failed to extract layer`)
+
+// withoutCaches has a job read no cache any more.
+func (j *Job) withoutCaches(err error) {
+	j.Note(progress.Warning, "the cache cannot be used, so the image is built without it: "+strings.TrimSpace(firstLine(err)))
+	j.withoutCache, j.Image.Build.CacheFrom = true, nil
+	j.Steps.loseCache()
+}
+
+func firstLine(err error) string {
+	var b *BuildError
+	text := err.Error()
+	if errors.As(err, &b) {
+		text = b.Message()
+	}
+	text, _, _ = strings.Cut(text, "\n")
+	return text
+}
+
+// lostCache says of a cache that could not be read or written what it would
+// take; the build goes on without it.
+func (j *Job) lostCache(v *bkclient.Vertex, s step) {
+	if v.Error != "" && s.importsCache == j.cacheRef() {
+		j.Steps.loseCache()
+	}
+	switch {
+	case v.Error == "" || v.Completed == nil:
+	case s.exportsCache:
+		j.Note(progress.Warning, "the cache was not written, which in ECR needs what a push needs, and ecr:BatchGetImage: "+
+			v.Error)
+	case s.importsCache == "":
+	case strings.HasSuffix(v.Error, "not found"):
+		j.Note(progress.Info, "there is no cache at "+s.importsCache+" yet")
+	default:
+		j.Note(progress.Warning, fmt.Sprintf("the cache %s was not read, which in ECR needs ecr:BatchGetImage and ecr:GetDownloadUrlForLayer, and the image: %s", s.importsCache, v.Error))
+	}
+}
+
+// Steps are the steps of one build, with what they took.
+type Steps struct {
+	mu        sync.Mutex
+	byID      map[digest.Digest]progress.BuildStep
+	lostCache bool
+}
+
+// observe is told of news of a build. What a step is told of first counts: BuildKit begins
+// a cached step again when it fetches its layers, and a build that is tried once more finds
+// in the cache what the first try has made.
+func (s *Steps) observe(news *progress.BuildStatus) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byID == nil {
+		s.byID = map[digest.Digest]progress.BuildStep{}
+	}
+	for _, v := range news.Steps {
+		if old, ok := s.byID[v.ID]; !ok || old.Completed == nil || old.Error != "" {
+			s.byID[v.ID] = v
+		}
+	}
+}
+
+// loseCache is told that the image's own cache could not be used.
+func (s *Steps) loseCache() {
+	if s != nil {
+		s.mu.Lock()
+		s.lostCache = true
+		s.mu.Unlock()
+	}
+}
+
+// LostCache says whether the image's own cache could not be used.
+func (s *Steps) LostCache() bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lostCache
+}
+
+// Executed is what the instructions took that ran, and were not found in a cache.
+func (s *Steps) Executed() (sum time.Duration) {
+	for _, v := range s.All() {
+		if v.Kind == progress.Instruction && !v.Cached && v.Completed != nil && v.Error == "" {
+			sum += v.Completed.Sub(*v.Started)
+		}
+	}
+	return sum
+}
+
+// All are the steps, in the order in which they began.
+func (s *Steps) All() (out []progress.BuildStep) {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.byID {
+		if v.Started != nil {
+			out = append(out, v)
+		}
+	}
+	slices.SortFunc(out, func(a, b progress.BuildStep) int { return a.Started.Compare(*b.Started) })
+	return out
+}

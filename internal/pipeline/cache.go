@@ -1,0 +1,119 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+	"github.com/ecsbuild/ecsbuild/internal/report"
+)
+
+// cachePatience is how long a build waits for a registry to say whether it has a cache.
+const cachePatience = 5 * time.Second
+
+// findCaches looks for the caches that images ask for, while other things are prepared; wait
+// returns what it has found, by image. BuildKit would wait for a registry that is silent,
+// and a cache is not worth that.
+func (r *run) findCaches(ctx context.Context) (wait func() map[string]builder.CacheStatus) {
+	out := map[string]builder.CacheStatus{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, img := range r.plan.Images {
+		wg.Go(func() {
+			found := r.findCache(ctx, img)
+			mu.Lock()
+			defer mu.Unlock()
+			out[img.Name()] = found
+		})
+	}
+	return func() map[string]builder.CacheStatus {
+		wg.Wait()
+		return out
+	}
+}
+
+func (r *run) findCache(ctx context.Context, img plan.Image) builder.CacheStatus {
+	switch {
+	case r.options.dry || img.Build.Cache == "" || img.Build.Cache == plan.CacheInline:
+		return builder.CacheNone
+	case img.Build.Cache == plan.CacheLocal && r.options.CacheFolder == "":
+		r.deps.Progress.Note(img.Name(), progress.Warning,
+			"cache: local is left out: there is no folder for it, since neither ECSBUILD_CACHE nor HOME is set")
+		return builder.CacheRefused
+	case img.Build.Cache == plan.CacheLocal:
+		folder := r.cacheFolder(img)
+		found, err := builder.FindLocalCache(folder)
+		if err != nil {
+			r.deps.Progress.Note(img.Name(), progress.Warning, fmt.Sprintf(
+				"the cache in %s is damaged, and will be written anew: %v", folder, err))
+			_ = os.RemoveAll(folder)
+		}
+		return found
+	}
+	ctx, cancel := context.WithTimeout(ctx, cachePatience)
+	defer cancel()
+	_, _, ok, err := r.backends.Registry.Repository(img.Repository).Manifest(ctx, img.CacheTag())
+	var refused *registry.Error
+	switch {
+	case err == nil && ok:
+		return builder.CacheFound
+	case err == nil || registry.IsMissing(err):
+		r.deps.Progress.Note(img.Name(), progress.Info, "there is no cache at "+img.Repository+":"+img.CacheTag()+" yet")
+		return builder.CacheMissing
+	case errors.As(err, &refused) && refused.IsRefused():
+		r.deps.Progress.Note(img.Name(), progress.Warning, fmt.Sprintf(
+			"cache: registry is left out: %s on the repository %s was refused; it needs ecr:BatchGetImage and ecr:GetDownloadUrlForLayer",
+			refused.Action, img.Repository))
+	case ctx.Err() != nil:
+		r.deps.Progress.Note(img.Name(), progress.Warning, fmt.Sprintf(
+			"cache: registry is left out: the registry has not said in %s whether %s has one", cachePatience, img.Repository))
+	default:
+		r.deps.Progress.Note(img.Name(), progress.Warning, "cache: registry is left out: "+err.Error())
+	}
+	return builder.CacheRefused
+}
+
+// cacheFolder is where the cache of an image lies: cache: local.
+func (r *run) cacheFolder(img plan.Image) string {
+	return filepath.Join(r.options.CacheFolder, "buildcache", img.Name())
+}
+
+const (
+	maxCacheExports    = 8 // at once
+	cacheExportTimeout = 10 * time.Minute
+)
+
+// exportCaches writes the caches of images that were built, now that nobody waits for the
+// tags and definitions any more. What cannot be written does not fail the run.
+func (r *run) exportCaches(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, cacheExportTimeout)
+	defer cancel()
+	var g errgroup.Group
+	g.SetLimit(maxCacheExports)
+	for _, j := range r.jobs {
+		if !j.WantsCacheExport() {
+			continue
+		}
+		g.Go(func() error {
+			name := j.Image.Name()
+			span := r.deps.Progress.Begin(name, report.Cache, "write the cache", 0)
+			err := r.engine.ExportCache(ctx, j)
+			span.End(err)
+			if err != nil {
+				r.deps.Progress.Note(name, progress.Warning, "the cache was not written: "+err.Error())
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+}
