@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,8 +13,8 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/awstest"
 )
 
-var allCases = []string{"new", "same-same", "same-reuse", "same-changed", "changed", "changed-reproducible", "eight",
-	"hundred"}
+var allCases = []string{"new", "new-cache", "same-same", "same-reuse", "same-changed", "changed", "changed-reproducible",
+	"changed-private", "changed-cache", "linked", "steps", "steps-local", "eight", "hundred"}
 
 // engineTitles are the kinds of script/engine in words.
 var engineTitles = map[string]string{
@@ -32,6 +33,12 @@ var titles = map[string]string{
 	"same-changed":         "same host, one line changed",
 	"changed":              "new host, one line changed",
 	"changed-reproducible": "new host, one line changed, reproducible",
+	"changed-private":      "new host, one line changed, private engine",
+	"new-cache":            "new host, cache: registry",
+	"changed-cache":        "new host, one line changed, cache: registry",
+	"linked":               "the same with COPY --link",
+	"steps":                "new host, one line changed, 30 s of steps, cache: registry",
+	"steps-local":          "the same with cache: local",
 	"eight":                "eight small images",
 	"hundred":              "a hundred tiny images",
 }
@@ -39,11 +46,34 @@ var titles = map[string]string{
 // onRequest are cases that take twenty gigabytes of disk.
 var onRequest = []string{"large", "large-reproducible"}
 
-// asks are the cases that ecsbuild does another way on request, and the case
-// of the others that they stand beside.
-var asks = map[string]struct{ keys, beside string }{
-	"same-reuse":           {"reuse: true", "same-same"},
-	"changed-reproducible": {"reproducible: true", "changed"},
+// An ask is a case in which ecsbuild is asked for something: other ways do the same by
+// what they have for it, or stand beside it with a case in which nobody asks.
+type ask struct {
+	keys     string   // of each image, in an ecsbuild.yml of the checkout's own
+	env      []string // of ecsbuild
+	workload string   // "" for app
+	host     string   // where it is measured: "first", "same", or "other" for a new one after a first, with a line changed
+	ways     []string // that do it; the others stand beside it
+	beside   string   // the case of the others
+	cached   bool     // bake has the best cache that it can have on the engine
+	kept     bool     // the CI keeps ECSBUILD_CACHE from host to host
+}
+
+var (
+	alone = []string{"ecsbuild"}
+	every = []string{"shell", "bake", "ecsbuild", "bare"}
+	twice = []string{"bake", "ecsbuild"}
+)
+
+var asks = map[string]ask{
+	"new-cache":            {keys: "cache: registry", host: "first", ways: twice, beside: "new", cached: true},
+	"same-reuse":           {keys: "reuse: true", host: "same", ways: alone, beside: "same-same"},
+	"changed-reproducible": {keys: "reproducible: true", host: "other", ways: alone, beside: "changed"},
+	"changed-private":      {env: []string{"ECSBUILD_BUILDER=private"}, host: "other", ways: alone, beside: "changed"},
+	"changed-cache":        {keys: "cache: registry", host: "other", ways: twice, beside: "changed", cached: true},
+	"linked":               {keys: "cache: registry", workload: "linked", host: "other", ways: every, cached: true},
+	"steps":                {keys: "cache: registry", workload: "steps", host: "other", ways: every, cached: true},
+	"steps-local":          {keys: "cache: local", workload: "steps", host: "other", ways: alone, beside: "steps", kept: true},
 }
 
 // A chain is what one way goes through in one run. The cases of app follow
@@ -58,6 +88,9 @@ type chain struct {
 	run   int
 	way   way
 	tags  int
+
+	ask        ask    // that is measured
+	keptFolder string // that the CI keeps, "" for none
 }
 
 func (c *chain) wants(cases ...string) bool {
@@ -70,12 +103,10 @@ func (c *chain) all(ctx context.Context) error {
 			return err
 		}
 	}
-	if c.way.name == "ecsbuild" {
-		for _, name := range slices.Sorted(maps.Keys(asks)) {
-			if c.wants(name) {
-				if err := c.asked(ctx, name); err != nil {
-					return err
-				}
+	for _, name := range slices.Sorted(maps.Keys(asks)) {
+		if c.wants(name) && slices.Contains(asks[name].ways, c.way.name) {
+			if err := c.asked(ctx, name); err != nil {
+				return err
 			}
 		}
 	}
@@ -135,21 +166,36 @@ func (c *chain) app(ctx context.Context) error {
 	})
 }
 
-// asked is app with a key more in ecsbuild.yml: on the same host with nothing
-// changed, or on another one with a line changed.
+// asked measures one ask on the host that it is for.
 func (c *chain) asked(ctx context.Context, name string) error {
-	w := c.workloads["app"].with(asks[name].keys)
+	a := asks[name]
+	w := c.workloads[cmp.Or(a.workload, "app")]
+	if c.way.name == "ecsbuild" && a.keys != "" {
+		w = w.with(a.keys)
+	}
 	if err := c.world(w); err != nil {
 		return err
 	}
+	c.ask, c.keptFolder = a, ""
+	if a.kept {
+		c.hosts++
+		c.keptFolder = filepath.Join(c.dir, fmt.Sprintf("kept%d", c.hosts))
+	}
+	defer func() { c.ask, c.keptFolder = ask{}, "" }()
 	again := func(h *host) error { _, err := c.step(ctx, h, name); return err }
+	failed := false
 	err := c.on(ctx, w, func(h *host) error {
-		if ok, err := c.step(ctx, h, "before"); err != nil || !ok || asks[name].beside == "changed" {
+		if a.host == "first" {
+			return again(h)
+		}
+		ok, err := c.step(ctx, h, "before")
+		if err != nil || !ok || a.host == "other" {
+			failed = !ok
 			return err
 		}
 		return again(h)
 	})
-	if err != nil || asks[name].beside != "changed" {
+	if err != nil || failed || a.host != "other" {
 		return err
 	}
 	return c.on(ctx, w, func(h *host) error {
@@ -174,6 +220,9 @@ func (c *chain) world(w *workload) error {
 	}
 	if c.way.open {
 		c.rig.SetPolicy([]awstest.Grant{{Action: "*", Resource: "*"}})
+	} else {
+		c.rig.Allow("ecr:BatchGetImage") // for cache: registry, which asks for them by name
+		c.rig.Allow("ecr:GetDownloadUrlForLayer")
 	}
 	return c.hub.fill(c.rig)
 }
@@ -185,6 +234,7 @@ func (c *chain) on(ctx context.Context, w *workload, f func(*host) error) error 
 	if err != nil {
 		return err
 	}
+	h.ask, h.kind, h.cache = c.ask, c.kind, cmp.Or(c.keptFolder, filepath.Join(h.home(), "cache"))
 	return errors.Join(f(h), h.close())
 }
 

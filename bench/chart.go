@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -47,7 +48,7 @@ func (r *results) chart() string {
 			top := y
 			text("", 10, y+12, titles[name])
 			for _, w := range ways {
-				if _, ok := asks[name]; ok && w.name != "ecsbuild" {
+				if a, ok := asks[name]; ok && !slices.Contains(a.ways, w.name) {
 					continue // as in the case beside it
 				}
 				all := r.of(engine, name, w.name)

@@ -25,11 +25,18 @@ type host struct {
 	workload *workload
 	dir      string
 	address  string // DOCKER_HOST=…
+	kind     string // of script/engine
+	cache    string // ECSBUILD_CACHE
+	ask      ask    // what is measured
 	peak     int64  // of the commands' memory, in bytes
 }
 
 // tools are the binaries under comparison.
-type tools struct{ ecsbuild, docker, buildx, engine string }
+type tools struct {
+	ecsbuild, docker, buildx, engine string
+
+	path string // folder with the daemons of the engine under their own names
+}
 
 func (h *host) home() string { return filepath.Join(h.dir, "home") }
 

@@ -111,7 +111,7 @@ func (b *bench) prepare(ctx context.Context, rev string, engines []string) (err 
 	}
 	b.workloads = map[string]*workload{}
 	for name, make := range map[string]func(string) (*workload, error){"app": app, "eight": eight, "hundred": hundred,
-		"large": large} {
+		"linked": linked, "steps": steps, "large": large} {
 		if name == "large" && !slices.Contains(b.cases, "large") && !slices.Contains(b.cases, "large-reproducible") {
 			continue
 		}
@@ -136,6 +136,11 @@ func (b *bench) engine(ctx context.Context, kind string, runs int) error {
 	if t.docker, err = dockerClient(kind); err != nil {
 		return err
 	}
+	path, err := exec.CommandContext(ctx, t.engine, "path", kind).Output()
+	if err != nil {
+		return fmt.Errorf("script/engine path %s: %w", kind, err)
+	}
+	t.path = strings.TrimSpace(string(path))
 	b.results.note(ctx, kind, t.docker)
 	for n := range runs {
 		for i := range ways {

@@ -103,16 +103,12 @@ func (r *results) engines() (out []string) {
 // cells are one row's: of each way the seconds, then the ratios, then what
 // was sent.
 func (r *results) cells(engine, name string) []string {
-	other := name // where the other ways are, which have no such key
-	if a, ok := asks[name]; ok {
-		other = a.beside
-	}
 	var seconds, sent, requests []string
 	times := map[string]float64{}
 	for _, w := range ways {
-		of := other
-		if w.name == "ecsbuild" {
-			of = name
+		of := name
+		if a, ok := asks[name]; ok && !slices.Contains(a.ways, w.name) {
+			of = a.beside
 		}
 		s, ok := median(r.of(engine, of, w.name))
 		switch {

@@ -58,6 +58,8 @@ func bake(ctx context.Context, h *host, tag string) error {
 		Context    string   `json:"context"`
 		Dockerfile string   `json:"dockerfile"`
 		Tags       []string `json:"tags"`
+		CacheFrom  []string `json:"cache-from,omitempty"`
+		CacheTo    []string `json:"cache-to,omitempty"`
 	}
 	group, targets := []string{}, map[string]target{}
 	for _, img := range h.workload.images {
@@ -66,7 +68,14 @@ func bake(ctx context.Context, h *host, tag string) error {
 			return err
 		}
 		group = append(group, img.name)
-		targets[img.name] = target{img.context, dockerfile, []string{h.reference(img, tag)}}
+		t := target{Context: img.context, Dockerfile: dockerfile, Tags: []string{h.reference(img, tag)}}
+		if h.ask.cached {
+			t.CacheFrom, t.CacheTo = h.bakeCache(img)
+			if h.kind != "containerd" { // an inline cache lies in the image itself
+				t.Tags = append(t.Tags, h.reference(img, "cache"))
+			}
+		}
+		targets[img.name] = t
 	}
 	data, err := json.Marshal(map[string]any{"group": map[string]any{"default": map[string]any{"targets": group}},
 		"target": targets})
@@ -80,8 +89,18 @@ func bake(ctx context.Context, h *host, tag string) error {
 	return h.command(ctx, nil, h.tools.docker, "buildx", "bake", "--push", "--progress", "plain", "-f", file)
 }
 
+// bakeCache is the best cache that bake can have on the engine: the classic store has none
+// but inline.
+func (h *host) bakeCache(img image) (from, to []string) {
+	if h.kind == "containerd" {
+		ref := "type=registry,ref=" + h.reference(img, "buildcache")
+		return []string{ref}, []string{ref + ",mode=max,image-manifest=true,oci-mediatypes=true"}
+	}
+	return []string{"type=registry,ref=" + h.reference(img, "cache")}, []string{"type=inline"}
+}
+
 func ecsbuild(ctx context.Context, h *host, tag string) error {
-	return h.command(ctx, h.workload.environment(tag), h.tools.ecsbuild, "run", "--progress", "quiet")
+	return h.command(ctx, append(h.workload.environment(tag), h.ask.env...), h.tools.ecsbuild, "run", "--progress", "quiet")
 }
 
 // bare builds the same images at once and leaves them in the engine: the time
@@ -99,8 +118,8 @@ func (h *host) reference(img image, tag string) string {
 func (h *host) command(ctx context.Context, env []string, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = filepath.Join(h.dir, "src")
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + h.home(), "DOCKER_BUILDKIT=1",
-		"ECSBUILD_CACHE=" + filepath.Join(h.home(), "cache"), "AWS_ACCOUNT_ID=" +
+	cmd.Env = append([]string{"PATH=" + h.tools.path + ":" + os.Getenv("PATH"), "HOME=" + h.home(), "DOCKER_BUILDKIT=1",
+		"ECSBUILD_CACHE=" + h.cache, "AWS_ACCOUNT_ID=" +
 			awstest.Account, h.address}, h.rig.Environ()...)
 	cmd.Env = append(cmd.Env, env...)
 	var out bytes.Buffer

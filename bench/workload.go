@@ -42,6 +42,38 @@ func app(dir string) (*workload, error) {
 	})
 }
 
+// linked is app with linked copies, which need no layer below them.
+func linked(dir string) (*workload, error) {
+	w, err := app(dir)
+	if err != nil {
+		return nil, err
+	}
+	w.name = "linked"
+	return w, w.dockerfiles(map[string]string{
+		"docker/php/Dockerfile":   "FROM base\nCOPY --link vendor /app/vendor\nRUN echo ready > /installed\nCOPY --link src /app/src\n",
+		"docker/nginx/Dockerfile": "FROM base\nRUN echo ready > /installed\nCOPY --link public /app/public\n",
+	})
+}
+
+// steps is app with what a real project waits for: twenty seconds of dependencies before the
+// copy of the sources, and ten in a builder stage. Both leave files of some size.
+func steps(dir string) (*workload, error) {
+	w, err := app(dir)
+	if err != nil {
+		return nil, err
+	}
+	w.name = "steps"
+	return w, w.dockerfiles(map[string]string{
+		"composer.lock": "locked\n",
+		"docker/php/Dockerfile": "FROM base\nCOPY composer.lock /app/\n" +
+			"RUN sleep 20 && for i in 1 2 3 4 5; do head -c 2000000 /dev/urandom > /app/dependency$i; done\n" +
+			"COPY vendor /app/vendor\nCOPY src /app/src\n",
+		"docker/nginx/Dockerfile": "FROM base AS assets\nCOPY public /build/public\n" +
+			"RUN sleep 10 && cp -r /build/public /build/dist\n" +
+			"FROM base\nCOPY --from=assets /build/dist /app/public\n",
+	})
+}
+
 // eight is eight services with a step of two seconds each. The step comes
 // after a file of the service's own, or one would be every service's.
 func eight(dir string) (*workload, error) {
