@@ -20,7 +20,7 @@ engines: ## install the engines and tools that tests need
 	script/engine install tests browser shells act $(ENGINES)
 
 VERSION ?= $(shell git describe --tags --always --dirty)
-# Over 32 MB (linux/amd64) wants a word in the changelog. The tag leaves out gRPC's
+# Over 33 MB (linux/amd64) wants a word in the changelog. The tag leaves out gRPC's
 # trace pages, which are most of a megabyte.
 GOBUILD = CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags "-s -w -X main.version=$(VERSION)"
 

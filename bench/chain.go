@@ -14,7 +14,7 @@ import (
 )
 
 var allCases = []string{"new", "new-cache", "same-same", "same-reuse", "same-changed", "changed", "changed-reproducible",
-	"changed-private", "changed-cache", "linked", "steps", "steps-local", "eight", "hundred"}
+	"changed-private", "changed-cache", "linked", "steps", "steps-local", "mounts", "eight", "hundred"}
 
 // engineTitles are the kinds of script/engine in words.
 var engineTitles = map[string]string{
@@ -39,6 +39,7 @@ var titles = map[string]string{
 	"linked":               "the same with COPY --link",
 	"steps":                "new host, one line changed, 30 s of steps, cache: registry",
 	"steps-local":          "the same with cache: local",
+	"mounts":               "new host, one line changed, a cache mount of 300 MB, cache_mounts",
 	"eight":                "eight small images",
 	"hundred":              "a hundred tiny images",
 }
@@ -73,6 +74,7 @@ var asks = map[string]ask{
 	"changed-cache":        {keys: "cache: registry", host: "other", ways: twice, beside: "changed", cached: true},
 	"linked":               {keys: "cache: registry", workload: "linked", host: "other", ways: every, cached: true},
 	"steps":                {keys: "cache: registry", workload: "steps", host: "other", ways: every, cached: true},
+	"mounts":               {keys: "cache_mounts: true", workload: "mounts", host: "other", ways: every, cached: true},
 	"steps-local":          {keys: "cache: local", workload: "steps", host: "other", ways: alone, beside: "steps", kept: true},
 }
 

@@ -74,6 +74,36 @@ func steps(dir string) (*workload, error) {
 	})
 }
 
+// mounts is app with a step that downloads 300 MB into a cache mount, or finds them there. It
+// depends on the sources, as one that compiles them does.
+func mounts(dir string) (*workload, error) {
+	w, err := app(dir)
+	if err != nil {
+		return nil, err
+	}
+	w.name = "mounts"
+	return w, w.dockerfiles(map[string]string{
+		"docker/php/Dockerfile": "FROM base\nCOPY vendor /app/vendor\nCOPY src /app/src\nCOPY docker/php/install.sh /\n" +
+			"RUN --mount=type=cache,target=/cache sh /install.sh\n",
+		"docker/nginx/Dockerfile": "FROM base\nRUN echo ready > /installed\nCOPY public /app/public\n",
+		"docker/php/install.sh": `set -e
+if [ -e /cache/done ]; then sleep 3; else
+  sleep 25
+  for d in 1 2 3 4 5 6 7 8 9 10; do
+    mkdir /cache/$d
+    n=0
+    while [ $n -lt 100 ]; do
+      head -c 300000 /dev/urandom > /cache/$d/$n
+      n=$((n + 1))
+    done
+  done
+  touch /cache/done
+fi
+echo installed > /installed
+`,
+	})
+}
+
 // eight is eight services with a step of two seconds each. The step comes
 // after a file of the service's own, or one would be every service's.
 func eight(dir string) (*workload, error) {

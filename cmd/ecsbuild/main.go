@@ -23,6 +23,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
+	"github.com/ecsbuild/ecsbuild/internal/cachemount"
 	"github.com/ecsbuild/ecsbuild/internal/config"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
@@ -126,6 +127,13 @@ type interrupted struct{ signal syscall.Signal }
 func (i interrupted) Error() string { return "stopped by " + i.signal.String() }
 
 func run(args []string, stdout, stderr io.Writer) (code int) {
+	if len(args) > 0 && args[0] == cachemount.Command { // in a step of a build of our own
+		if err := cachemount.Main(args[1:]); err != nil {
+			fmt.Fprintln(stderr, "ecsbuild: "+err.Error())
+			return 1
+		}
+		return 0
+	}
 	quietLibraries()
 	debug.SetGCPercent(50) // what it allocates passes through: memory is worth more than this time
 	ctx, cancel := context.WithCancelCause(context.Background())

@@ -109,6 +109,7 @@ func describe(p *plan.Plan) string {
 		flag(line, "no cache", img.Build.NoCache)
 		flag(line, "pull", img.Build.Pull)
 		line("cache", string(img.Build.Cache))
+		flag(line, "cache mounts", img.Build.CacheMounts)
 		line("cache from", strings.Join(img.Build.CacheFrom, ", "))
 		line("cache to", strings.Join(img.Build.CacheTo, ", "))
 		line("compression", string(img.Build.Compression))

@@ -72,6 +72,9 @@ func (e *Engine) solveOpt(ctx context.Context, j *Job) (bkclient.SolveOpt, error
 	for k, v := range b.Args {
 		attrs["build-arg:"+k] = v
 	}
+	if ns := j.mountNamespace(); ns != "" {
+		attrs["build-arg:"+cacheMountNamespace] = ns
+	}
 	for k, v := range b.Labels {
 		attrs["label:"+k] = v
 	}

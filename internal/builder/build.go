@@ -146,7 +146,7 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, exports []bkclient.Expor
 			fetches.rename(news)
 			masking.mask(news)
 			log.add(news)
-			j.Steps.observe(news)
+			j.Steps.Observe(news)
 			j.Status(news)
 		}
 	}()

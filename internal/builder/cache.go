@@ -271,10 +271,10 @@ type Steps struct {
 	lostCache bool
 }
 
-// observe is told of news of a build. What a step is told of first counts: BuildKit begins
+// Observe is told of news of a build. What a step is told of first counts: BuildKit begins
 // a cached step again when it fetches its layers, and a build that is tried once more finds
 // in the cache what the first try has made.
-func (s *Steps) observe(news *progress.BuildStatus) {
+func (s *Steps) Observe(news *progress.BuildStatus) {
 	if s == nil {
 		return
 	}

@@ -59,6 +59,7 @@ func (d *document) imageKeys(img *imageConfig) map[string]field {
 		"additional_contexts": d.pairs("additional_contexts", &b.AdditionalContexts, false),
 		"ssh":                 d.texts("ssh", &b.SSH, nil),
 		"cache":               oneOf(d, "cache", &b.Cache, plan.Caches...),
+		"cache_mounts":        d.boolean("cache_mounts", &b.CacheMounts),
 		"compression":         oneOf(d, "compression", &b.Compression, plan.Gzip, plan.Zstd),
 		"compression_level":   d.level(&b.CompressionLevel),
 		"reproducible":        d.boolean("reproducible", &b.Reproducible),

@@ -121,6 +121,7 @@ var descriptions = []struct{ key, text string }{
 	{"secrets", "Build secrets for RUN --mount=type=secret: id to ssm:NAME, secretsmanager:ID[#KEY] or env:NAME."},
 	{"ssh", "SSH agents or keys for RUN --mount=type=ssh: default, or id=socket-or-key."},
 	{"cache", "Keep the build cache for the next host: registry (all stages, in the tag buildcache-CONTAINER of the same repository), local (all stages, in a folder below ECSBUILD_CACHE that the CI keeps) or inline (the last stage, in the image itself). On a classic image store, registry and local take a private engine. Default: BUILD_CACHE."},
+	{"cache_mounts", "Keep what RUN --mount=type=cache holds for the next host: in the tag cachemounts-CONTAINER of the same repository, or, with cache: local, below ECSBUILD_CACHE."},
 	{"cache_from", "Caches to read: an image, or type=registry|local,… as docker buildx takes it."},
 	{"cache_to", "Caches to write: type=inline|registry|local,… as docker buildx takes it. The classic image store can only write type=inline."},
 	{"compression", "Compression of the image's own layers: gzip or zstd."},

@@ -80,6 +80,9 @@ func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
 		case plan.CacheRegistry:
 			add(&caches, repo)
 		}
+		if img.Build.CacheMounts && img.Build.Cache != plan.CacheLocal {
+			add(&caches, repo)
+		}
 		for _, c := range img.Build.CacheTo {
 			if arn := f.ecrARN(cacheRef(c)); arn != "" {
 				add(&caches, arn)
@@ -110,7 +113,7 @@ func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
 		{"Pull", pull, pulls, "base images, cache_from and cache: inline in ECR"},
 		{"Create", create, creates, "create_repository: made where it is missing"},
 		{"Tags", []string{"ecr:DescribeImages"}, looks, "on_immutable: fail looks for the tag before the build"},
-		{"Cache", append(slices.Clone(push), pull...), caches, "cache_to and cache: registry in ECR"},
+		{"Cache", append(slices.Clone(push), pull...), caches, "cache_to, cache: registry and cache_mounts in ECR"},
 	} {
 		if len(n.Resources) > 0 {
 			slices.Sort(n.Resources)

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/cachemount"
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -28,6 +30,13 @@ type Engine interface {
 	Check(img plan.Image, warn func(string)) error
 	// ExportCache writes the cache of a job that was built.
 	ExportCache(ctx context.Context, j builder.Job) error
+	// CanKeepMounts says why what cache mounts hold cannot be kept, or nil.
+	CanKeepMounts(ctx context.Context) error
+	// FillMounts unpacks archives into cache mounts that are empty.
+	FillMounts(ctx context.Context, j builder.Job, mounts []dockerfile.CacheMount, archives string) error
+	// PackMounts packs cache mounts that are not as their listings say into a folder.
+	PackMounts(ctx context.Context, j builder.Job, mounts []dockerfile.CacheMount, listings []string,
+		folder string) ([]cachemount.Result, error)
 	Close()
 }
 

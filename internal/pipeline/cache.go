@@ -100,20 +100,25 @@ func (r *run) exportCaches(ctx context.Context) {
 	defer cancel()
 	var g errgroup.Group
 	g.SetLimit(maxCacheExports)
-	for _, j := range r.jobs {
-		if !j.WantsCacheExport() {
-			continue
-		}
+	write := func(j builder.Job, what string, f func(context.Context, builder.Job) error) {
 		g.Go(func() error {
 			name := j.Image.Name()
-			span := r.deps.Progress.Begin(name, report.Cache, "write the cache", 0)
-			err := r.engine.ExportCache(ctx, j)
+			span := r.deps.Progress.Begin(name, report.Cache, "write the "+what, 0)
+			err := f(ctx, j)
 			span.End(err)
 			if err != nil {
-				r.deps.Progress.Note(name, progress.Warning, "the cache was not written: "+err.Error())
+				r.deps.Progress.Note(name, progress.Warning, "the "+what+" was not written: "+err.Error())
 			}
 			return nil
 		})
+	}
+	for _, j := range r.jobs {
+		if j.WantsCacheExport() {
+			write(j, "cache", r.engine.ExportCache)
+		}
+		if r.wantsMounts(j) {
+			write(j, "cache of mounts", r.keepMounts)
+		}
 	}
 	_ = g.Wait()
 }

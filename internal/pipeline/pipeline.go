@@ -89,6 +89,8 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Result, error) 
 		return nil, err
 	}
 	defer r.engine.Close()
+	stopMounts := r.findMounts(ctx)
+	defer stopMounts()
 	states, stop := readTagStates(ctx, r.backends, p.Images)
 	defer stop()
 	defer r.backends.State.Save()
@@ -130,6 +132,7 @@ type run struct {
 	files    dockerfile.Files
 	jobs     []builder.Job                  // one per image, in the order of the plan
 	caches   map[string]builder.CacheStatus // by image
+	mounts   map[string]*keptMounts         // by image
 }
 
 // build runs all builds at once. Their layers are in the registry when it
@@ -139,7 +142,7 @@ func (r *run) build(ctx context.Context) ([]Pushed, error) {
 	ctx, stop := background(ctx, r)
 	defer stop()
 	return r.buildAll(ctx, &reusing{
-		Builder:  reported{r.engine, r.deps.Progress},
+		Builder:  &fillingMounts{reported{r.engine, r.deps.Progress}, r},
 		backends: r.backends,
 		hasher:   fingerprint.NewHasher(r.engine, r.backends.Bases.Resolve),
 		progress: r.deps.Progress,

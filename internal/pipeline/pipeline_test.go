@@ -23,6 +23,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/baseimage"
 	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/cachemount"
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/hoststate"
@@ -50,6 +51,39 @@ type fakeBuilder struct {
 	exported    []string // caches
 	exportFails error
 	onExport    func()
+
+	steps      []progress.BuildStep // of each build
+	filled     []string             // cache mounts: image, how many, the first archive
+	packed     []string             // image, listings
+	mount      cachemount.Result    // of each mount that is packed
+	mountsFail error
+}
+
+func (*fakeBuilder) CanKeepMounts(context.Context) error { return nil }
+
+func (f *fakeBuilder) FillMounts(_ context.Context, j builder.Job, mounts []dockerfile.CacheMount, archives string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	data, err := os.ReadFile(filepath.Join(archives, cachemount.ArchiveName(0)))
+	f.filled = append(f.filled, fmt.Sprintf("%s %d %s", j.Image.Name(), len(mounts), data))
+	return errors.Join(err, f.mountsFail)
+}
+
+func (f *fakeBuilder) PackMounts(_ context.Context, j builder.Job, mounts []dockerfile.CacheMount, listings []string,
+	folder string) ([]cachemount.Result, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.packed = append(f.packed, fmt.Sprintf("%s %q", j.Image.Name(), listings))
+	out := make([]cachemount.Result, len(mounts))
+	for n := range mounts {
+		out[n] = f.mount
+		if f.mount.Packed {
+			if err := os.WriteFile(filepath.Join(folder, cachemount.ArchiveName(n)), []byte("archive"), 0o600); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, f.mountsFail
 }
 
 func (f *fakeBuilder) ExportCache(_ context.Context, j builder.Job) error {
@@ -79,6 +113,7 @@ func (f *fakeBuilder) Build(ctx context.Context, j builder.Job) (*image.Artifact
 	if err != nil || j.Keep {
 		return nil, err
 	}
+	j.Steps.Observe(&progress.BuildStatus{Steps: f.steps})
 	config, err := j.Inputs.AddLabel(ctx, fmt.Appendf(nil,
 		`{"architecture":"amd64","os":"linux","author":%q,"rootfs":{"type":"layers","diff_ids":[]}}`, j.Image.Name()))
 	if err != nil {

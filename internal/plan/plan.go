@@ -72,9 +72,14 @@ func (i Image) Name() string { return i.Containers[0] }
 
 // CacheTag is where in the image's repository its cache lies: cache: registry.
 func (i Image) CacheTag() string {
-	tag := "buildcache-" + i.Name()
-	return tag[:min(len(tag), 128)] // as long as a tag may be
+	return shortTag("buildcache-" + i.Name())
 }
+
+// CacheMountsTag is where in the image's repository its cache mounts lie, unless its cache
+// is a local one.
+func (i Image) CacheMountsTag() string { return shortTag("cachemounts-" + i.Name()) }
+
+func shortTag(tag string) string { return tag[:min(len(tag), 128)] } // as long as a tag may be
 
 // Build holds the keys of Compose's build section, resolved: paths are
 // absolute, sizes are bytes.
@@ -96,6 +101,7 @@ type Build struct {
 	ShmSize            int64             `json:"shm_size,omitempty"`    // bytes
 	AdditionalContexts map[string]string `json:"additional_contexts,omitempty"`
 	Cache              Cache             `json:"cache,omitempty"`
+	CacheMounts        bool              `json:"cache_mounts,omitempty"` // what RUN --mount=type=cache holds is kept where Cache is
 	Compression        Compression       `json:"compression,omitempty"`
 	CompressionLevel   *int              `json:"compression_level,omitempty"` // nil for the default
 	Reproducible       bool              `json:"reproducible,omitempty"`      // no file time is later than Epoch

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -45,6 +46,37 @@ func (r *Repository) Blob(ctx context.Context, d digest.Digest) ([]byte, error) 
 			Err: fmt.Errorf("%s arrived as something else", d)}
 	}
 	return data, err
+}
+
+// Download writes a blob of so many bytes to a file, from its beginning, whatever is in it.
+// It needs ecr:GetDownloadUrlForLayer.
+func (r *Repository) Download(ctx context.Context, d digest.Digest, size int64, file *os.File) error {
+	return retry(ctx, func() error {
+		resp, err := r.client.do(ctx, r.Name, request{action: actionGetBlob, method: http.MethodGet,
+			url: r.url("blobs/" + d.String()), accept: []int{http.StatusOK}})
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		fail := func(err error) error {
+			return &Error{Host: r.client.Host.Name, Repository: r.Name, Action: actionGetBlob, Err: err}
+		}
+		if _, err := file.Seek(0, io.SeekStart); err != nil {
+			return permanentError{err}
+		}
+		if err := file.Truncate(0); err != nil {
+			return permanentError{err}
+		}
+		verifier := d.Verifier()
+		n, err := io.Copy(io.MultiWriter(file, verifier), io.LimitReader(resp.Body, size+1))
+		switch {
+		case err != nil:
+			return fail(err)
+		case n != size || !verifier.Verified():
+			return fail(fmt.Errorf("%s arrived as something else: %w", d, io.ErrUnexpectedEOF))
+		}
+		return nil
+	})
 }
 
 func (r *Repository) read(ctx context.Context, q request) (resp *http.Response, data []byte, err error) {

@@ -1,0 +1,319 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/cachemount"
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
+	"github.com/ecsbuild/ecsbuild/internal/format"
+	"github.com/ecsbuild/ecsbuild/internal/image"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
+	"github.com/ecsbuild/ecsbuild/internal/report"
+)
+
+// keptMounts are the cache mounts of an image whose content is kept: cache_mounts.
+type keptMounts struct {
+	mounts []dockerfile.CacheMount
+	store  mountStore
+
+	fetched chan struct{}     // closed when the two below are known
+	found   *ocispec.Manifest // nil for nothing that is worth it
+	folder  string            // with an archive for each mount, or none; "" for none at all
+}
+
+const (
+	// fillRate is how much of an archive an engine takes in a second at least, in bytes.
+	fillRate = 40 << 20
+	// minMountGain is what steps must have taken for their mounts to be kept.
+	minMountGain = time.Second
+)
+
+// findMounts begins to fetch what is kept of the images' cache mounts. stop must be called.
+func (r *run) findMounts(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	r.mounts = map[string]*keptMounts{}
+	var g errgroup.Group
+	for _, j := range r.jobs {
+		b := j.Image.Build
+		if !b.CacheMounts || b.NoCache || j.Keep {
+			continue
+		}
+		k := r.newMounts(ctx, j)
+		if k == nil {
+			continue
+		}
+		r.mounts[j.Image.Name()] = k
+		g.Go(func() error {
+			defer close(k.fetched)
+			r.fetchMounts(ctx, j.Image, k)
+			return nil
+		})
+	}
+	return func() {
+		cancel()
+		_ = g.Wait()
+		for _, k := range r.mounts {
+			if k.folder != "" {
+				_ = os.RemoveAll(k.folder)
+			}
+		}
+	}
+}
+
+// newMounts says which mounts of an image are kept, and where; nil for none.
+func (r *run) newMounts(ctx context.Context, j builder.Job) *keptMounts {
+	img := j.Image
+	note := func(severity progress.Severity, text string) {
+		r.deps.Progress.Note(img.Name(), severity, "cache_mounts: "+text)
+	}
+	mounts, leftOut := j.Dockerfile.CacheMounts()
+	if len(leftOut) > 0 {
+		note(progress.Warning, "not kept, since only the build knows what they are: "+strings.Join(leftOut, ", "))
+	}
+	if len(mounts) == 0 {
+		return nil
+	}
+	if err := r.engine.CanKeepMounts(ctx); err != nil {
+		note(progress.Warning, "not kept: "+err.Error())
+		return nil
+	}
+	k := &keptMounts{mounts: mounts, fetched: make(chan struct{})}
+	switch {
+	case img.Build.Cache != plan.CacheLocal:
+		k.store = registryMounts{r.backends.Registry.Repository(img.Repository), img.CacheMountsTag()}
+	case r.options.CacheFolder == "":
+		return nil // which the cache has said already
+	default:
+		k.store = localMounts{filepath.Join(r.options.CacheFolder, "cachemounts", img.Name())}
+	}
+	return k
+}
+
+// fetchMounts gets the archives of an image's mounts, where filling them takes less than it
+// saves. What goes wrong costs a line.
+func (r *run) fetchMounts(ctx context.Context, img plan.Image, k *keptMounts) {
+	note := func(severity progress.Severity, text string) {
+		r.deps.Progress.Note(img.Name(), severity, "cache_mounts: "+text)
+	}
+	load, cancel := context.WithTimeout(ctx, cachePatience)
+	found, err := k.store.load(load)
+	cancel()
+	if err == nil && found != nil && !worthFilling(found) {
+		k.found = found // what is in them is known all the same
+		note(progress.Info, "not filled: that would take longer than it saves")
+		return
+	}
+	if err == nil && found != nil {
+		if k.folder, err = os.MkdirTemp("", "ecsbuild-cachemounts-"); err == nil {
+			err = k.fetchLayers(ctx, found)
+		}
+	}
+	var refused *registry.Error
+	switch {
+	case err == nil:
+		k.found = found
+		return
+	case ctx.Err() != nil:
+	case errors.As(err, &refused) && refused.IsRefused():
+		k.store = nil
+		note(progress.Warning, fmt.Sprintf("left out: %s on the repository %s was refused; it needs ecr:BatchGetImage and ecr:GetDownloadUrlForLayer",
+			refused.Action, img.Repository))
+	case registry.IsMissing(err):
+	default:
+		note(progress.Warning, "the mounts begin empty: "+err.Error())
+	}
+	if k.folder != "" {
+		_ = os.RemoveAll(k.folder)
+		k.folder = ""
+	}
+}
+
+func (k *keptMounts) fetchLayers(ctx context.Context, m *ocispec.Manifest) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for n, mount := range k.mounts {
+		l := layerOf(m, mount)
+		file := filepath.Join(k.folder, cachemount.ArchiveName(n))
+		g.Go(func() error {
+			if l == nil {
+				return os.WriteFile(file, nil, 0o600)
+			}
+			return k.store.fetch(ctx, *l, file)
+		})
+	}
+	return g.Wait()
+}
+
+func layerOf(m *ocispec.Manifest, mount dockerfile.CacheMount) *ocispec.Descriptor {
+	if m == nil {
+		return nil
+	}
+	for _, l := range m.Layers {
+		if l.Annotations[mountID] == mountKey(mount) {
+			return &l
+		}
+	}
+	return nil
+}
+
+// mountKey tells mounts apart, of which several may have one ID and different owners.
+func mountKey(m dockerfile.CacheMount) string {
+	if !m.Owned {
+		return m.ID
+	}
+	return fmt.Sprintf("%s %d:%d %o", m.ID, m.UID, m.GID, m.Mode)
+}
+
+func worthFilling(m *ocispec.Manifest) bool {
+	var size int64
+	for _, l := range m.Layers {
+		size += l.Size
+	}
+	seconds, _ := strconv.ParseFloat(m.Annotations[mountsSeconds], 64)
+	return float64(size)/fillRate < seconds
+}
+
+// fillingMounts fills the cache mounts of an image before it is built.
+type fillingMounts struct {
+	Builder
+	run *run
+}
+
+func (f *fillingMounts) Build(ctx context.Context, j builder.Job) (*image.Artifact, error) {
+	if k := f.run.mounts[j.Image.Name()]; k != nil {
+		f.run.fillMounts(ctx, j, k)
+	}
+	return f.Builder.Build(ctx, j)
+}
+
+func (r *run) fillMounts(ctx context.Context, j builder.Job, k *keptMounts) {
+	select {
+	case <-k.fetched:
+	case <-ctx.Done():
+		return
+	}
+	if k.folder == "" {
+		return
+	}
+	name := j.Image.Name()
+	span := r.deps.Progress.Begin(name, report.Base, "fill the cache mounts", 0)
+	err := r.engine.FillMounts(ctx, j, k.mounts, k.folder)
+	span.End(err)
+	if err != nil && ctx.Err() == nil {
+		r.deps.Progress.Note(name, progress.Warning, "cache_mounts: the mounts begin empty: "+err.Error())
+	}
+}
+
+// mountSeconds is what the steps took that use cache mounts.
+func mountSeconds(steps *builder.Steps) (sum time.Duration) {
+	for _, s := range steps.All() {
+		if strings.Contains(s.Name, "RUN --mount=") && strings.Contains(s.Name, "type=cache") && !s.Cached &&
+			s.Completed != nil && s.Error == "" {
+			sum += s.Completed.Sub(*s.Started)
+		}
+	}
+	return sum
+}
+
+// wantsMounts says whether steps of an image that was built have used its cache mounts.
+func (r *run) wantsMounts(j builder.Job) bool {
+	k := r.mounts[j.Image.Name()]
+	if k == nil || mountSeconds(j.Steps) < minMountGain {
+		return false
+	}
+	<-k.fetched
+	return k.store != nil
+}
+
+// keepMounts keeps what the mounts of an image hold, where that has changed.
+func (r *run) keepMounts(ctx context.Context, j builder.Job) error {
+	k, took := r.mounts[j.Image.Name()], mountSeconds(j.Steps)
+	folder, err := os.MkdirTemp("", "ecsbuild-cachemounts-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+	listings := make([]string, len(k.mounts))
+	for n, m := range k.mounts {
+		if l := layerOf(k.found, m); l != nil {
+			listings[n] = l.Annotations[mountListing]
+		}
+	}
+	results, err := r.engine.PackMounts(ctx, j, k.mounts, listings, folder)
+	if err != nil {
+		return err
+	}
+	return r.saveMounts(ctx, j.Image, k, results, folder, took)
+}
+
+func (r *run) saveMounts(ctx context.Context, img plan.Image, k *keptMounts, results []cachemount.Result, folder string,
+	took time.Duration) error {
+	m := newMountManifest()
+	changed, size := false, int64(0)
+	for n, mount := range k.mounts {
+		old := layerOf(k.found, mount)
+		switch res := results[n]; {
+		case res.Problem != "":
+			r.deps.Progress.Note(img.Name(), progress.Warning, "cache_mounts: "+mount.ID+" is not kept: "+res.Problem)
+			changed = changed || old != nil
+		case !res.Packed && old != nil && res.Files > 0:
+			m.Layers = append(m.Layers, *old)
+		case res.Packed:
+			l, err := mountLayerOf(filepath.Join(folder, cachemount.ArchiveName(n)), mount, res)
+			if err == nil {
+				err = k.store.put(ctx, l, filepath.Join(folder, cachemount.ArchiveName(n)))
+			}
+			if err != nil {
+				return err
+			}
+			changed, size = true, size+l.Size
+			m.Layers = append(m.Layers, l)
+		}
+	}
+	if !changed {
+		return nil
+	}
+	seconds := took.Seconds()
+	if k.found != nil { // the steps took less with what was in them
+		before, _ := strconv.ParseFloat(k.found.Annotations[mountsSeconds], 64)
+		seconds = max(seconds, before)
+	}
+	m.Annotations[mountsSeconds] = strconv.FormatFloat(seconds, 'f', 1, 64)
+	if len(m.Layers) == 0 { // an artifact has one at least
+		m.Layers = []ocispec.Descriptor{m.Config}
+	}
+	if err := k.store.save(ctx, m); err != nil {
+		return err
+	}
+	r.deps.Progress.Note(img.Name(), progress.Info, "cache_mounts: kept, "+format.Bytes(size)+" of them new")
+	return nil
+}
+
+// mountLayerOf describes an archive.
+func mountLayerOf(file string, mount dockerfile.CacheMount, res cachemount.Result) (l ocispec.Descriptor, err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return l, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return l, err
+	}
+	d, err := digest.FromReader(f)
+	return ocispec.Descriptor{MediaType: mountLayer, Digest: d, Size: st.Size(),
+		Annotations: map[string]string{mountID: mountKey(mount), mountListing: res.Listing}}, err
+}

@@ -1,0 +1,109 @@
+package pipeline
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ecsbuild/ecsbuild/internal/cachemount"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
+)
+
+// mountsFixture is an image with one cache mount, whose step took some time.
+func mountsFixture(t *testing.T, cache plan.Cache, took time.Duration) *fixture {
+	t.Helper()
+	f := newFixture(t, "app")
+	b := &f.plan.Images[0].Build
+	b.Cache, b.CacheMounts = cache, true
+	if err := os.WriteFile(b.Dockerfile, []byte("FROM scratch\nRUN --mount=type=cache,target=/root/.npm npm ci\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	began := now.Add(-took)
+	f.engine.steps = []progress.BuildStep{{ID: "sha256:a", Name: "[2/2] RUN --mount=type=cache,target=/root/.npm npm ci",
+		Kind: progress.Instruction, Started: &began, Completed: &now}}
+	f.engine.mount = cachemount.Result{Summary: cachemount.Summary{Listing: "one", Files: 1}, Packed: true}
+	return f
+}
+
+// TestCacheMounts: what a run packs, the next one fills, and does not pack again.
+func TestCacheMounts(t *testing.T) {
+	for _, cache := range []plan.Cache{plan.CacheRegistry, plan.CacheLocal, ""} {
+		f := mountsFixture(t, cache, 10*time.Second)
+		options := Options{CacheFolder: t.TempDir()}
+		for range 2 {
+			if _, err := f.run(t, options); err != nil {
+				t.Fatal(err)
+			}
+			f.engine.mount.Packed = false
+		}
+		if diff := cmp.Diff([]string{"app 1 archive"}, f.engine.filled) +
+			cmp.Diff([]string{`app [""]`, `app ["one"]`}, f.engine.packed); diff != "" {
+			t.Errorf("%q: %s", cache, diff)
+		}
+		f.said.has(t, "cache_mounts: kept")
+		_, err := os.Stat(filepath.Join(options.CacheFolder, "cachemounts", "app", "manifest.json"))
+		if local := cache == plan.CacheLocal; (err == nil) != local {
+			t.Errorf("%q: in the folder: %v", cache, err)
+		}
+	}
+}
+
+// TestCacheMountsNotWorthIt are neither packed nor filled where the steps take no time.
+func TestCacheMountsNotWorthIt(t *testing.T) {
+	f := mountsFixture(t, "", minMountGain/2)
+	if _, err := f.run(t, Options{}); err != nil || len(f.engine.packed) != 0 {
+		t.Errorf("%v, %v", f.engine.packed, err)
+	}
+	m := newMountManifest()
+	for seconds, want := range map[string]bool{"30": true, "0.5": false, "": false, "rubbish": false} {
+		m.Annotations[mountsSeconds] = seconds
+		m.Layers = []ocispec.Descriptor{{Size: 10 * fillRate}}
+		if got := worthFilling(&m); got != want {
+			t.Errorf("%q: %v", seconds, got)
+		}
+	}
+}
+
+// TestCacheMountsFail costs a line each, and no run.
+func TestCacheMountsFail(t *testing.T) {
+	f := mountsFixture(t, "", 10*time.Second)
+	if _, err := f.run(t, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	f.engine.mountsFail = errors.New("the disk is full")
+	if _, err := f.run(t, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	f.said.has(t, "cache_mounts: the mounts begin empty: the disk is full")
+	f.said.has(t, "the cache of mounts was not written: the disk is full")
+
+	folder := t.TempDir()
+	f = mountsFixture(t, plan.CacheLocal, 10*time.Second)
+	if err := os.MkdirAll(filepath.Join(folder, "cachemounts", "app"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "cachemounts", "app", "manifest.json"), []byte("nonsense"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.run(t, Options{CacheFolder: folder}); err != nil || len(f.engine.filled) != 0 {
+		t.Errorf("%v, %v", f.engine.filled, err)
+	}
+	f.said.has(t, "cache_mounts: the mounts begin empty: ")
+}
+
+// TestCacheMountsProblem: what is too large is told, and not kept.
+func TestCacheMountsProblem(t *testing.T) {
+	f := mountsFixture(t, "", 10*time.Second)
+	f.engine.mount = cachemount.Result{Problem: "it holds too much"}
+	if _, err := f.run(t, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	f.said.has(t, "cache_mounts: /root/.npm is not kept: it holds too much")
+}
