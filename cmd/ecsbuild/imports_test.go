@@ -30,6 +30,7 @@ func TestImports(t *testing.T) {
 		"hoststate":     {},
 		"privateengine": {},
 		"cachemount":    {},
+		"advice":        {"plan", "progress"},
 		"httptransport": {},
 		"registry":      {"plan", "httptransport", "progress"},
 		"baseimage":     {"plan", "httptransport", "hoststate"},

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/ecsbuild/ecsbuild/internal/advice"
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/credentials"
@@ -34,6 +35,7 @@ type runCmd struct {
 	Pin      string `enum:"tag,digest" default:"tag" help:"Have the definitions name images by tag or by digest."`
 	Progress string `enum:"auto,tty,plain,quiet,json" default:"auto" help:"How to show progress: auto, tty, plain, quiet or json."`
 	Report   string `placeholder:"FILE" help:"Write a report of the run: FILE.html for people, FILE.json for machines."`
+	NoAdvice bool   `help:"Give no advice on what would make the next build faster."`
 	Exports  string `placeholder:"FILE" help:"Write each container's image as shell variables, for a buildspec to source."`
 	DryRun   bool   `xor:"mode" help:"Build and tag with the local engine; push nothing, print the definitions."`
 	Local    bool   `xor:"mode" help:"Push to a registry on this machine, kept under .ecsbuild; needs no AWS credentials."`
@@ -101,6 +103,7 @@ func (r *execution) run() error {
 	default:
 		err = r.push()
 	}
+	advised := r.advice(err)
 	r.display.Close() // what it still has to draw comes before results and errors
 	if err == nil && !c.DryRun && c.Progress != string(progress.Quiet) && c.Progress != string(progress.JSON) {
 		for _, line := range append(r.summaryLines, r.display.Summary()) {
@@ -112,6 +115,7 @@ func (r *execution) run() error {
 	}
 	facts := withAccounts(a.facts(p), r.credentials.Accounts)
 	account := r.display.Report(r.registered(err), a.secrets.String(diagnose.Sentence(err, facts)))
+	account.Advice = advised
 	if werr := writeReport(r.file(c.Report), account, format); werr != nil {
 		err = errors.Join(err, &artifact.Error{File: r.file(c.Report), Late: err == nil && !c.DryRun, Err: werr})
 	}
@@ -154,6 +158,23 @@ func (r *execution) show() (err error) {
 		r.display.Note("", progress.Warning, w)
 	}
 	return nil
+}
+
+// advice tells what would make the next build faster, of a run that went well.
+func (r *execution) advice(err error) (lines []string) {
+	if err != nil || r.cmd.NoAdvice {
+		return nil
+	}
+	var builds []advice.Build
+	for _, p := range r.pushed {
+		builds = append(builds, advice.Build{Image: p.Image, Steps: p.Steps})
+	}
+	for _, a := range advice.For(builds) {
+		text := r.app.secrets.String(a.Text)
+		r.display.Note(a.Image, progress.Info, "advice: "+text)
+		lines = append(lines, a.Image+": "+text)
+	}
+	return lines
 }
 
 // registered is what the registry has of the images under their tags, by name,

@@ -40,6 +40,7 @@ type Job struct {
 
 	Cache       CacheStatus // of the image's own cache
 	CacheFolder string      // of cache: local, absolute
+	CacheInUse  bool        // another run reads that folder: nothing is deleted from it
 	Steps       *Steps      // what the build did; nil for nobody asks
 
 	Status func(*progress.BuildStatus)

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -39,10 +40,19 @@ const (
 
 // FindLocalCache looks for the cache of an image in its folder: cache: local. Its error says
 // what is wrong with one that is there.
-func FindLocalCache(folder string) (CacheStatus, error) {
-	data, err := os.ReadFile(filepath.Join(folder, ocispec.ImageIndexFile))
+func FindLocalCache(ctx context.Context, folder string) (CacheStatus, error) {
+	file := filepath.Join(folder, ocispec.ImageIndexFile)
+	st, err := os.Stat(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return CacheMissing, nil
+	}
+	var data []byte
+	switch {
+	case err != nil:
+	case !st.Mode().IsRegular() || st.Size() > maxManifest:
+		err = errors.New("its index is no file of a few bytes")
+	default:
+		data, err = os.ReadFile(file)
 	}
 	var index image.Contents
 	if err == nil {
@@ -52,7 +62,7 @@ func FindLocalCache(folder string) (CacheStatus, error) {
 		err = errors.New("its index names nothing")
 	}
 	for _, m := range index.Manifests {
-		err = errors.Join(err, checkLocalBlobs(folder, m))
+		err = errors.Join(err, checkLocalBlobs(ctx, folder, m))
 	}
 	if err != nil {
 		return CacheMissing, err
@@ -62,7 +72,7 @@ func FindLocalCache(folder string) (CacheStatus, error) {
 
 // checkLocalBlobs looks whether what a manifest names is there, and is what its digest says:
 // an engine cannot build any more on layers that it has begun to take from a broken cache.
-func checkLocalBlobs(folder string, manifest ocispec.Descriptor) error {
+func checkLocalBlobs(ctx context.Context, folder string, manifest ocispec.Descriptor) error {
 	data, err := readLocalBlob(folder, manifest)
 	if err != nil {
 		return err
@@ -75,7 +85,12 @@ func checkLocalBlobs(folder string, manifest ocispec.Descriptor) error {
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, d := range append(append(c.Layers, c.Manifests...), c.Config) {
 		if d.Digest != "" {
-			g.Go(func() error { return checkLocalBlob(folder, d) })
+			g.Go(func() error {
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				return checkLocalBlob(folder, d)
+			})
 		}
 	}
 	return g.Wait()
@@ -97,15 +112,11 @@ func openLocalBlob(folder string, d ocispec.Descriptor) (*os.File, error) {
 	if err := d.Digest.Validate(); err != nil {
 		return nil, err
 	}
-	f, err := os.Open(filepath.Join(folder, ocispec.ImageBlobsDir, d.Digest.Algorithm().String(), d.Digest.Encoded()))
-	if err != nil {
-		return nil, err
-	}
-	if st, err := f.Stat(); err != nil || st.Size() != d.Size || !st.Mode().IsRegular() {
-		_ = f.Close()
+	path := filepath.Join(folder, ocispec.ImageBlobsDir, d.Digest.Algorithm().String(), d.Digest.Encoded())
+	if st, err := os.Stat(path); err != nil || st.Size() != d.Size || !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a file of %d bytes", d.Digest, d.Size)
 	}
-	return f, nil
+	return os.Open(path)
 }
 
 func checkLocalBlob(folder string, d ocispec.Descriptor) error {
@@ -128,7 +139,7 @@ func (j *Job) cacheImports() (out []bkclient.CacheOptionsEntry) {
 	for _, c := range b.CacheFrom {
 		out = append(out, cacheEntry(c))
 	}
-	own := j.Cache == CacheFound && !j.withoutCache
+	own := j.Cache == CacheFound && !j.Steps.LostCache()
 	switch {
 	case b.Cache == plan.CacheInline && j.Refs[0].Registry != "" && !j.withoutCache:
 		out = append(out, cacheEntry(j.Refs[0].String()))
@@ -162,7 +173,7 @@ func (j *Job) ownCacheExport() bkclient.CacheOptionsEntry {
 		"image-manifest": "true", "oci-mediatypes": "true"}}
 	if j.Image.Build.Cache == plan.CacheLocal {
 		c.Type, c.Attrs["dest"] = "local", j.CacheFolder
-		c.Attrs["reset"] = "true" // what the cache no longer names is deleted
+		c.Attrs["reset"] = strconv.FormatBool(!j.CacheInUse) // what the cache no longer names is deleted
 		return c
 	}
 	c.Type, c.Attrs["ref"] = "registry", j.cacheRef()
@@ -176,11 +187,14 @@ const minCacheGain = time.Second
 // WantsCacheExport says whether a build that has ended made something that the image's
 // own cache lacks, and that is worth keeping.
 func (j *Job) WantsCacheExport() bool {
+	if len(j.Steps.All()) == 0 {
+		return false // it was not built, but reused
+	}
 	return j.Cache == CacheMissing || j.Cache == CacheFound && (j.Steps.LostCache() || j.Steps.Executed() >= minCacheGain)
 }
 
 // errCacheOutdated ends the export of a cache whose steps would have to run again.
-var errCacheOutdated = errors.New("its steps would have to run once more, since the sources have changed meanwhile")
+var errCacheOutdated = errors.New("steps of it would have to run once more")
 
 // ExportCache writes the image's own cache, of a build that has ended well. The build is
 // asked for once more, which takes all of it from the engine's cache.
@@ -197,11 +211,17 @@ func (e *Engine) ExportCache(ctx context.Context, j Job) error {
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
+		fetches := newCachedFetches()
 		for s := range status {
-			for _, v := range s.Vertexes {
-				if parseStep(v.Name).kind == progress.Instruction && v.Completed != nil && !v.Cached && v.Error == "" {
+			news := buildStatus(s)
+			fetches.rename(news)
+			for _, v := range news.Steps {
+				if v.Kind == progress.Instruction && v.Completed != nil && !v.Cached && v.Error == "" {
 					cancel(errCacheOutdated)
 				}
+			}
+			if len(news.Output) > 0 { // a step runs
+				cancel(errCacheOutdated)
 			}
 		}
 	}()

@@ -213,7 +213,7 @@ func TestFindLocalCache(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got, err := FindLocalCache(dir); got != tt.status || (err != nil) != tt.broken {
+		if got, err := FindLocalCache(t.Context(), dir); got != tt.status || (err != nil) != tt.broken {
 			t.Errorf("%s: %s, %v", name, got, err)
 		}
 	}

@@ -127,6 +127,31 @@ func TestInterpolate(t *testing.T) {
 	}
 }
 
+// TestCacheTags: no cache is written over a tag of the run, nor over another cache.
+func TestCacheTags(t *testing.T) {
+	dir := t.TempDir()
+	long := strings.Repeat("x", 120)
+	for name, tt := range map[string]struct{ images, want string }{
+		"its own tag":   {`[{container: web, repository: shop, tags: [buildcache-web], cache: registry}]`, "shop:buildcache-web"},
+		"another's tag": {`[{container: web, repository: shop, tags: [v1], cache: registry}, {container: app, repository: shop, tags: [v2, buildcache-web]}]`, "shop:buildcache-web"},
+		"mounts":        {`[{container: web, repository: shop, tags: [cachemounts-web], cache_mounts: true}]`, "shop:cachemounts-web"},
+		"two caches": {fmt.Sprintf(`[{container: %sa, repository: shop, tags: [v1], cache: registry}, {container: %sb, repository: shop, tags: [v2], cache: registry}]`,
+			long, long), "shop:buildcache-xxx"},
+		"a local cache":      {`[{container: web, repository: shop, tags: [buildcache-web], cache: local}]`, ""},
+		"another repository": {`[{container: web, repository: shop, tags: [v1], cache: registry}, {container: app, repository: other, tags: [buildcache-web]}]`, ""},
+	} {
+		for file, text := range map[string]string{"ecsbuild.yml": "images: " + tt.images, "Dockerfile": ""} {
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := Load(Options{Directory: dir})
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestTagFromCommit(t *testing.T) {
 	const a, b, c = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", "cccccccccccccccccccccccccccccccccccccccc"
 	dir := t.TempDir()

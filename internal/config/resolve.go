@@ -197,7 +197,28 @@ func (b *resolver) checkImages(images []imageConfig) error {
 			refs[ref] = img.Name()
 		}
 	}
+	for _, img := range b.plan.Images {
+		for _, tag := range cacheTags(img) {
+			ref := img.Repository + ":" + tag
+			if other, ok := refs[ref]; ok {
+				errs = append(errs, &fault.Error{What: fmt.Sprintf("%s is the tag of a build cache of %s, and something of %s as well",
+					ref, img.Name(), other), Fix: "choose another tag or container name, or use cache: local"})
+			}
+			refs[ref] = img.Name()
+		}
+	}
 	return errs.OrNil()
+}
+
+// cacheTags are the tags that an image's caches take in its repository.
+func cacheTags(img plan.Image) (tags []string) {
+	if img.Build.Cache == plan.CacheRegistry {
+		tags = append(tags, img.CacheTag())
+	}
+	if img.Build.CacheMounts && img.Build.Cache != plan.CacheLocal {
+		tags = append(tags, img.CacheMountsTag())
+	}
+	return tags
 }
 
 // file is where a definitions file goes.

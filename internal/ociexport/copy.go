@@ -49,13 +49,14 @@ func (s *Store) CopyFrom(ctx context.Context, blobs string, root ocispec.Descrip
 func (s *Store) copyBlob(ctx context.Context, blobs string, d ocispec.Descriptor) error {
 	f, err := os.Open(blobFile(blobs, d))
 	if errors.Is(err, fs.ErrNotExist) && !s.encodings.required[d.Digest] {
-		_, ok, herr := s.target.Has(ctx, d.Digest)
-		if herr != nil {
-			return s.fail(herr)
+		release, there, cerr := s.target.Claim(ctx, d.Digest) // which waits for one that is on its way
+		if cerr != nil {
+			return s.fail(cerr)
 		}
-		if ok {
+		if there {
 			return nil
 		}
+		release()
 	}
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -9,9 +10,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
@@ -52,8 +55,12 @@ func (r *run) findCache(ctx context.Context, img plan.Image) builder.CacheStatus
 		return builder.CacheRefused
 	case img.Build.Cache == plan.CacheLocal:
 		folder := r.cacheFolder(img)
-		found, err := builder.FindLocalCache(folder)
-		if err != nil {
+		if err := r.folders.share(folder); err != nil {
+			r.deps.Progress.Note(img.Name(), progress.Warning, "cache: local is left out: "+err.Error())
+			return builder.CacheRefused
+		}
+		found, err := builder.FindLocalCache(ctx, folder)
+		if err != nil && ctx.Err() == nil {
 			r.deps.Progress.Note(img.Name(), progress.Warning, fmt.Sprintf(
 				"the cache in %s is damaged, and will be written anew: %v", folder, err))
 			_ = os.RemoveAll(folder)
@@ -62,7 +69,11 @@ func (r *run) findCache(ctx context.Context, img plan.Image) builder.CacheStatus
 	}
 	ctx, cancel := context.WithTimeout(ctx, cachePatience)
 	defer cancel()
-	_, _, ok, err := r.backends.Registry.Repository(img.Repository).Manifest(ctx, img.CacheTag())
+	repo := r.backends.Registry.Repository(img.Repository)
+	_, data, ok, err := repo.Manifest(ctx, img.CacheTag())
+	if err == nil && ok {
+		err = checkCache(ctx, repo, data)
+	}
 	var refused *registry.Error
 	switch {
 	case err == nil && ok:
@@ -83,9 +94,28 @@ func (r *run) findCache(ctx context.Context, img plan.Image) builder.CacheStatus
 	return builder.CacheRefused
 }
 
-// cacheFolder is where the cache of an image lies: cache: local.
+// checkCache reads what BuildKit begins with, for which it would wait without a limit.
+func checkCache(ctx context.Context, repo *registry.Repository, manifest []byte) error {
+	var c image.Contents
+	if err := json.Unmarshal(manifest, &c); err != nil {
+		return err
+	}
+	if c.Config.Digest == "" {
+		return errors.New("what the cache's tag names is no cache")
+	}
+	_, err := repo.Blob(ctx, c.Config.Digest)
+	return err
+}
+
+// cacheFolder is where the cache of an image lies: cache: local. Projects that share the
+// folder have images of the same name.
 func (r *run) cacheFolder(img plan.Image) string {
-	return filepath.Join(r.options.CacheFolder, "buildcache", img.Name())
+	return filepath.Join(r.options.CacheFolder, "buildcache", localName(img))
+}
+
+// localName is an image's name in a folder that several projects share.
+func localName(img plan.Image) string {
+	return img.Name() + "-" + digest.FromString(img.Repository).Encoded()[:8]
 }
 
 const (
@@ -114,6 +144,7 @@ func (r *run) exportCaches(ctx context.Context) {
 	}
 	for _, j := range r.jobs {
 		if j.WantsCacheExport() {
+			j.CacheInUse = j.Image.Build.Cache == plan.CacheLocal && !r.folders.own(j.CacheFolder)
 			write(j, "cache", r.engine.ExportCache)
 		}
 		if r.wantsMounts(j) {

@@ -5,10 +5,12 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
 // TestCaches are written after the definitions, each image's own, and fail no run.
@@ -17,6 +19,8 @@ func TestCaches(t *testing.T) {
 	f.plan.Images[0].Build.Cache = plan.CacheRegistry
 	f.plan.Images[1].Build.Cache = plan.CacheLocal
 	f.plan.Images[3].Build.Cache = plan.CacheInline
+	now := time.Now()
+	f.engine.steps = []progress.BuildStep{{ID: "sha256:a", Name: "[2/2] RUN make", Started: &now, Completed: &now}}
 	f.engine.exportFails = errors.New("the registry is full")
 	f.engine.onExport = func() {
 		if _, err := os.Stat(f.plan.Definitions[0].File); err != nil {
@@ -32,6 +36,15 @@ func TestCaches(t *testing.T) {
 	}
 	f.said.has(t, "there is no cache at shop/app:buildcache-app yet")
 	f.said.has(t, "the cache was not written: the registry is full")
+}
+
+// TestCacheOfReused: an image that was not built has no steps to keep.
+func TestCacheOfReused(t *testing.T) {
+	f := newFixture(t, "app")
+	f.plan.Images[0].Build.Cache = plan.CacheRegistry
+	if _, err := f.run(t, Options{}); err != nil || len(f.engine.exported) != 0 {
+		t.Errorf("%v, %v", f.engine.exported, err)
+	}
 }
 
 // TestCacheWithoutFolder is left out, with a line.

@@ -98,7 +98,7 @@ func (r *run) newMounts(ctx context.Context, j builder.Job) *keptMounts {
 	case r.options.CacheFolder == "":
 		return nil // which the cache has said already
 	default:
-		k.store = localMounts{filepath.Join(r.options.CacheFolder, "cachemounts", img.Name())}
+		k.store = localMounts{filepath.Join(r.options.CacheFolder, "cachemounts", localName(img))}
 	}
 	return k
 }

@@ -48,7 +48,7 @@ func TestCacheMounts(t *testing.T) {
 			t.Errorf("%q: %s", cache, diff)
 		}
 		f.said.has(t, "cache_mounts: kept")
-		_, err := os.Stat(filepath.Join(options.CacheFolder, "cachemounts", "app", "manifest.json"))
+		_, err := os.Stat(filepath.Join(options.CacheFolder, "cachemounts", localName(f.plan.Images[0]), "manifest.json"))
 		if local := cache == plan.CacheLocal; (err == nil) != local {
 			t.Errorf("%q: in the folder: %v", cache, err)
 		}
@@ -86,10 +86,10 @@ func TestCacheMountsFail(t *testing.T) {
 
 	folder := t.TempDir()
 	f = mountsFixture(t, plan.CacheLocal, 10*time.Second)
-	if err := os.MkdirAll(filepath.Join(folder, "cachemounts", "app"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(folder, "cachemounts", localName(f.plan.Images[0])), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(folder, "cachemounts", "app", "manifest.json"), []byte("nonsense"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, "cachemounts", localName(f.plan.Images[0]), "manifest.json"), []byte("nonsense"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.run(t, Options{CacheFolder: folder}); err != nil || len(f.engine.filled) != 0 {

@@ -60,6 +60,7 @@ type Pushed struct {
 	Image    plan.Image
 	Refs     []image.Ref // its tags; the first one is deployed
 	Artifact *image.Artifact
+	Steps    []progress.BuildStep // of its build, in the order in which they began; none where it was not built
 }
 
 // Ref is what a task definition names: by tag, or by digest.
@@ -88,6 +89,7 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Result, error) 
 	if err != nil {
 		return nil, err
 	}
+	defer r.folders.release()
 	defer r.engine.Close()
 	stopMounts := r.findMounts(ctx)
 	defer stopMounts()
@@ -133,6 +135,7 @@ type run struct {
 	jobs     []builder.Job                  // one per image, in the order of the plan
 	caches   map[string]builder.CacheStatus // by image
 	mounts   map[string]*keptMounts         // by image
+	folders  folderLocks
 }
 
 // build runs all builds at once. Their layers are in the registry when it
@@ -164,6 +167,7 @@ func (r *run) buildAll(ctx context.Context, b Builder) ([]Pushed, error) {
 				return context.Cause(ctx)
 			}
 			built[i].Artifact, err = b.Build(ctx, j)
+			built[i].Steps = j.Steps.All()
 			return err
 		})
 	}

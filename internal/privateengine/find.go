@@ -2,6 +2,7 @@ package privateengine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Needs is what a private engine is made of.
@@ -70,6 +72,12 @@ func Find(ctx context.Context, dataRoot string) (*Needs, error) {
 	return n, nil
 }
 
+// A socket's path has 107 bytes at most. containerd and dockerd have some below a run's folder.
+const (
+	maxSocketPath = 107
+	longestSocket = "/" + folderName + "/99/run/exec/metrics.sock"
+)
+
 // findFolder returns the first folder where overlayfs works.
 func findFolder(dataRoot string, fail func(format string, args ...any)) string {
 	folders := []string{"/var/lib/docker", "/var/lib", os.TempDir()}
@@ -82,6 +90,9 @@ func findFolder(dataRoot string, fail func(format string, args ...any)) string {
 			continue
 		}
 		err := tryOverlay(dir)
+		if len(dir)+len(longestSocket) > maxSocketPath {
+			err = errors.New("its path is too long for a socket")
+		}
 		if err == nil {
 			return dir
 		}
@@ -94,9 +105,17 @@ func findFolder(dataRoot string, fail func(format string, args ...any)) string {
 
 var versionPattern = regexp.MustCompile(`version v?([^, ]+),`)
 
+// versionTimeout is for a dockerd that is something else.
+const versionTimeout = 5 * time.Second
+
 // version asks a dockerd.
 func version(ctx context.Context, dockerd string) (string, error) {
-	out, err := exec.CommandContext(ctx, dockerd, "--version").Output()
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, dockerd, "--version")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")} // and no secret
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
 	if err != nil {
 		return "", err
 	}

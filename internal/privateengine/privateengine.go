@@ -71,10 +71,13 @@ func Start(ctx context.Context, found *Needs, environ []string) (_ *Engine, err 
 	defer cancel()
 	folder, lock, err := claimFolder(found.Folder)
 	if err != nil {
+		if lock != nil {
+			_ = lock.Close()
+		}
 		return nil, err
 	}
 	e := &Engine{folder: folder, lock: lock, done: make(chan struct{})}
-	if err := e.prepare(); err != nil {
+	if err := errors.Join(e.prepare(), addBridge(e.folder)); err != nil {
 		e.Close()
 		return nil, err
 	}
@@ -95,8 +98,8 @@ func Start(ctx context.Context, found *Needs, environ []string) (_ *Engine, err 
 			err = e.start(environ, found.Dockerd, "--config-file", filepath.Join(e.runFolder(), "daemon.json"),
 				"--data-root", filepath.Join(e.folder, "data"), "--exec-root", filepath.Join(e.runFolder(), "exec"),
 				"--pidfile", filepath.Join(e.runFolder(), "pid"), "--host", "unix://"+e.Socket, "--group", "root",
-				"--containerd", containerd, "--bridge", "none", "--iptables=false", "--ip6tables=false",
-				"--userland-proxy=false", "--log-level", "warn")
+				"--containerd", containerd, "--bridge", bridgeName(e.folder), "--iptables=false", "--ip6tables=false",
+				"--ip-forward=false", "--ip-masq=false", "--userland-proxy=false", "--log-level", "warn")
 		}
 		started <- err
 		if err == nil {
@@ -241,6 +244,7 @@ func (e *Engine) Close() {
 		}
 		close(e.done)
 		killProcesses(e.folder)
+		removeBridge(e.folder)
 		_ = os.RemoveAll(e.runFolder())
 		_ = os.RemoveAll(filepath.Join(e.folder, "tmp"))
 		_ = e.lock.Close()
@@ -253,7 +257,7 @@ const maxEngines = 100
 // claimFolder returns the first folder below root that no other run uses: 0, else 1, and
 // so on. The lock ends with this process.
 func claimFolder(root string) (folder string, lock *os.File, err error) {
-	if err := os.MkdirAll(root, 0o700); err != nil {
+	if err := ownFolder(root); err != nil {
 		return "", nil, err
 	}
 	for i := range maxEngines {
@@ -263,7 +267,7 @@ func claimFolder(root string) (folder string, lock *os.File, err error) {
 			return "", nil, err
 		}
 		if err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
-			return folder, lock, nil
+			return folder, lock, ownFolder(folder)
 		}
 		_ = lock.Close()
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
@@ -271,4 +275,20 @@ func claimFolder(root string) (folder string, lock *os.File, err error) {
 		}
 	}
 	return "", nil, fmt.Errorf("%d private engines run below %s already", maxEngines, root)
+}
+
+// ownFolder makes a folder that nobody else can write to, and takes no other for it.
+func ownFolder(path string) error {
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	st, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	owner, ok := st.Sys().(*syscall.Stat_t)
+	if !st.IsDir() || !ok || int(owner.Uid) != os.Geteuid() || st.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s is not a folder that only this user can write to: remove it", path)
+	}
+	return nil
 }

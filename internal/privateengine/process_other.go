@@ -14,3 +14,9 @@ func daemonAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
 func tryOverlay(string) error { return errors.ErrUnsupported }
 
 func killProcesses(string) {}
+
+func bridgeName(string) string { return "" }
+
+func addBridge(string) error { return errors.ErrUnsupported }
+
+func removeBridge(string) {}

@@ -28,6 +28,7 @@ func (r Report) WriteHTML(w io.Writer) error {
 	}
 	b.add("</header>\n<main>\n")
 	b.phases(r)
+	b.advice(r)
 	b.images(r)
 	b.timeline(r)
 	b.spans(r)
@@ -58,6 +59,17 @@ func (b *page) phases(r Report) {
 	b.add("</div>\n<ul class=\"legend\">\n")
 	for _, p := range r.Phases {
 		b.add("<li><i class=\"%s\"></i>%s %s</li>\n", p.Name, p.Name, format.Duration(Seconds(p.Seconds)))
+	}
+	b.add("</ul>\n</section>\n")
+}
+
+func (b *page) advice(r Report) {
+	if len(r.Advice) == 0 {
+		return
+	}
+	b.add("<section aria-labelledby=\"advice\">\n<h2 id=\"advice\">What would make the next build faster</h2>\n<ul>\n")
+	for _, a := range r.Advice {
+		b.add("<li>%s</li>\n", esc(a))
 	}
 	b.add("</ul>\n</section>\n")
 }

@@ -28,6 +28,7 @@ type Report struct {
 	Phases  []Phase   `json:"phases"`
 	Images  []Image   `json:"images"`
 	Spans   []Span    `json:"spans"`
+	Advice  []string  `json:"advice,omitempty"` // what would make the next build faster, most first
 }
 
 // A Phase is a part of the run's time: prepare, build, push or tags.
@@ -126,6 +127,12 @@ func (r Report) Markdown(w io.Writer) error {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", cmp.Or(mark[i.Status], "·"), name, digest, size,
 			cell(r.changed(i)), format.Duration(Seconds(i.Seconds)))
+	}
+	for _, a := range r.Advice {
+		fmt.Fprintf(&b, "\n- 💡 %s", cell(a))
+	}
+	if len(r.Advice) > 0 {
+		b.WriteString("\n")
 	}
 	r.gantt(&b)
 	_, err := io.WriteString(w, b.String())

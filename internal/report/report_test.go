@@ -30,6 +30,20 @@ func sample(t *testing.T, name string) (r Report) {
 	return r
 }
 
+// TestAdvice is in every form, and cannot be more than text.
+func TestAdvice(t *testing.T) {
+	r := sample(t, "done")
+	r.Advice = []string{"web: RUN <b>npm ci</b> | ran again"}
+	for name, write := range map[string]func(Report, io.Writer) error{"<li>web: RUN &lt;b&gt;npm ci": Report.WriteHTML,
+		"- 💡 web&#58; RUN": Report.Markdown, `"advice": [`: Report.WriteJSON} {
+		var b strings.Builder
+		if err := write(r, &b); err != nil || !strings.Contains(b.String(), name) || strings.Contains(b.String(), "<b>npm") &&
+			name[0] != '"' {
+			t.Errorf("%s: %v\n%s", name, err, b.String())
+		}
+	}
+}
+
 func TestForms(t *testing.T) {
 	for _, c := range []struct {
 		name, file string
