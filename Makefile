@@ -43,7 +43,7 @@ image: build ## the container image, built by ecsbuild itself and kept in the lo
 	env -u AWS_REGION -u AWS_DEFAULT_REGION ./ecsbuild run --dry-run -C dist/image
 
 # ARGS="-engines codebuild -runs 1" for a quick look.
-bench: engines ## compare with the shell and buildx bake: half an hour
+bench: engines ## compare with the shell and buildx bake: an hour and a half
 	go run ./bench $(ARGS)
 
 lint: ## gofmt, go vet, staticcheck

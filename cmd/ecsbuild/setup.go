@@ -83,6 +83,9 @@ func (a *app) openEngine(ctx context.Context, p *plan.Plan, docker *dockerconfig
 // cache folder, "" where there is none.
 func cacheFolder(getenv func(string) string) string {
 	if dir := getenv("ECSBUILD_CACHE"); dir != "" {
+		if abs, err := filepath.Abs(dir); err == nil {
+			return abs
+		}
 		return dir
 	}
 	if dir, err := os.UserCacheDir(); err == nil {

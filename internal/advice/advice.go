@@ -80,7 +80,10 @@ func steps(b Build) (out []step) {
 func (s step) isCopy() bool {
 	return strings.HasPrefix(s.text, "COPY ") || strings.HasPrefix(s.text, "ADD ")
 }
-func (s step) linked() bool { return strings.Contains(s.text, "--link") }
+func (s step) linked() bool {
+	fields := strings.Fields(s.text)
+	return slices.Contains(fields, "--link") || slices.Contains(fields, "--link=true")
+}
 
 // fetched is how the steps are called that fetch what was found in a cache.
 const fetched = "fetch cached layers of "
@@ -110,7 +113,7 @@ func unlinkedCopy(b Build) (a Advice, ok bool) {
 }
 
 // install finds commands that fetch dependencies, which their lock files decide alone.
-var install = regexp.MustCompile(`\b(npm (ci|i|install)|yarn install|pnpm (i|install)|pip3? install|composer install|bundle install|go mod download|apt-get install|apk add|cargo fetch|poetry install|uv sync|dotnet restore)\b`)
+var install = regexp.MustCompile(`\b(npm (ci|i|install)|yarn install|pnpm (i|install)|pip3? install|composer install|bundle install|go mod download|cargo fetch|poetry install|uv sync|dotnet restore)\b`)
 
 // copyBeforeInstall finds dependencies that were fetched again since a copy before them had changed.
 func copyBeforeInstall(b Build) (a Advice, ok bool) {
@@ -136,7 +139,7 @@ func copyBeforeInstall(b Build) (a Advice, ok bool) {
 // broad says whether a copy takes a folder, and not some named files.
 func broad(text string) bool {
 	fields := strings.Fields(text)
-	if len(fields) < 3 || fields[0] != "COPY" && fields[0] != "ADD" {
+	if len(fields) < 3 || fields[0] != "COPY" && fields[0] != "ADD" || strings.Contains(text, "--from=") {
 		return false
 	}
 	for _, f := range fields[1 : len(fields)-1] {
@@ -149,7 +152,7 @@ func broad(text string) bool {
 
 // noCache finds an image of a host that had built nothing of it, where no cache is asked for.
 func noCache(b Build) (a Advice, ok bool) {
-	if b.Image.Build.Cache != "" || len(b.Image.Build.CacheFrom) > 0 || b.Image.Build.NoCache {
+	if b.Image.Build.Cache != "" || len(b.Image.Build.CacheFrom) > 0 || b.Image.Build.NoCache || b.Image.MaxAge > 0 {
 		return a, false
 	}
 	for _, s := range steps(b) {
@@ -158,7 +161,7 @@ func noCache(b Build) (a Advice, ok bool) {
 		}
 		a.Took += s.took
 	}
-	a.Text = fmt.Sprintf("nothing was cached here, and the steps took %s. With cache: registry or cache: local the next host runs only those whose inputs have changed",
+	a.Text = fmt.Sprintf("nothing was cached here, and the steps took %s in all. With a build cache (cache: registry, local or inline) the next host runs only those whose inputs have changed",
 		format.Duration(a.Took))
 	return a, true
 }

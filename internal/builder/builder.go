@@ -16,6 +16,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/containerd/platforms"
 	bkclient "github.com/moby/buildkit/client"
@@ -37,7 +38,8 @@ type Engine struct {
 	proxies map[string]string // build arguments that every build gets
 	policy  *sourcepolicy.Policy
 
-	private *privateengine.Engine // nil where somebody else has started the engine
+	private  *privateengine.Engine // nil where somebody else has started the engine
+	removals sync.WaitGroup        // of images that a private engine need not keep
 
 	root   string         // folder of the engine's images, as the engine knows it
 	docker *client.Client // nil for a buildkitd
@@ -97,6 +99,7 @@ func (e *Engine) Proxies() map[string]string { return e.proxies }
 
 // Close ends the connections, the proxy, and a private engine.
 func (e *Engine) Close() {
+	e.removals.Wait()
 	e.sessions.close()
 	if e.pusher != nil {
 		e.pusher.Close()

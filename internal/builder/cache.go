@@ -240,7 +240,8 @@ func (j *Job) retryWithoutCache(err error) bool {
 		return false
 	}
 	var b *BuildError
-	return errors.As(err, &b) && b.ExitCode == 0 && brokenBlob.MatchString(b.Err.Error())
+	return errors.As(err, &b) && b.ExitCode == 0 && brokenBlob.MatchString(b.Err.Error()) &&
+		!strings.Contains(b.Err.Error(), "failed to resolve source metadata") // a base image that is not there
 }
 
 // brokenBlob is what errors say that containerd, BuildKit and the decompressors have of a

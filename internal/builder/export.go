@@ -9,6 +9,7 @@ import (
 	"time"
 
 	bkclient "github.com/moby/buildkit/client"
+	"github.com/moby/moby/client"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ecsbuild/ecsbuild/internal/image"
@@ -92,5 +93,13 @@ func (e *Engine) copyBlobs(ctx context.Context, store *ociexport.Store, res *bkc
 	if err != nil {
 		return err
 	}
-	return store.CopyFrom(ctx, e.private.Blobs(), root)
+	if err := store.CopyFrom(ctx, e.private.Blobs(), root); err != nil {
+		return err
+	}
+	e.removals.Go(func() { // the layers stay in BuildKit's cache, as long as it keeps them
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
+		defer cancel()
+		_, _ = e.docker.ImageRemove(ctx, res.ExporterResponse["image.name"], client.ImageRemoveOptions{Force: true})
+	})
+	return nil
 }

@@ -42,12 +42,27 @@ func (j *Job) mountNamespace() string {
 	return "ecsbuild-" + sharedKey(j.pushedKey())[:16]
 }
 
-// CanKeepMounts says why the mounts of an engine's builds cannot be kept, or nil.
-func (e *Engine) CanKeepMounts(ctx context.Context) error {
+// CanKeepMounts says why the mounts of an engine's builds cannot be kept; where they can, it
+// gives the engine's ID.
+func (e *Engine) CanKeepMounts(ctx context.Context) (id string, err error) {
 	platform, err := e.Platform(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
+	if err := canRunIn(platform); err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	workers, err := e.bk.ListWorkers(ctx)
+	if err != nil || len(workers) == 0 {
+		return "", err
+	}
+	return workers[0].ID, nil
+}
+
+// canRunIn says why this program cannot run in a step of a platform's build, or nil.
+func canRunIn(platform string) error {
 	if own := runtime.GOOS + "/" + runtime.GOARCH; !strings.HasPrefix(platform+"/", own+"/") {
 		return fmt.Errorf("this program is for %s, and the engine builds on %s", own, platform)
 	}

@@ -84,6 +84,10 @@ func (c Choice) startPrivate(ctx context.Context, dataRoot string) (*Engine, err
 		return nil, err
 	}
 	p, err := privateengine.Start(ctx, needs, engineEnvironment(c.Environ))
+	var unavailable *privateengine.UnavailableError
+	if errors.As(err, &unavailable) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, &UnreachableError{Endpoint: Endpoint{Docker: "a private engine"}, Err: err,
 			Fix: "try once more, or use builder: docker"}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -92,7 +93,7 @@ func TestLimits(t *testing.T) {
 		if err := Unpack(&b, to, l); !errors.As(err, &limit) {
 			t.Errorf("%+v: %v", l, err)
 		}
-		if left, err := IsEmpty(to); err != nil || !left {
+		if left, err := os.ReadDir(to); err != nil || len(left) > 0 {
 			t.Errorf("%+v: something is left: %v", l, err)
 		}
 	}
@@ -145,7 +146,7 @@ func TestHostile(t *testing.T) {
 			if err := Unpack(bytes.NewReader(data), dir, DefaultLimits); err == nil {
 				t.Error("it was unpacked")
 			}
-			if left, err := IsEmpty(dir); err != nil || !left {
+			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 				t.Errorf("something is left: %v", err)
 			}
 			if _, err := os.Lstat(filepath.Join(parent, "escaped")); !errors.Is(err, fs.ErrNotExist) {
@@ -205,5 +206,52 @@ func TestMainCommand(t *testing.T) {
 		if err := run(args, root); err == nil || !strings.Contains(err.Error(), "inside of a build") {
 			t.Errorf("%q: %v", args, err)
 		}
+	}
+}
+
+// TestFill: a mount is filled once, whole or not at all, whoever else tries and whoever is
+// killed meanwhile.
+func TestFill(t *testing.T) {
+	var b bytes.Buffer
+	packed, err := Pack(mount(t), &b, DefaultLimits)
+	must(t, err)
+	fill := func(dir string) bool {
+		t.Helper()
+		filled, err := Fill(bytes.NewReader(b.Bytes()), dir, DefaultLimits)
+		must(t, err)
+		return filled
+	}
+	dir := t.TempDir()
+	if !fill(dir) || fill(dir) {
+		t.Error("it is filled twice, or never")
+	}
+	if got, err := List(dir, DefaultLimits); err != nil || got != packed {
+		t.Errorf("%+v, %v, want %+v", got, err, packed)
+	}
+
+	killed := t.TempDir() // with some files in place, and others not
+	must(t, os.MkdirAll(filepath.Join(killed, staging, "a"), 0o700), os.WriteFile(filepath.Join(killed, "out"), []byte("cut"), 0o600))
+	if _, err := List(killed, DefaultLimits); err == nil {
+		t.Error("a mount that is not whole is packed")
+	}
+	if !fill(killed) {
+		t.Error("what a killed step has left counts as filled")
+	}
+	if got, err := List(killed, DefaultLimits); err != nil || got != packed {
+		t.Errorf("%+v, %v, want %+v", got, err, packed)
+	}
+
+	taken := t.TempDir()
+	lock, err := os.Open(taken)
+	must(t, err, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
+	if fill(taken) {
+		t.Error("two fill one mount")
+	}
+	must(t, lock.Close())
+	if _, err := Fill(strings.NewReader("nonsense"), taken, DefaultLimits); err == nil {
+		t.Error("nonsense fills a mount")
+	}
+	if left, err := os.ReadDir(taken); err != nil || len(left) > 0 {
+		t.Errorf("%v is left, %v", left, err)
 	}
 }

@@ -84,10 +84,8 @@ func unpackMount(archive, mount string) error {
 	if st, err := f.Stat(); err != nil || st.Size() == 0 {
 		return err
 	}
-	if isEmpty, err := IsEmpty(mount); err != nil || !isEmpty {
-		return err // an earlier build on this engine has filled it
-	}
-	return Unpack(f, mount, DefaultLimits)
+	_, err = Fill(f, mount, DefaultLimits)
+	return err
 }
 
 func packMount(mount, out string, n int, listing string) error {

@@ -58,10 +58,19 @@ type entry struct {
 func list(dir string, limits Limits) (entries []entry, s Summary, err error) {
 	sum := sha256.New()
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && path != dir {
+			return nil // another build that uses the mount has removed it
+		}
 		if err != nil || path == dir {
 			return err
 		}
+		if path == filepath.Join(dir, staging) {
+			return errors.New("it is being filled")
+		}
 		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -69,7 +78,7 @@ func list(dir string, limits Limits) (entries []entry, s Summary, err error) {
 		switch mode := info.Mode(); {
 		case mode&fs.ModeSymlink != 0:
 			if e.link, err = os.Readlink(path); err != nil {
-				return err
+				return nil // as above
 			}
 		case mode.IsRegular():
 			s.Bytes += info.Size()
@@ -157,7 +166,7 @@ func readFiles(dir string, entries []entry, stop <-chan struct{}) <-chan readFil
 			go func() {
 				f := readFile{entry: e}
 				if e.info.Mode().IsRegular() && e.info.Size() <= smallFile {
-					f.data, f.err = os.ReadFile(filepath.Join(dir, e.path))
+					f.data, f.err = readSmall(filepath.Join(dir, e.path))
 				}
 				one <- f
 			}()
@@ -177,6 +186,16 @@ func readFiles(dir string, entries []entry, stop <-chan struct{}) <-chan readFil
 	return out
 }
 
+// readSmall reads a file that was a small one when it was listed.
+func readSmall(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, smallFile))
+}
+
 func writeEntry(t *tar.Writer, dir string, f readFile, seen map[[2]uint64]string) error {
 	h, err := tar.FileInfoHeader(f.info, f.link)
 	if err != nil {
@@ -186,13 +205,14 @@ func writeEntry(t *tar.Writer, dir string, f readFile, seen map[[2]uint64]string
 	h.Uname, h.Gname = "", ""
 	h.AccessTime, h.ChangeTime = time.Time{}, time.Time{}
 	regular := f.info.Mode().IsRegular()
+	written := func() {}
 	if st, ok := f.info.Sys().(*syscall.Stat_t); ok && regular && st.Nlink > 1 {
 		key := [2]uint64{uint64(st.Dev), st.Ino}
 		if first, ok := seen[key]; ok {
 			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
 			return t.WriteHeader(h)
 		}
-		seen[key] = h.Name
+		written = func() { seen[key] = h.Name }
 	}
 	if !regular {
 		return t.WriteHeader(h)
@@ -202,6 +222,7 @@ func writeEntry(t *tar.Writer, dir string, f readFile, seen map[[2]uint64]string
 		if err := t.WriteHeader(h); err != nil {
 			return err
 		}
+		written()
 		_, err = io.Copy(t, bytes.NewReader(f.data))
 		return err
 	}
@@ -213,6 +234,7 @@ func writeEntry(t *tar.Writer, dir string, f readFile, seen map[[2]uint64]string
 	if err := t.WriteHeader(h); err != nil {
 		return err
 	}
+	written()
 	_, err = io.CopyN(t, file, h.Size)
 	return err
 }

@@ -11,10 +11,60 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"syscall"
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 )
+
+// staging is the folder of a mount that is being filled. While it is there, the mount is
+// not whole: a step may be killed at any time.
+const staging = ".ecsbuild-filling"
+
+// Fill fills a mount from an archive, unless it holds something, or somebody else fills it.
+// filled says whether it has.
+func Fill(r io.Reader, mount string, limits Limits) (filled bool, err error) {
+	dir, err := os.Open(mount)
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close() // and with it the lock ends
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return false, nil
+	}
+	root, err := os.OpenRoot(mount)
+	if err != nil {
+		return false, err
+	}
+	defer root.Close()
+	if _, err := root.Lstat(staging); err == nil { // of a step that was killed
+		if err := empty(root); err != nil {
+			return false, err
+		}
+	}
+	if entries, err := dir.ReadDir(1); len(entries) > 0 || err != nil && !errors.Is(err, io.EOF) {
+		return false, nil // an earlier build on this engine has filled it
+	}
+	if err := root.Mkdir(staging, 0o700); err != nil {
+		return false, err
+	}
+	if err := Unpack(r, filepath.Join(mount, staging), limits); err != nil {
+		return false, errors.Join(err, root.RemoveAll(staging))
+	}
+	return true, unstage(root)
+}
+
+// unstage moves what is whole to its place.
+func unstage(root *os.Root) error {
+	entries, err := fs.ReadDir(root.FS(), staging)
+	for _, e := range entries {
+		err = errors.Join(err, root.Rename(path.Join(staging, e.Name()), e.Name()))
+	}
+	if err != nil {
+		return err
+	}
+	return root.Remove(staging)
+}
 
 // Unpack fills an empty folder from an archive. Nothing is written outside of the folder,
 // whatever the archive says; where it fails, the folder is empty again.
@@ -136,10 +186,4 @@ func empty(root *os.Root) error {
 		err = errors.Join(err, root.RemoveAll(e.Name()))
 	}
 	return err
-}
-
-// IsEmpty says whether a folder holds nothing.
-func IsEmpty(dir string) (bool, error) {
-	entries, err := os.ReadDir(dir)
-	return len(entries) == 0, err
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,7 +21,7 @@ const (
 // ContextFS reads a folder as a build sees it: files belong to root, as
 // docker build has it, and not to the user who checked them out. The registry of --local, which
 // lies among the sources, is no part of them, nor are the run's own outputs
-// (absolute paths without links), which a dry run leaves where they are. Where marks knows
+// (absolute paths of files or folders, without links), which a dry run leaves where they are. Where marks knows
 // the content of a file, its hash stands in the nanoseconds of the file's time, since
 // BuildKit compares size, time and mode alone.
 func ContextFS(dir string, outputs []string, marks *ContentTimes) (fsutil.FS, error) {
@@ -35,7 +36,7 @@ func ContextFS(dir string, outputs []string, marks *ContentTimes) (fsutil.FS, er
 	return fsutil.NewFilterFS(fs, &fsutil.FilterOpt{
 		ExcludePatterns: []string{".ecsbuild"},
 		Map: func(path string, st *fstypes.Stat) fsutil.MapResult {
-			if slices.Contains(outputs, filepath.Join(real, path)) {
+			if isOutput(outputs, filepath.Join(real, path)) {
 				return fsutil.MapResultExclude
 			}
 			st.Uid, st.Gid = 0, 0
@@ -44,6 +45,13 @@ func ContextFS(dir string, outputs []string, marks *ContentTimes) (fsutil.FS, er
 			}
 			return fsutil.MapResultKeep
 		},
+	})
+}
+
+// isOutput says whether a path is an output, or lies in a folder that is one.
+func isOutput(outputs []string, path string) bool {
+	return slices.ContainsFunc(outputs, func(o string) bool {
+		return path == o || strings.HasPrefix(path, o+string(filepath.Separator))
 	})
 }
 

@@ -30,8 +30,8 @@ type Engine interface {
 	Check(img plan.Image, warn func(string)) error
 	// ExportCache writes the cache of a job that was built.
 	ExportCache(ctx context.Context, j builder.Job) error
-	// CanKeepMounts says why what cache mounts hold cannot be kept, or nil.
-	CanKeepMounts(ctx context.Context) error
+	// CanKeepMounts says why what cache mounts hold cannot be kept, or gives the engine's ID.
+	CanKeepMounts(ctx context.Context) (id string, err error)
 	// FillMounts unpacks archives into cache mounts that are empty.
 	FillMounts(ctx context.Context, j builder.Job, mounts []dockerfile.CacheMount, archives string) error
 	// PackMounts packs cache mounts that are not as their listings say into a folder.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,8 @@ import (
 type keptMounts struct {
 	mounts []dockerfile.CacheMount
 	store  mountStore
+	engine string // its ID
+	filled bool   // from what was found
 
 	fetched chan struct{}     // closed when the two below are known
 	found   *ocispec.Manifest // nil for nothing that is worth it
@@ -87,18 +90,24 @@ func (r *run) newMounts(ctx context.Context, j builder.Job) *keptMounts {
 	if len(mounts) == 0 {
 		return nil
 	}
-	if err := r.engine.CanKeepMounts(ctx); err != nil {
+	engine, err := r.engine.CanKeepMounts(ctx)
+	if err != nil {
 		note(progress.Warning, "not kept: "+err.Error())
 		return nil
 	}
-	k := &keptMounts{mounts: mounts, fetched: make(chan struct{})}
+	k := &keptMounts{mounts: mounts, engine: engine, fetched: make(chan struct{})}
 	switch {
 	case img.Build.Cache != plan.CacheLocal:
 		k.store = registryMounts{r.backends.Registry.Repository(img.Repository), img.CacheMountsTag()}
 	case r.options.CacheFolder == "":
 		return nil // which the cache has said already
 	default:
-		k.store = localMounts{filepath.Join(r.options.CacheFolder, "cachemounts", localName(img))}
+		folder := filepath.Join(r.options.CacheFolder, "cachemounts", localName(img))
+		if err := r.folders.share(folder); err != nil {
+			note(progress.Warning, "left out: "+err.Error())
+			return nil
+		}
+		k.store = localMounts{folder, func() bool { return r.folders.own(folder) }}
 	}
 	return k
 }
@@ -117,9 +126,19 @@ func (r *run) fetchMounts(ctx context.Context, img plan.Image, k *keptMounts) {
 		note(progress.Info, "not filled: that would take longer than it saves")
 		return
 	}
+	if err == nil && found != nil && r.mountsHeld(img, k, found) {
+		k.found = found
+		return // the engine has them
+	}
 	if err == nil && found != nil {
+		patience := time.Duration(secondsOf(found) * float64(time.Second)) // what it saves
+		fetch, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
 		if k.folder, err = os.MkdirTemp("", "ecsbuild-cachemounts-"); err == nil {
-			err = k.fetchLayers(ctx, found)
+			err = k.fetchLayers(fetch, found)
+		}
+		if fetch.Err() != nil && ctx.Err() == nil {
+			err = fmt.Errorf("to fetch what is kept takes longer than the %s that it saves", format.Duration(patience))
 		}
 	}
 	var refused *registry.Error
@@ -182,8 +201,45 @@ func worthFilling(m *ocispec.Manifest) bool {
 	for _, l := range m.Layers {
 		size += l.Size
 	}
-	seconds, _ := strconv.ParseFloat(m.Annotations[mountsSeconds], 64)
-	return float64(size)/fillRate < seconds
+	return float64(size)/fillRate < secondsOf(m)
+}
+
+// maxMountSeconds bounds what is believed of them.
+const maxMountSeconds = 3600
+
+// secondsOf is what the steps took that use the mounts, when those were empty.
+func secondsOf(m *ocispec.Manifest) float64 {
+	seconds, err := strconv.ParseFloat(m.Annotations[mountsSeconds], 64)
+	if err != nil || !(seconds > 0) {
+		return 0
+	}
+	return min(seconds, maxMountSeconds)
+}
+
+// hintMounts is the kind of hint for an engine whose mounts hold what is kept of an image's.
+const hintMounts = "cache_mounts"
+
+func (k *keptMounts) hintKey(img plan.Image) string {
+	return k.engine + " " + img.Repository + " " + img.Name()
+}
+
+// mountsHeld says whether the engine has filled or packed these very mounts.
+func (r *run) mountsHeld(img plan.Image, k *keptMounts, m *ocispec.Manifest) bool {
+	var held string
+	return r.backends.State.Get(hintMounts, k.hintKey(img), &held) && held == digestOf(m)
+}
+
+func (r *run) holdMounts(img plan.Image, k *keptMounts, m *ocispec.Manifest) {
+	r.backends.State.Put(hintMounts, k.hintKey(img), digestOf(m))
+}
+
+// digestOf tells artifacts apart by their layers.
+func digestOf(m *ocispec.Manifest) string {
+	var layers []string
+	for _, l := range m.Layers {
+		layers = append(layers, l.Digest.String())
+	}
+	return digest.FromString(strings.Join(layers, " ")).String()
 }
 
 // fillingMounts fills the cache mounts of an image before it is built.
@@ -212,16 +268,22 @@ func (r *run) fillMounts(ctx context.Context, j builder.Job, k *keptMounts) {
 	span := r.deps.Progress.Begin(name, report.Base, "fill the cache mounts", 0)
 	err := r.engine.FillMounts(ctx, j, k.mounts, k.folder)
 	span.End(err)
-	if err != nil && ctx.Err() == nil {
-		r.deps.Progress.Note(name, progress.Warning, "cache_mounts: the mounts begin empty: "+err.Error())
+	switch {
+	case err == nil:
+		k.filled = true
+		r.holdMounts(j.Image, k, k.found)
+	case ctx.Err() == nil:
+		r.deps.Progress.Note(name, progress.Warning, "cache_mounts: not filled: "+err.Error())
 	}
 }
+
+// usesCacheMount knows a step by its name, which has the flags of its instruction.
+var usesCacheMount = regexp.MustCompile(`\] RUN\s.*--mount=\S*type=cache`)
 
 // mountSeconds is what the steps took that use cache mounts.
 func mountSeconds(steps *builder.Steps) (sum time.Duration) {
 	for _, s := range steps.All() {
-		if strings.Contains(s.Name, "RUN --mount=") && strings.Contains(s.Name, "type=cache") && !s.Cached &&
-			s.Completed != nil && s.Error == "" {
+		if usesCacheMount.MatchString(s.Name) && !s.Cached && s.Completed != nil && s.Error == "" {
 			sum += s.Completed.Sub(*s.Started)
 		}
 	}
@@ -263,41 +325,53 @@ func (r *run) saveMounts(ctx context.Context, img plan.Image, k *keptMounts, res
 	took time.Duration) error {
 	m := newMountManifest()
 	changed, size := false, int64(0)
+	files := map[digest.Digest]string{} // of the new layers
 	for n, mount := range k.mounts {
 		old := layerOf(k.found, mount)
 		switch res := results[n]; {
 		case res.Problem != "":
 			r.deps.Progress.Note(img.Name(), progress.Warning, "cache_mounts: "+mount.ID+" is not kept: "+res.Problem)
 			changed = changed || old != nil
-		case !res.Packed && old != nil && res.Files > 0:
-			m.Layers = append(m.Layers, *old)
 		case res.Packed:
-			l, err := mountLayerOf(filepath.Join(folder, cachemount.ArchiveName(n)), mount, res)
-			if err == nil {
-				err = k.store.put(ctx, l, filepath.Join(folder, cachemount.ArchiveName(n)))
-			}
+			file := filepath.Join(folder, cachemount.ArchiveName(n))
+			l, err := mountLayerOf(file, mount, res)
 			if err != nil {
 				return err
 			}
+			files[l.Digest] = file
 			changed, size = true, size+l.Size
 			m.Layers = append(m.Layers, l)
+		case old != nil: // it holds the same, or nothing, where no step has used it
+			m.Layers = append(m.Layers, *old)
 		}
 	}
 	if !changed {
 		return nil
 	}
 	seconds := took.Seconds()
-	if k.found != nil { // the steps took less with what was in them
-		before, _ := strconv.ParseFloat(k.found.Annotations[mountsSeconds], 64)
-		seconds = max(seconds, before)
+	if k.filled { // the steps took less with what was in them
+		seconds = max(seconds, secondsOf(k.found))
 	}
 	m.Annotations[mountsSeconds] = strconv.FormatFloat(seconds, 'f', 1, 64)
+	if !worthFilling(&m) {
+		r.deps.Progress.Note(img.Name(), progress.Info, fmt.Sprintf(
+			"cache_mounts: not kept, since to fill them with %s would take longer than the %s that it saves", format.Bytes(size), format.Duration(took)))
+		return nil
+	}
+	for _, l := range m.Layers {
+		if file, ok := files[l.Digest]; ok {
+			if err := k.store.put(ctx, l, file); err != nil {
+				return err
+			}
+		}
+	}
 	if len(m.Layers) == 0 { // an artifact has one at least
 		m.Layers = []ocispec.Descriptor{m.Config}
 	}
 	if err := k.store.save(ctx, m); err != nil {
 		return err
 	}
+	r.holdMounts(img, k, &m)
 	r.deps.Progress.Note(img.Name(), progress.Info, "cache_mounts: kept, "+format.Bytes(size)+" of them new")
 	return nil
 }

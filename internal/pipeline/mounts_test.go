@@ -37,14 +37,15 @@ func TestCacheMounts(t *testing.T) {
 	for _, cache := range []plan.Cache{plan.CacheRegistry, plan.CacheLocal, ""} {
 		f := mountsFixture(t, cache, 10*time.Second)
 		options := Options{CacheFolder: t.TempDir()}
-		for range 2 {
+		for _, engine := range []string{"first", "first", "second", "second"} { // each is filled once
+			f.engine.id = engine
 			if _, err := f.run(t, options); err != nil {
 				t.Fatal(err)
 			}
 			f.engine.mount.Packed = false
 		}
 		if diff := cmp.Diff([]string{"app 1 archive"}, f.engine.filled) +
-			cmp.Diff([]string{`app [""]`, `app ["one"]`}, f.engine.packed); diff != "" {
+			cmp.Diff([]string{`app [""]`, `app ["one"]`, `app ["one"]`, `app ["one"]`}, f.engine.packed); diff != "" {
 			t.Errorf("%q: %s", cache, diff)
 		}
 		f.said.has(t, "cache_mounts: kept")
@@ -62,7 +63,7 @@ func TestCacheMountsNotWorthIt(t *testing.T) {
 		t.Errorf("%v, %v", f.engine.packed, err)
 	}
 	m := newMountManifest()
-	for seconds, want := range map[string]bool{"30": true, "0.5": false, "": false, "rubbish": false} {
+	for seconds, want := range map[string]bool{"30": true, "0.5": false, "": false, "rubbish": false, "NaN": false, "-1": false, "Inf": true} {
 		m.Annotations[mountsSeconds] = seconds
 		m.Layers = []ocispec.Descriptor{{Size: 10 * fillRate}}
 		if got := worthFilling(&m); got != want {
@@ -77,11 +78,11 @@ func TestCacheMountsFail(t *testing.T) {
 	if _, err := f.run(t, Options{}); err != nil {
 		t.Fatal(err)
 	}
-	f.engine.mountsFail = errors.New("the disk is full")
+	f.engine.mountsFail, f.engine.id = errors.New("the disk is full"), "another"
 	if _, err := f.run(t, Options{}); err != nil {
 		t.Fatal(err)
 	}
-	f.said.has(t, "cache_mounts: the mounts begin empty: the disk is full")
+	f.said.has(t, "cache_mounts: not filled: the disk is full")
 	f.said.has(t, "the cache of mounts was not written: the disk is full")
 
 	folder := t.TempDir()
@@ -106,4 +107,54 @@ func TestCacheMountsProblem(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.said.has(t, "cache_mounts: /root/.npm is not kept: it holds too much")
+}
+
+// TestCacheMountsTooLarge: what would take longer to fill than it saves is not kept.
+func TestCacheMountsTooLarge(t *testing.T) {
+	f := mountsFixture(t, plan.CacheLocal, 2*time.Second)
+	f.engine.archive = 3 * fillRate
+	folder := t.TempDir()
+	if _, err := f.run(t, Options{CacheFolder: folder}); err != nil {
+		t.Fatal(err)
+	}
+	f.said.has(t, "cache_mounts: not kept, since to fill them with 125.8 MB would take longer")
+	if left, err := os.ReadDir(filepath.Join(folder, "cachemounts", localName(f.plan.Images[0]))); len(left) > 0 {
+		t.Errorf("%v, %v", left, err)
+	}
+}
+
+// TestCacheMountsDamaged: an archive of the folder that is another one is not filled in.
+func TestCacheMountsDamaged(t *testing.T) {
+	f := mountsFixture(t, plan.CacheLocal, 10*time.Second)
+	folder := t.TempDir()
+	if _, err := f.run(t, Options{CacheFolder: folder}); err != nil {
+		t.Fatal(err)
+	}
+	archives, err := filepath.Glob(filepath.Join(folder, "cachemounts", "*", "*.tar.zst"))
+	if err != nil || len(archives) != 1 {
+		t.Fatalf("%v, %v", archives, err)
+	}
+	if err := errors.Join(os.Remove(archives[0]), os.WriteFile(archives[0], []byte("ARCHIVE"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	f.engine.id = "another"
+	if _, err := f.run(t, Options{CacheFolder: folder}); err != nil || len(f.engine.filled) != 0 {
+		t.Errorf("%v, %v", f.engine.filled, err)
+	}
+	f.said.has(t, "has the content of")
+}
+
+func TestUsesCacheMount(t *testing.T) {
+	for name, want := range map[string]bool{
+		"[2/3] RUN --mount=type=cache,target=/x npm ci":                          true,
+		"[2/3] RUN --network=none --mount=type=cache,target=/x npm ci":           true,
+		"[2/3] RUN     --mount=id=x,type=cache,target=/x npm ci":                 true,
+		"[2/3] RUN --mount=type=secret,id=a --mount=type=cache,target=/x npm ci": true,
+		"[2/3] RUN --mount=type=secret,id=a npm ci":                              false,
+		"[2/3] COPY a b": false,
+	} {
+		if got := usesCacheMount.MatchString(name); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
 }

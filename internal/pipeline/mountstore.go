@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -14,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ecsbuild/ecsbuild/internal/atomicfile"
+	"github.com/ecsbuild/ecsbuild/internal/cachemount"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
@@ -59,8 +61,8 @@ func parseMounts(data []byte) (*ocispec.Manifest, error) {
 		if err := l.Digest.Validate(); err != nil {
 			return nil, err
 		}
-		if l.Size < 0 {
-			return nil, errors.New("a layer has no size")
+		if l.Size < 0 || l.Size > cachemount.DefaultLimits.Bytes {
+			return nil, fmt.Errorf("a layer has %d bytes", l.Size)
 		}
 	}
 	return &m, nil
@@ -104,7 +106,10 @@ func (s registryMounts) save(ctx context.Context, m ocispec.Manifest) error {
 }
 
 // localMounts keeps them in a folder: manifest.json, and a file for each layer.
-type localMounts struct{ folder string }
+type localMounts struct {
+	folder string
+	alone  func() bool // nobody else uses the folder
+}
 
 func (s localMounts) manifest() string { return filepath.Join(s.folder, "manifest.json") }
 
@@ -113,15 +118,17 @@ func (s localMounts) layer(d digest.Digest) string {
 }
 
 func (s localMounts) load(context.Context) (*ocispec.Manifest, error) {
-	f, err := os.Open(s.manifest())
+	st, err := os.Stat(s.manifest())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
+	}
+	if err == nil && (!st.Mode().IsRegular() || st.Size() > maxMountManifest) {
+		err = errors.New("manifest.json is no small file")
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxMountManifest))
+	data, err := os.ReadFile(s.manifest())
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +136,23 @@ func (s localMounts) load(context.Context) (*ocispec.Manifest, error) {
 }
 
 func (s localMounts) fetch(_ context.Context, l ocispec.Descriptor, file string) error {
-	return linkOrCopy(s.layer(l.Digest), file)
+	from := s.layer(l.Digest)
+	if st, err := os.Stat(from); err != nil || !st.Mode().IsRegular() || st.Size() != l.Size {
+		return fmt.Errorf("%s is not a file of %d bytes", from, l.Size)
+	}
+	if err := linkOrCopy(from, file); err != nil {
+		return err
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	got, err := l.Digest.Algorithm().FromReader(f)
+	if err == nil && got != l.Digest {
+		err = fmt.Errorf("%s has the content of %s", from, got)
+	}
+	return err
 }
 
 func (s localMounts) put(_ context.Context, l ocispec.Descriptor, file string) error {
@@ -148,19 +171,19 @@ func (s localMounts) put(_ context.Context, l ocispec.Descriptor, file string) e
 func (s localMounts) save(_ context.Context, m ocispec.Manifest) error {
 	data, err := json.Marshal(m)
 	if err == nil {
-		err = atomicfile.Write(s.manifest(), data, 0o600)
+		err = atomicfile.Write(s.manifest(), data, 0o644)
 	}
-	if err != nil {
+	if err != nil || !s.alone() {
 		return err
 	}
 	named := map[string]bool{s.manifest(): true}
 	for _, l := range m.Layers {
 		named[s.layer(l.Digest)] = true
 	}
-	files, err := filepath.Glob(filepath.Join(s.folder, "*"))
-	for _, f := range files {
-		if !named[f] {
-			err = errors.Join(err, os.Remove(f))
+	entries, err := os.ReadDir(s.folder)
+	for _, e := range entries {
+		if file := filepath.Join(s.folder, e.Name()); !named[file] {
+			err = errors.Join(err, os.Remove(file))
 		}
 	}
 	return err
@@ -176,7 +199,7 @@ func linkOrCopy(from, to string) error {
 		return err
 	}
 	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}

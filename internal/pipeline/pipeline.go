@@ -119,6 +119,7 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Result, error) 
 		err = writeDefinitions(p, result.Definitions)
 	}
 	if err == nil {
+		r.backends.State.Save() // whatever becomes of the caches
 		r.exportCaches(ctx)
 	}
 	return result, err

@@ -57,9 +57,11 @@ type fakeBuilder struct {
 	packed     []string             // image, listings
 	mount      cachemount.Result    // of each mount that is packed
 	mountsFail error
+	id         string // of the engine
+	archive    int    // bytes more of what is packed
 }
 
-func (*fakeBuilder) CanKeepMounts(context.Context) error { return nil }
+func (f *fakeBuilder) CanKeepMounts(context.Context) (string, error) { return f.id, nil }
 
 func (f *fakeBuilder) FillMounts(_ context.Context, j builder.Job, mounts []dockerfile.CacheMount, archives string) error {
 	f.mu.Lock()
@@ -78,7 +80,7 @@ func (f *fakeBuilder) PackMounts(_ context.Context, j builder.Job, mounts []dock
 	for n := range mounts {
 		out[n] = f.mount
 		if f.mount.Packed {
-			if err := os.WriteFile(filepath.Join(folder, cachemount.ArchiveName(n)), []byte("archive"), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(folder, cachemount.ArchiveName(n)), append([]byte("archive"), make([]byte, f.archive)...), 0o600); err != nil {
 				return nil, err
 			}
 		}

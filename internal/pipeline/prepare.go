@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"sync"
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
@@ -113,6 +114,12 @@ func makeJobs(r *run) []builder.Job {
 		if target, err := artifact.Target(def.File); err == nil {
 			outputs = append(outputs, target)
 		}
+	}
+	if folder, err := filepath.Abs(r.options.CacheFolder); err == nil && r.options.CacheFolder != "" {
+		if target, err := filepath.EvalSymlinks(folder); err == nil {
+			folder = target
+		}
+		outputs = append(outputs, folder) // a CI may keep folders of the checkout alone
 	}
 	var jobs []builder.Job
 	for _, img := range r.plan.Images {

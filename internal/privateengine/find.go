@@ -21,7 +21,7 @@ type Needs struct {
 }
 
 // minVersion is the first dockerd with a containerd image store.
-const minVersion = 23
+const minVersion = 24
 
 // An UnavailableError says what a private engine would need that is not here.
 type UnavailableError struct {

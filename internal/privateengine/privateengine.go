@@ -13,6 +13,7 @@ package privateengine
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,9 +46,27 @@ const startTimeout = 30 * time.Second
 // stopTimeout is how long a daemon has to end by itself.
 const stopTimeout = 10 * time.Second
 
-// config has dockerd keep images in containerd's store.
-const config = `{"features": {"containerd-snapshotter": true}}
-`
+// userConfig is where the engine of this host has its configuration.
+const userConfig = "/etc/docker/daemon.json"
+
+// carriedOver are the keys of it by which an engine reaches registries.
+// https://docs.docker.com/reference/cli/dockerd/#daemon-configuration-file
+var carriedOver = []string{"registry-mirrors", "insecure-registries", "dns", "dns-opts", "dns-search", "proxies"}
+
+// config has dockerd keep images in containerd's store, and reach registries as the engine
+// does whose configuration is in a file, if there is one.
+func config(file string) ([]byte, error) {
+	out := map[string]any{"features": map[string]bool{"containerd-snapshotter": true}}
+	user := map[string]json.RawMessage{}
+	if data, err := os.ReadFile(file); err == nil && json.Unmarshal(data, &user) == nil {
+		for _, key := range carriedOver {
+			if value, ok := user[key]; ok {
+				out[key] = value
+			}
+		}
+	}
+	return json.Marshal(out)
+}
 
 // containerdConfig leaves out what a build does not need: some of it starts slowly, and some
 // would write to /run and /opt, where another containerd may have its own.
@@ -77,7 +96,12 @@ func Start(ctx context.Context, found *Needs, environ []string) (_ *Engine, err 
 		return nil, err
 	}
 	e := &Engine{folder: folder, lock: lock, done: make(chan struct{})}
-	if err := errors.Join(e.prepare(), addBridge(e.folder)); err != nil {
+	if err = e.prepare(); err == nil {
+		if berr := addBridge(e.folder); berr != nil {
+			err = &UnavailableError{Missing: []string{berr.Error()}}
+		}
+	}
+	if err != nil {
 		e.Close()
 		return nil, err
 	}
@@ -145,8 +169,9 @@ func (e *Engine) prepare() error {
 	}
 	toml := fmt.Sprintf(containerdConfig, e.containerdFolder(),
 		filepath.Join(e.runFolder(), "containerd"), filepath.Join(e.runFolder(), "c.sock"))
-	return errors.Join(os.WriteFile(filepath.Join(e.runFolder(), "containerd.toml"), []byte(toml), 0o600),
-		os.WriteFile(filepath.Join(e.runFolder(), "daemon.json"), []byte(config), 0o600))
+	daemon, err := config(userConfig)
+	return errors.Join(err, os.WriteFile(filepath.Join(e.runFolder(), "containerd.toml"), []byte(toml), 0o600),
+		os.WriteFile(filepath.Join(e.runFolder(), "daemon.json"), daemon, 0o600))
 }
 
 // A daemon is one of the two processes.

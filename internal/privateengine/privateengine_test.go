@@ -29,7 +29,7 @@ func TestFind(t *testing.T) {
 	}{
 		"nothing": {nil, []string{"dockerd is not on PATH", "containerd is not on PATH", "runc is not on PATH"}, "version"},
 		"too old": {map[string]string{"dockerd": version("20.10.24+dfsg1"), "containerd": "", "runc": ""},
-			[]string{"is 20.10.24+dfsg1, which has no containerd image store: it needs 23.0 or later"}, "PATH"},
+			[]string{"is 20.10.24+dfsg1, which has no containerd image store: it needs 24.0 or later"}, "PATH"},
 		"no version": {map[string]string{"dockerd": "echo hello", "containerd": "", "runc": ""},
 			[]string{`does not say its version: it says "hello"`}, "PATH"},
 		"broken":     {map[string]string{"dockerd": "exit 3", "containerd": "", "runc": ""}, []string{"exit status 3"}, "PATH"},
@@ -54,7 +54,7 @@ func TestFind(t *testing.T) {
 }
 
 func TestTooOld(t *testing.T) {
-	for version, want := range map[string]bool{"28.5.2": false, "23.0.0-rc.1": false, "20.10.24+dfsg1": true, "dev": false} {
+	for version, want := range map[string]bool{"28.5.2": false, "24.0.0-rc.1": false, "23.0.6": true, "20.10.24+dfsg1": true, "dev": false} {
 		if got := tooOld(version); got != want {
 			t.Errorf("%q: %v", version, got)
 		}
@@ -111,5 +111,25 @@ func TestStartFails(t *testing.T) {
 	_, err = Start(t.Context(), &Needs{Containerd: path, Folder: t.TempDir()}, nil)
 	if err == nil || !strings.Contains(err.Error(), "containerd ended at its start: the disk is on fire") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestConfig carries over how registries are reached, and nothing else.
+func TestConfig(t *testing.T) {
+	const own = `{"features":{"containerd-snapshotter":true}`
+	for text, want := range map[string]string{
+		"": own + "}", "nonsense": own + "}",
+		`{"registry-mirrors": ["https://m"], "data-root": "/elsewhere", "features": {"buildkit": false}}`: own + `,"registry-mirrors":["https://m"]}`,
+	} {
+		file := filepath.Join(t.TempDir(), "daemon.json")
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := config(file); err != nil || string(got) != want {
+			t.Errorf("%s: %s, %v", text, got, err)
+		}
+	}
+	if got, err := config("/nonexistent"); err != nil || string(got) != own+"}" {
+		t.Errorf("%s, %v", got, err)
 	}
 }

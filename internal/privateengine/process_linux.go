@@ -120,11 +120,11 @@ func bridgeName(folder string) string {
 	return "ecsb" + hex.EncodeToString(sum[:4])
 }
 
-// bridgeAddress is one of the link-local ones that nobody else takes: 169.254.1.1 to
-// 169.254.63.253, in networks of four.
+// bridgeAddress is a link-local one, in a network of four, away from those that clouds and
+// clusters use: 169.254.64.1 to 169.254.127.253.
 func bridgeAddress(folder string) net.IP {
 	sum := sha256.Sum256([]byte(folder))
-	return net.IPv4(169, 254, 1+sum[4]%63, sum[5]&^3|1)
+	return net.IPv4(169, 254, 64+sum[4]%64, sum[5]&^3|1)
 }
 
 // The requests of brctl.

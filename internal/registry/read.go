@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -69,7 +70,10 @@ func (r *Repository) Download(ctx context.Context, d digest.Digest, size int64, 
 		}
 		verifier := d.Verifier()
 		n, err := io.Copy(io.MultiWriter(file, verifier), io.LimitReader(resp.Body, size+1))
+		var full *os.PathError
 		switch {
+		case errors.As(err, &full):
+			return permanentError{err}
 		case err != nil:
 			return fail(err)
 		case n != size || !verifier.Verified():
