@@ -2,27 +2,15 @@ package builder
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"regexp"
-	"runtime"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	bkclient "github.com/moby/buildkit/client"
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
-	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
@@ -37,100 +25,6 @@ const (
 	CacheMissing CacheStatus = "missing" // it is written
 	CacheRefused CacheStatus = "refused" // it is neither read nor written
 )
-
-// FindLocalCache looks for the cache of an image in its folder: cache: local. Its error says
-// what is wrong with one that is there.
-func FindLocalCache(ctx context.Context, folder string) (CacheStatus, error) {
-	file := filepath.Join(folder, ocispec.ImageIndexFile)
-	st, err := os.Stat(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return CacheMissing, nil
-	}
-	var data []byte
-	switch {
-	case err != nil:
-	case !st.Mode().IsRegular() || st.Size() > maxManifest:
-		err = errors.New("its index is no file of a few bytes")
-	default:
-		data, err = os.ReadFile(file)
-	}
-	var index image.Contents
-	if err == nil {
-		err = json.Unmarshal(data, &index)
-	}
-	if err == nil && len(index.Manifests) == 0 {
-		err = errors.New("its index names nothing")
-	}
-	for _, m := range index.Manifests {
-		err = errors.Join(err, checkLocalBlobs(ctx, folder, m))
-	}
-	if err != nil {
-		return CacheMissing, err
-	}
-	return CacheFound, nil
-}
-
-// checkLocalBlobs looks whether what a manifest names is there, and is what its digest says:
-// an engine cannot build any more on layers that it has begun to take from a broken cache.
-func checkLocalBlobs(ctx context.Context, folder string, manifest ocispec.Descriptor) error {
-	data, err := readLocalBlob(folder, manifest)
-	if err != nil {
-		return err
-	}
-	var c image.Contents
-	if err := json.Unmarshal(data, &c); err != nil {
-		return err
-	}
-	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	for _, d := range append(append(c.Layers, c.Manifests...), c.Config) {
-		if d.Digest != "" {
-			g.Go(func() error {
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				return checkLocalBlob(folder, d)
-			})
-		}
-	}
-	return g.Wait()
-}
-
-// maxManifest bounds a manifest that is read, in bytes.
-const maxManifest = 4 << 20
-
-func readLocalBlob(folder string, d ocispec.Descriptor) ([]byte, error) {
-	f, err := openLocalBlob(folder, d)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxManifest))
-}
-
-func openLocalBlob(folder string, d ocispec.Descriptor) (*os.File, error) {
-	if err := d.Digest.Validate(); err != nil {
-		return nil, err
-	}
-	path := filepath.Join(folder, ocispec.ImageBlobsDir, d.Digest.Algorithm().String(), d.Digest.Encoded())
-	if st, err := os.Stat(path); err != nil || st.Size() != d.Size || !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file of %d bytes", d.Digest, d.Size)
-	}
-	return os.Open(path)
-}
-
-func checkLocalBlob(folder string, d ocispec.Descriptor) error {
-	f, err := openLocalBlob(folder, d)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	got, err := d.Digest.Algorithm().FromReader(f)
-	if err == nil && got != d.Digest {
-		err = fmt.Errorf("%s has the content of %s", d.Digest, got)
-	}
-	return err
-}
 
 // cacheImports are the caches that a build reads: those that are named, and its own. A
 // build without a cache reads none.
@@ -283,75 +177,4 @@ func (j *Job) lostCache(v *bkclient.Vertex, s step) {
 	default:
 		j.Note(progress.Warning, fmt.Sprintf("the cache %s was not read, which in ECR needs ecr:BatchGetImage and ecr:GetDownloadUrlForLayer, and the image: %s", s.importsCache, v.Error))
 	}
-}
-
-// Steps are the steps of one build, with what they took.
-type Steps struct {
-	mu        sync.Mutex
-	byID      map[digest.Digest]progress.BuildStep
-	lostCache bool
-}
-
-// Observe is told of news of a build. What a step is told of first counts: BuildKit begins
-// a cached step again when it fetches its layers, and a build that is tried once more finds
-// in the cache what the first try has made.
-func (s *Steps) Observe(news *progress.BuildStatus) {
-	if s == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.byID == nil {
-		s.byID = map[digest.Digest]progress.BuildStep{}
-	}
-	for _, v := range news.Steps {
-		if old, ok := s.byID[v.ID]; !ok || old.Completed == nil || old.Error != "" {
-			s.byID[v.ID] = v
-		}
-	}
-}
-
-// loseCache is told that the image's own cache could not be used.
-func (s *Steps) loseCache() {
-	if s != nil {
-		s.mu.Lock()
-		s.lostCache = true
-		s.mu.Unlock()
-	}
-}
-
-// LostCache says whether the image's own cache could not be used.
-func (s *Steps) LostCache() bool {
-	if s == nil {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.lostCache
-}
-
-// Executed is what the instructions took that ran, and were not found in a cache.
-func (s *Steps) Executed() (sum time.Duration) {
-	for _, v := range s.All() {
-		if v.Kind == progress.Instruction && !v.Cached && v.Completed != nil && v.Error == "" {
-			sum += v.Completed.Sub(*v.Started)
-		}
-	}
-	return sum
-}
-
-// All are the steps, in the order in which they began.
-func (s *Steps) All() (out []progress.BuildStep) {
-	if s == nil {
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, v := range s.byID {
-		if v.Started != nil {
-			out = append(out, v)
-		}
-	}
-	slices.SortFunc(out, func(a, b progress.BuildStep) int { return a.Started.Compare(*b.Started) })
-	return out
 }
