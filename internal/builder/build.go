@@ -41,13 +41,12 @@ type Job struct {
 	Cache       CacheStatus // of the image's own cache
 	CacheFolder string      // of cache: local, absolute
 	CacheInUse  bool        // another run reads that folder: nothing is deleted from it
-	Steps       *Steps      // what the build did; nil for nobody asks
+	Steps       *Steps      // what the build did
 
 	Status func(*progress.BuildStatus)
 	Note   progress.NoteFunc // lines for the user
 	Begin  func(kind report.Kind, name string) *progress.Span
 
-	withoutCache  bool   // its own cache cannot be read
 	sharedContext string // the key of the session that sends it, "" for the job's own
 }
 

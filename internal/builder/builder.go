@@ -128,16 +128,22 @@ func (e *Engine) String() string {
 
 // Platform is what the engine builds for unless told otherwise.
 func (e *Engine) Platform(ctx context.Context) (string, error) {
+	_, platform, err := e.worker(ctx)
+	return platform, err
+}
+
+// worker is the ID of what builds in the engine, and its first platform.
+func (e *Engine) worker(ctx context.Context) (id, platform string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	workers, err := e.bk.ListWorkers(ctx)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	if len(workers) == 0 || len(workers[0].Platforms) == 0 {
-		return "", errors.New("the engine names no platform")
+		return "", "", errors.New("the engine names no platform")
 	}
-	return platforms.Format(workers[0].Platforms[0]), nil
+	return workers[0].ID, platforms.Format(workers[0].Platforms[0]), nil
 }
 
 // LocalDigests are those that a Docker engine knows of the image that it has of

@@ -33,9 +33,10 @@ func (j *Job) cacheImports() (out []bkclient.CacheOptionsEntry) {
 	for _, c := range b.CacheFrom {
 		out = append(out, cacheEntry(c))
 	}
-	own := j.Cache == CacheFound && !j.Steps.LostCache()
+	lost := j.Steps.LostCache()
+	own := j.Cache == CacheFound && !lost
 	switch {
-	case b.Cache == plan.CacheInline && j.Refs[0].Registry != "" && !j.withoutCache:
+	case b.Cache == plan.CacheInline && j.Refs[0].Registry != "" && !lost:
 		out = append(out, cacheEntry(j.Refs[0].String()))
 	case b.Cache == plan.CacheRegistry && own:
 		out = append(out, cacheEntry(j.cacheRef()))
@@ -146,7 +147,7 @@ var brokenBlob = regexp.MustCompile(
 // withoutCaches has a job read no cache any more.
 func (j *Job) withoutCaches(err error) {
 	j.Note(progress.Warning, "the cache cannot be used, so the image is built without it: "+strings.TrimSpace(firstLine(err)))
-	j.withoutCache, j.Image.Build.CacheFrom = true, nil
+	j.Image.Build.CacheFrom = nil
 	j.Steps.loseCache()
 }
 

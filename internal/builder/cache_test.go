@@ -127,7 +127,7 @@ func TestBrokenCache(t *testing.T) {
 			}}, false)
 			j := job(t, func(j *Job) {
 				j.Keep, j.Cache, j.Image.Build.Cache, j.CacheFolder = true, CacheFound, plan.CacheInline, t.TempDir()
-				j.Image.Build.CacheFrom = []string{"r.example/cache"}
+				j.Image.Build.CacheFrom, j.Steps = []string{"r.example/cache"}, &Steps{}
 			})
 			_, err := e.Build(t.Context(), j)
 			if len(imports) != tt.builds || (err == nil) != (tt.builds == 2) {

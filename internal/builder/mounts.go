@@ -45,20 +45,11 @@ func (j *Job) mountNamespace() string {
 // CanKeepMounts says why the mounts of an engine's builds cannot be kept; where they can, it
 // gives the engine's ID.
 func (e *Engine) CanKeepMounts(ctx context.Context) (id string, err error) {
-	platform, err := e.Platform(ctx)
-	if err != nil {
-		return "", err
+	id, platform, err := e.worker(ctx)
+	if err == nil {
+		err = canRunIn(platform)
 	}
-	if err := canRunIn(platform); err != nil {
-		return "", err
-	}
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	workers, err := e.bk.ListWorkers(ctx)
-	if err != nil || len(workers) == 0 {
-		return "", err
-	}
-	return workers[0].ID, nil
+	return id, err
 }
 
 // canRunIn says why this program cannot run in a step of a platform's build, or nil.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -124,6 +125,34 @@ func TestInterpolate(t *testing.T) {
 	}
 	if _, unset, _ := interpolate("$X $A ${Y}", env); fmt.Sprint(unset) != "[X Y]" {
 		t.Errorf("unset is %v", unset)
+	}
+}
+
+// TestBuildCache: an image's own variable, else the one for all.
+func TestBuildCache(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	base := []string{"IMAGE_TAG=v1", "IMAGE_REPO_NAME_1=shop/a", "CONTAINER_NAME_1=a", "IMAGE_REPO_NAME_2=shop/b", "CONTAINER_NAME_2=b"}
+	for name, tt := range map[string]struct {
+		env  []string
+		want string
+	}{
+		"none":           {nil, " "},
+		"for all":        {[]string{"BUILD_CACHE=local"}, "local local"},
+		"one of its own": {[]string{"BUILD_CACHE=local", "BUILD_CACHE_2=registry"}, "local registry"},
+		"for one alone":  {[]string{"BUILD_CACHE_1=inline"}, "inline "},
+		"something else": {[]string{"BUILD_CACHE_2=tape"}, `BUILD_CACHE_2: "tape" is not understood; set it to registry, local or inline`},
+	} {
+		p, err := Load(Options{Directory: dir, Environ: append(slices.Clone(base), tt.env...)})
+		got := fmt.Sprint(err)
+		if err == nil {
+			got = string(p.Images[0].Build.Cache) + " " + string(p.Images[1].Build.Cache)
+		}
+		if got != tt.want {
+			t.Errorf("%s: %q", name, got)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -48,13 +49,14 @@ const (
 func (r *run) findMounts(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	r.mounts = map[string]*keptMounts{}
+	canKeep := sync.OnceValues(func() (string, error) { return r.engine.CanKeepMounts(ctx) })
 	var g errgroup.Group
 	for _, j := range r.jobs {
 		b := j.Image.Build
 		if !b.CacheMounts || b.NoCache || j.Keep {
 			continue
 		}
-		k := r.newMounts(ctx, j)
+		k := r.newMounts(canKeep, j)
 		if k == nil {
 			continue
 		}
@@ -77,7 +79,7 @@ func (r *run) findMounts(ctx context.Context) (stop func()) {
 }
 
 // newMounts says which mounts of an image are kept, and where; nil for none.
-func (r *run) newMounts(ctx context.Context, j builder.Job) *keptMounts {
+func (r *run) newMounts(canKeep func() (engine string, err error), j builder.Job) *keptMounts {
 	img := j.Image
 	note := func(severity progress.Severity, text string) {
 		r.deps.Progress.Note(img.Name(), severity, "cache_mounts: "+text)
@@ -89,7 +91,7 @@ func (r *run) newMounts(ctx context.Context, j builder.Job) *keptMounts {
 	if len(mounts) == 0 {
 		return nil
 	}
-	engine, err := r.engine.CanKeepMounts(ctx)
+	engine, err := canKeep()
 	if err != nil {
 		note(progress.Warning, "not kept: "+err.Error())
 		return nil

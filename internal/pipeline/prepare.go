@@ -126,7 +126,7 @@ func makeJobs(r *run) []builder.Job {
 		name, b := img.Name(), r.backends
 		j := builder.Job{
 			Image: img, Dockerfile: r.files[name], Keep: r.options.dry, Excluded: outputs,
-			Login: b.Login, Masked: b.Masked, Secrets: b.Secrets(img), Bases: b.Bases, State: b.State,
+			Steps: &builder.Steps{}, Login: b.Login, Masked: b.Masked, Secrets: b.Secrets(img), Bases: b.Bases, State: b.State,
 			Status: func(s *progress.BuildStatus) { r.deps.Progress.Status(name, s) },
 			Note:   func(severity progress.Severity, text string) { r.deps.Progress.Note(name, severity, text) },
 			Begin:  func(kind report.Kind, what string) *progress.Span { return r.deps.Progress.Begin(name, kind, what, 0) },
@@ -136,7 +136,7 @@ func makeJobs(r *run) []builder.Job {
 		}
 		if !r.options.dry {
 			j.Store = b.Registry.Repository(img.Repository)
-			j.Cache, j.CacheFolder, j.Steps = r.caches[name], r.cacheFolder(img), &builder.Steps{}
+			j.Cache, j.CacheFolder = r.caches[name], r.cacheFolder(img)
 		}
 		jobs = append(jobs, j)
 	}
