@@ -137,13 +137,13 @@ func (w *writer) startStream(head []byte) {
 	// An export that ends leaves nobody to close its writers.
 	stop := context.AfterFunc(w.ctx, func() { _ = pipe.CloseWithError(context.Cause(w.ctx)) })
 	w.store.streams.Go(func() {
-		defer close(w.done)
 		defer stop()
 		if again {
 			w.err = w.store.recompress(w.ctx, w.desc.Digest, r)
 		} else {
 			w.commit, w.err = w.store.target.Stream(w.ctx, w.desc.Digest, r)
 		}
+		close(w.done)               // before a write fails, so that Close tells this failure from one of the engine
 		_ = r.CloseWithError(w.err) // a write that still waits learns of it
 	})
 }
