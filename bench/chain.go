@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"log"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/ecsbuild/ecsbuild/internal/awstest"
 )
@@ -99,7 +101,14 @@ func (c *chain) wants(cases ...string) bool {
 	return slices.ContainsFunc(cases, func(s string) bool { return slices.Contains(c.cases, s) })
 }
 
-func (c *chain) all(ctx context.Context) error {
+// hostsFolder holds the hosts of all chains that have not ended.
+func (c *chain) hostsFolder() string { return filepath.Join(c.dir, "hosts") }
+
+func (c *chain) all(ctx context.Context) (err error) {
+	defer func() {
+		err = errors.Join(err, os.RemoveAll(c.hostsFolder()))
+		syscall.Sync()
+	}()
 	if c.wants("new", "same-same", "same-changed", "changed") {
 		if err := c.app(ctx); err != nil {
 			return err
@@ -232,7 +241,7 @@ func (c *chain) world(w *workload) error {
 // on returns f a new host.
 func (c *chain) on(ctx context.Context, w *workload, f func(*host) error) error {
 	c.hosts++
-	h, err := newHost(ctx, c.rig, c.tools, c.kind, filepath.Join(c.dir, fmt.Sprintf("h%d", c.hosts)), w)
+	h, err := newHost(ctx, c.rig, c.tools, c.kind, filepath.Join(c.hostsFolder(), fmt.Sprintf("h%d", c.hosts)), w)
 	if err != nil {
 		return err
 	}

@@ -135,7 +135,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		return 0
 	}
 	quietLibraries()
-	debug.SetGCPercent(50) // what it allocates passes through: memory is worth more than this time
+	debug.SetGCPercent(25) // what it allocates passes through: memory is worth more than this time
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	stop := handleSignals(cancel, len(args) > 0 && slices.Contains(exitImmediately, args[0]))
