@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 
 	"github.com/ecsbuild/ecsbuild/internal/awstest"
@@ -102,7 +103,7 @@ func (c *chain) wants(cases ...string) bool {
 }
 
 // hostsFolder holds the hosts of all chains that have not ended.
-func (c *chain) hostsFolder() string { return filepath.Join(c.dir, "hosts") }
+func (c *chain) hostsFolder() string { return filepath.Join(c.dir, "h") }
 
 func (c *chain) all(ctx context.Context) (err error) {
 	defer func() {
@@ -241,7 +242,7 @@ func (c *chain) world(w *workload) error {
 // on returns f a new host.
 func (c *chain) on(ctx context.Context, w *workload, f func(*host) error) error {
 	c.hosts++
-	h, err := newHost(ctx, c.rig, c.tools, c.kind, filepath.Join(c.hostsFolder(), fmt.Sprintf("h%d", c.hosts)), w)
+	h, err := newHost(ctx, c.rig, c.tools, c.kind, filepath.Join(c.hostsFolder(), strconv.Itoa(c.hosts)), w)
 	if err != nil {
 		return err
 	}

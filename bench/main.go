@@ -69,7 +69,8 @@ func run(ctx context.Context) (err error) {
 		fmt.Print(text)
 		return err
 	}
-	if b.dir, err = os.MkdirTemp("", "ecsbuild-bench-"); err != nil {
+	// A short name: sockets lie below it.
+	if b.dir, err = os.MkdirTemp("", "bench-"); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()

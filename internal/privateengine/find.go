@@ -75,7 +75,7 @@ func Find(ctx context.Context, dataRoot string) (*Needs, error) {
 // A socket's path has 107 bytes at most. containerd and dockerd have some below a run's folder.
 const (
 	maxSocketPath = 107
-	longestSocket = "/" + folderName + "/99/run/exec/metrics.sock"
+	longestSocket = "/" + folderName + "/99/run/exec/libnetwork/0123456789ab.sock"
 )
 
 // findFolder returns the first folder where overlayfs works.
