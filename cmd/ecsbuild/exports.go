@@ -24,10 +24,10 @@ func newExports(p *plan.Plan, file string) (exports, error) {
 	}
 	names := map[string]string{}
 	for _, img := range p.Images {
-		for _, c := range img.Containers {
+		for _, c := range img.Names() {
 			v := variable(c)
 			if other, ok := names[v]; ok {
-				return exports{}, &fault.Error{What: fmt.Sprintf("--exports: the containers %s and %s would both be ECSBUILD_IMAGE_URI_%s", other, c, v), Fix: "rename one of them, or leave --exports out"}
+				return exports{}, &fault.Error{What: fmt.Sprintf("--exports: the images %s and %s would both be ECSBUILD_IMAGE_URI_%s", other, c, v), Fix: "rename one of them, or leave --exports out"}
 			}
 			names[v] = c
 		}
@@ -52,7 +52,7 @@ func (e exports) write(pushed []pipeline.Pushed, pin bool) error {
 	}
 	var b strings.Builder
 	for _, p := range pushed {
-		for _, c := range p.Image.Containers {
+		for _, c := range p.Image.Names() {
 			fmt.Fprintf(&b, "export ECSBUILD_IMAGE_URI_%s='%s'\n", variable(c), p.Ref(pin))
 			fmt.Fprintf(&b, "export ECSBUILD_IMAGE_DIGEST_%s='%s'\n", variable(c), p.Artifact.Root().Digest)
 		}

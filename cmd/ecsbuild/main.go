@@ -67,7 +67,7 @@ type app struct {
 type source struct {
 	File      string   `short:"f" placeholder:"FILE" help:"Configuration file (default: ecsbuild.yml, then ecsbuild.yaml, else the environment alone)."`
 	Directory string   `short:"C" placeholder:"DIR" help:"Folder of the sources (default: the working directory)."`
-	Only      []string `placeholder:"NAME" help:"Only the images of these containers."`
+	Only      []string `placeholder:"NAME" help:"Only these images, by container or repository."`
 
 	unsetSecrets bool // env: secrets may be unset
 }

@@ -23,13 +23,13 @@ func (r *execution) stepOutputs(result *pipeline.Result, pin bool) error {
 	images, digests := map[string]image{}, map[string]string{}
 	var b strings.Builder
 	for _, one := range result.Images {
-		for _, c := range one.Image.Containers {
+		for _, c := range one.Image.Names() {
 			images[c] = image{one.Ref(pin).String(), one.Artifact.Root().Digest.String()}
 			digests[c] = images[c].Digest
 			fmt.Fprintf(&b, "image-%s=%s\ndigest-%s=%s\n", c, images[c].Image, c, digests[c])
 		}
 	}
-	first := json.RawMessage("[]") // --only may leave no file
+	first := json.RawMessage("[]") // there may be no file
 	if len(result.Definitions) > 0 {
 		first = result.Definitions[0]
 	}

@@ -27,6 +27,9 @@ func (c *planCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	for _, n := range p.Notes {
+		_ = a.lines(a.stderr, "ecsbuild: "+n)
+	}
 	for _, w := range p.Warnings {
 		_ = a.lines(a.stderr, "ecsbuild: warning: "+w)
 	}
@@ -82,7 +85,7 @@ func describe(p *plan.Plan) string {
 		line("builder", string(p.Builder))
 	}
 	for _, img := range p.Images {
-		fmt.Fprintf(&b, "image %s\n", strings.Join(img.Containers, ", "))
+		fmt.Fprintf(&b, "image %s\n", strings.Join(img.Names(), ", "))
 		line("repository", img.Repository)
 		line("tags", strings.Join(img.Tags, ", "))
 		line("context", rel(img.Build.Context))
@@ -128,7 +131,7 @@ func describe(p *plan.Plan) string {
 	}
 	for _, d := range p.Definitions {
 		fmt.Fprintf(&b, "definitions %s\n", rel(d.File))
-		line("containers", strings.Join(d.Containers, ", "))
+		line("containers", strings.Join(d.Containers(), ", "))
 		if d.Format != plan.ImageDefinitions {
 			line("format", string(d.Format))
 		}

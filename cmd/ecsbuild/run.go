@@ -154,6 +154,9 @@ func (r *execution) show() (err error) {
 	if err != nil {
 		return &fault.Error{What: err.Error(), Fix: "use --progress plain"}
 	}
+	for _, n := range p.Notes {
+		r.display.Note("", progress.Info, n)
+	}
 	for _, w := range p.Warnings {
 		r.display.Note("", progress.Warning, w)
 	}

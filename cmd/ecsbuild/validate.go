@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +50,7 @@ func (c *validateCmd) Run(a *app) error {
 		load := func(ctx context.Context) (*aws.Client, error) { return aws.Load(ctx, "") }
 		if err := pipeline.CheckLive(a.ctx, load,
 			aws.Live{Cluster: c.Cluster, Service: c.Service, TaskDefinition: c.TaskDefinition}, names); err != nil {
-			region := cmp.Or(a.getenv("AWS_REGION"), a.getenv("AWS_DEFAULT_REGION"))
+			region := config.Region(a.environ)
 			return &failure{err: err, facts: diagnose.Facts{Scope: iampolicy.Scope{Region: region,
 				Caller: callerAccount(a.getenv)}}}
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/fault"
@@ -14,6 +15,9 @@ import (
 func replaceOutput(p *plan.Plan, name string) error {
 	switch {
 	case name == "":
+	case len(p.Definitions) == 0:
+		return &fault.Error{What: "--output names a file, and this configuration writes none",
+			Fix: "name a container (CONTAINER_NAME, or container in ecsbuild.yml), or leave --output out"}
 	case len(p.Definitions) != 1:
 		return &fault.Error{What: "--output names one file, but the configuration has several definitions",
 			Fix: "leave --output out, or configure a single file under definitions"}
@@ -26,50 +30,41 @@ func replaceOutput(p *plan.Plan, name string) error {
 	return nil
 }
 
-// keepOnly keeps the images of the named containers, and of each definitions file
+// keepOnly keeps the images with these names or containers, and of each definitions file
 // what is left of it.
 func keepOnly(p *plan.Plan, names []string) error {
 	if len(names) == 0 {
 		return nil
 	}
-	keep := map[string]bool{}
 	var all []string
-	for _, n := range names {
-		keep[n] = true
-	}
 	var images []plan.Image
-	kept := map[string]bool{}
+	kept := map[string]bool{} // by name
+	wanted := func(name string) bool { return slices.Contains(names, name) }
 	for _, img := range p.Images {
-		all = append(all, img.Containers...)
-		for _, c := range img.Containers {
-			if keep[c] {
-				delete(keep, c)
-				kept[c] = true
-			}
-		}
-		for _, c := range img.Containers {
-			if kept[c] {
-				images = append(images, img)
-				break
-			}
+		all = append(all, img.Names()...)
+		if wanted(img.Name()) || slices.ContainsFunc(img.Containers, wanted) {
+			kept[img.Name()] = true
+			images = append(images, img)
 		}
 	}
 	for _, n := range names {
-		if keep[n] {
-			return &fault.Error{What: fmt.Sprintf("--only %s: there is no such container", n),
-				Fix: fault.DidYouMean(n, all) + "the containers are " + strings.Join(all, ", ")}
+		if !slices.ContainsFunc(images, func(img plan.Image) bool { return n == img.Name() || slices.Contains(img.Containers, n) }) {
+			return &fault.Error{What: fmt.Sprintf("--only %s: there is no such image", n),
+				Fix: fault.DidYouMean(n, all) + "the images are " + strings.Join(all, ", ")}
 		}
 	}
 	p.Images = images
 	var defs []plan.Definitions
 	for _, d := range p.Definitions {
-		var cs []string
-		for _, c := range d.Containers {
-			if kept[c] {
-				cs = append(cs, c)
+		var entries []plan.Entry
+		built := false
+		for _, e := range d.Entries {
+			if e.URI != "" || kept[e.Image] && (wanted(e.Container) || wanted(e.Image)) {
+				entries = append(entries, e)
+				built = built || e.URI == ""
 			}
 		}
-		if d.Containers = cs; len(cs) > 0 {
+		if d.Entries = entries; built {
 			defs = append(defs, d)
 		}
 	}

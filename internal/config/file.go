@@ -20,7 +20,7 @@ type fileConfig struct {
 	region, account, tag string
 	builder              plan.Builder
 	images               []imageConfig
-	definitions          []definitionsConfig
+	definitions          []definitionsConfig // nil where nothing is said of them, empty for none
 	hub                  *loginConfig
 	logins               []loginConfig
 	warnings             []string
@@ -30,11 +30,6 @@ type imageConfig struct {
 	place string // for errors found later
 	plan.Image
 	dockerfile string
-}
-
-type definitionsConfig struct {
-	place string
-	plan.Definitions
 }
 
 type loginConfig struct {
@@ -135,12 +130,15 @@ func (d *document) configKeys(c *fileConfig) map[string]field {
 			img, err := d.image(n)
 			c.images = append(c.images, img)
 			return err
-		}), isSome(isImage(isObject(d.imageKeys(&imageConfig{}), "repository")))},
-		"definitions": {d.list("definitions", func(n ast.Node) error {
-			def, err := d.definition(n)
-			c.definitions = append(c.definitions, def)
-			return err
-		}), isList(isObject(d.definitionKeys(&definitionsConfig{})))},
+		}), isSome(isObject(d.imageKeys(&imageConfig{}), "repository"))},
+		"definitions": {func(n ast.Node) error {
+			c.definitions = []definitionsConfig{}
+			return d.list("definitions", func(n ast.Node) error {
+				def, err := d.definition(n)
+				c.definitions = append(c.definitions, def)
+				return err
+			})(n)
+		}, isList(isObject(d.definitionKeys(&definitionsConfig{})))},
 	}
 }
 
@@ -196,39 +194,6 @@ func (d *document) login(l *loginConfig, withHost bool) reader {
 			return d.fail(n, "a registry account needs username and password", "")
 		}
 		return nil
-	}
-}
-
-func (d *document) definition(n ast.Node) (definitionsConfig, error) {
-	def := definitionsConfig{place: d.fail(n, "", "").Place}
-	def.Format = plan.ImageDefinitions
-	err := d.mapping("a definitions file", d.definitionKeys(&def))(n)
-	return def, err
-}
-
-func (d *document) definitionKeys(def *definitionsConfig) map[string]field {
-	return map[string]field{
-		"file":       d.text("file", &def.File),
-		"containers": d.texts("containers", &def.Containers, checkContainer).each(isName),
-		"format":     oneOf(d, "format", &def.Format, plan.ImageDefinitions, plan.ImageDetail),
-		"service": {func(n ast.Node) error {
-			def.Service = &plan.Service{Cluster: "default"}
-			err := d.mapping("service", d.serviceKeys(def.Service))(n)
-			if def.Service.Cluster == "" {
-				def.Service.Cluster = "default"
-			}
-			if err == nil && def.Service.Name == "" {
-				err = d.fail(n, "a service without name", "name the ECS service that is deployed")
-			}
-			return err
-		}, isObject(d.serviceKeys(&plan.Service{}), "name")},
-	}
-}
-
-func (d *document) serviceKeys(s *plan.Service) map[string]field {
-	return map[string]field{
-		"cluster": d.text("cluster", &s.Cluster),
-		"name":    d.text("name", &s.Name),
 	}
 }
 

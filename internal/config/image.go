@@ -23,11 +23,8 @@ func (d *document) image(n ast.Node) (imageConfig, error) {
 	err := d.mapping("an image", d.imageKeys(&img))(n)
 	switch {
 	case err != nil:
-	case len(img.Containers) == 0:
-		err = d.fail(n, "an image without container", "name the container in your task definition that runs it")
 	case img.Repository == "":
-		err = d.fail(n, fmt.Sprintf("the image of container %s has no repository", img.Containers[0]),
-			"add repository, the name in ECR")
+		err = d.fail(n, "an image without repository", "add repository, its name in ECR")
 	default:
 		err = d.at(n, img.contradiction())
 	}
@@ -40,7 +37,7 @@ func (d *document) imageKeys(img *imageConfig) map[string]field {
 	return map[string]field{
 		"container":           d.texts("container", &img.Containers, checkContainer).as(isNames),
 		"containers":          d.texts("containers", &img.Containers, checkContainer).as(isNames),
-		"repository":          d.checked("repository", &img.Repository, checkRepository).as(isRepository),
+		"repository":          d.checked("repository", &img.Repository, checkDestination).as(isRepository),
 		"tags":                d.texts("tags", &img.Tags, checkTag).each(isTag),
 		"context":             d.text("context", &b.Context),
 		"dockerfile":          d.text("dockerfile", &img.dockerfile),
@@ -73,7 +70,10 @@ func (d *document) imageKeys(img *imageConfig) map[string]field {
 // contradiction finds keys that cannot go together.
 func (img *imageConfig) contradiction() *fault.Error {
 	b := img.Build
-	name := "the image of container " + img.Containers[0]
+	name := "the image of " + img.Repository
+	if len(img.Containers) > 0 {
+		name = "the image of container " + img.Containers[0]
+	}
 	highest := map[plan.Compression]int{"": 9, plan.Gzip: 9, plan.Zstd: 22}[b.Compression]
 	switch {
 	case b.CompressionLevel != nil && *b.CompressionLevel > highest:

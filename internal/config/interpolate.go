@@ -2,7 +2,9 @@ package config
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/fault"
@@ -11,7 +13,8 @@ import (
 // interpolate replaces variables as the Compose specification has it: $VAR,
 // ${VAR}, ${VAR:-default}, ${VAR-default}, ${VAR:?message}, ${VAR?message},
 // ${VAR:+other}, ${VAR+other}, and $$ for a dollar. A colon counts an empty
-// value as unset. It also names the variables that were unset without more.
+// value as unset. ${VAR:0:7} is a part of the value, as bash has it. It also names the
+// variables that were unset without more.
 // https://github.com/compose-spec/compose-spec/blob/main/12-interpolation.md
 func interpolate(s string, lookup func(string) (string, bool)) (out string, unset []string, _ *fault.Error) {
 	var b strings.Builder
@@ -86,13 +89,19 @@ func expand(expr string, lookup func(string) (string, bool)) (string, []string, 
 		}
 		return v, nil, nil
 	}
+	if m := substring.FindStringSubmatch(rest); m != nil && rest != ":" {
+		if !ok {
+			return "", []string{name}, nil
+		}
+		return part(v, m[1], m[2]), nil, nil
+	}
 	if rest[0] == ':' {
 		ok = ok && v != ""
 		rest = rest[1:]
 	}
 	if rest == "" || !slices.Contains([]byte("-?+"), rest[0]) {
 		return "", nil, &fault.Error{What: fmt.Sprintf("${%s} is not understood", expr),
-			Fix: "the forms are ${VAR}, ${VAR:-default}, ${VAR:?message} and ${VAR:+other}"}
+			Fix: "the forms are ${VAR}, ${VAR:-default}, ${VAR:?message}, ${VAR:+other} and ${VAR:0:7}"}
 	}
 	op, word := rest[0], rest[1:]
 	switch {
@@ -107,6 +116,34 @@ func expand(expr string, lookup func(string) (string, bool)) (string, []string, 
 		return "", nil, &fault.Error{What: fmt.Sprintf("the variable %s is not set", name), Why: word}
 	}
 	return interpolate(word, lookup)
+}
+
+// substring is :OFFSET or :OFFSET:LENGTH. An offset from the end has a space before its
+// sign, which tells it from a default.
+// https://www.gnu.org/software/bash/manual/html_node/Shell-Parameter-Expansion.html
+var substring = regexp.MustCompile(`^:( *[0-9]{1,5}| +-[0-9]{1,5})?(?::( *-?[0-9]{1,5}))?$`)
+
+// part takes characters of a value; what lies outside it is left out.
+func part(value, offset, length string) string {
+	runes := []rune(value)
+	number := func(text string) int {
+		n, _ := strconv.Atoi(strings.TrimSpace(text)) // "" is 0
+		return n
+	}
+	from := number(offset)
+	if from < 0 {
+		from += len(runes)
+	}
+	to := len(runes)
+	if n := number(length); length != "" && n < 0 {
+		to += n
+	} else if length != "" {
+		to = min(to, from+n)
+	}
+	if from < 0 || from >= to {
+		return ""
+	}
+	return string(runes[from:to])
 }
 
 func nameLength(s string) int {

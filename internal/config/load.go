@@ -69,19 +69,21 @@ func load(o Options) (_ *plan.Plan, err error) {
 	env := environment(o.Environ)
 	p := &plan.Plan{Directory: dir}
 	cfg := &fileConfig{}
+	b := resolver{plan: p, env: env, commit: o.Commit}
 	if name, data, err := findFile(dir, o.File); err != nil {
 		return nil, err
 	} else if name != "" {
 		p.File, file = name, name
-		if cfg, err = parse(name, data, env.lookup, o.UnsetSecrets); err != nil {
+		if cfg, err = parse(name, data, b.lookup, o.UnsetSecrets); err != nil {
 			if cfg != nil {
-				p.Definitions = (&resolver{plan: p, config: cfg}).files()
+				b.config = cfg
+				p.Definitions = b.files()
 			}
 			return p, err
 		}
 		p.Warnings = append(p.Warnings, cfg.warnings...)
 	}
-	b := resolver{plan: p, config: cfg, env: env, commit: o.Commit}
+	b.config = cfg
 	steps := []func() error{b.registry, func() error { return b.builder(o.Builder) }, b.images, b.dockerEnvironment, b.definitions, b.logins}
 	if o.LoginsOnly {
 		steps = []func() error{b.registry, b.logins}

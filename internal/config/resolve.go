@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -17,29 +18,12 @@ type resolver struct {
 	config *fileConfig
 	env    variables
 	commit func() string
+	uri    string // the variable or text that has named the registry, "" for none
 }
 
-func (b *resolver) registry() error {
-	b.plan.Region, b.plan.Account = b.config.region, b.config.account
-	if b.plan.Region == "" {
-		var from string
-		if b.plan.Region, from = b.env.first("AWS_REGION", "AWS_DEFAULT_REGION"); from != "" {
-			if e := checkRegion(b.plan.Region); e != nil {
-				e.Place = from
-				return e
-			}
-		}
-	}
-	if b.plan.Account == "" {
-		var from string
-		if b.plan.Account, from = b.env.first("AWS_ACCOUNT_ID"); from != "" {
-			if e := checkAccount(b.plan.Account); e != nil {
-				e.Place = from
-				return e
-			}
-		}
-	}
-	return nil
+// note tells of a choice that nobody has made.
+func (b *resolver) note(format string, args ...any) {
+	b.plan.Notes = append(b.plan.Notes, fmt.Sprintf(format, args...))
 }
 
 // builder is the flag's, the file's, or the environment's.
@@ -61,22 +45,48 @@ func (b *resolver) images() error {
 			return err
 		}
 	}
-	var fallback string
+	var fallback []string
 	for _, img := range images {
+		if d, e := parseDestination(img.Repository); e == nil {
+			img.Repository = d.repository
+		}
 		img.Tags = unique(img.Tags) // ["${IMAGE_TAG}", latest], where IMAGE_TAG is latest
 		if len(img.Tags) == 0 {
-			if fallback == "" {
+			if fallback == nil {
 				var err error
-				if fallback, err = b.tag(); err != nil {
+				if fallback, err = b.tags(); err != nil {
 					return err
 				}
 			}
-			img.Tags = []string{fallback}
+			img.Tags = fallback
 		}
 		b.resolvePaths(&img)
 		b.plan.Images = append(b.plan.Images, img.Image)
 	}
+	b.nameImages()
 	return b.checkImages(images)
+}
+
+// nameImages gives each image a name that no other has.
+func (b *resolver) nameImages() {
+	uses := map[string]int{} // of containers
+	for _, img := range b.plan.Images {
+		for _, c := range unique(img.Containers) {
+			uses[c]++
+		}
+	}
+	taken := map[string]bool{}
+	for i := range b.plan.Images {
+		img := &b.plan.Images[i]
+		img.ID = img.Repository
+		if len(img.Containers) > 0 && uses[img.Containers[0]] == 1 {
+			img.ID = img.Containers[0]
+		}
+		for n := 2; taken[img.ID]; n++ {
+			img.ID = fmt.Sprintf("%s-%d", img.Repository, n)
+		}
+		taken[img.ID] = true
+	}
 }
 
 // unique keeps the first of each.
@@ -89,31 +99,54 @@ func unique(in []string) (out []string) {
 	return out
 }
 
-// tag is for images that name none: the file's, IMAGE_TAG, or the commit.
-func (b *resolver) tag() (string, error) {
+// tags are for images that name none: the file's, IMAGE_TAG, or the commit.
+func (b *resolver) tags() ([]string, error) {
 	if b.config.tag != "" {
-		return b.config.tag, nil
+		return []string{b.config.tag}, nil
 	}
-	if t, _ := b.env.first("IMAGE_TAG"); t != "" {
-		if e := checkTag(t); e != nil {
-			e.Place = "IMAGE_TAG"
-			return "", e
+	if text, _ := b.env.first("IMAGE_TAG"); text != "" {
+		tags := unique(strings.FieldsFunc(text, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }))
+		for _, t := range tags {
+			if e := checkTag(t); e != nil {
+				e.Place = "IMAGE_TAG"
+				return nil, e
+			}
 		}
-		return t, nil
+		if len(tags) > 0 {
+			return tags, nil
+		}
 	}
-	commits := []string{b.env["CODEBUILD_RESOLVED_SOURCE_VERSION"], b.env["GITHUB_SHA"]}
-	for _, c := range commits {
+	if c := b.commitID(); c != "" {
+		b.note("the tag is %s, the first 12 characters of the commit: IMAGE_TAG is not set", c[:12])
+		return []string{c[:12]}, nil
+	}
+	return nil, &fault.Error{What: "there is no tag for the images", Why: "IMAGE_TAG is not set and no commit was found",
+		Fix: "set IMAGE_TAG, as in IMAGE_TAG=latest"}
+}
+
+// commitID is the commit that is built, "" where nobody knows.
+func (b *resolver) commitID() string {
+	for _, c := range []string{b.env["CODEBUILD_RESOLVED_SOURCE_VERSION"], b.env["GITHUB_SHA"]} {
 		if commitPattern.MatchString(c) { // an S3 source has a version ID there
-			return c[:12], nil
+			return c
 		}
 	}
 	if b.commit != nil {
 		if c := b.commit(); commitPattern.MatchString(c) {
-			return c[:12], nil
+			return c
 		}
 	}
-	return "", &fault.Error{What: "there is no tag for the images", Why: "IMAGE_TAG is not set and no commit was found",
-		Fix: "set IMAGE_TAG, as in IMAGE_TAG=latest"}
+	return ""
+}
+
+// lookup is the environment for the file: it has COMMIT, too.
+func (b *resolver) lookup(key string) (string, bool) {
+	v, ok := b.env.lookup(key)
+	if !ok && key == "COMMIT" {
+		v = b.commitID()
+		ok = v != ""
+	}
+	return v, ok
 }
 
 func (b *resolver) abs(path string) string {
@@ -177,14 +210,13 @@ func (b *resolver) cachePath(cache string) string {
 // checkImages finds what two images cannot share.
 func (b *resolver) checkImages(images []imageConfig) error {
 	var errs fault.Errors
-	containers, refs := map[string]bool{}, map[string]string{}
+	refs := map[string]string{}
 	for _, img := range images {
-		for _, c := range img.Containers {
-			if containers[c] {
+		for i, c := range img.Containers {
+			if slices.Contains(img.Containers[:i], c) {
 				errs = append(errs, &fault.Error{Place: img.place, What: fmt.Sprintf("duplicate container %q", c),
-					Fix: "a definitions file names each container once"})
+					Fix: "name each container once"})
 			}
-			containers[c] = true
 		}
 	}
 	for _, img := range b.plan.Images {
@@ -219,100 +251,4 @@ func cacheTags(img plan.Image) (tags []string) {
 		tags = append(tags, img.CacheMountsTag())
 	}
 	return tags
-}
-
-// file is where a definitions file goes.
-func (b *resolver) file(d plan.Definitions) string {
-	switch {
-	case d.File != "":
-		return b.abs(d.File)
-	case d.Format == plan.ImageDetail:
-		return b.abs("imageDetail.json")
-	}
-	return b.abs(DefaultFile)
-}
-
-// files are the definitions files, before anything is known to be right.
-func (b *resolver) files() (out []plan.Definitions) {
-	for _, d := range b.config.definitions {
-		out = append(out, plan.Definitions{File: b.file(d.Definitions)})
-	}
-	return out
-}
-
-func (b *resolver) definitions() error {
-	var all []string
-	for _, img := range b.plan.Images {
-		all = append(all, img.Containers...)
-	}
-	defs := b.config.definitions
-	if len(defs) == 0 {
-		defs = []definitionsConfig{{Definitions: plan.Definitions{Format: plan.ImageDefinitions}}}
-	}
-	b.plan.Definitions = nil
-	var errs fault.Errors
-	files := map[string]bool{}
-	for _, d := range defs {
-		d.File = b.file(d.Definitions)
-		if files[d.File] {
-			errs = append(errs, &fault.Error{Place: d.place, What: "two definitions are written to " + filepath.Base(d.File),
-				Fix: "give each a file of its own"})
-		}
-		files[d.File] = true
-		if len(d.Containers) == 0 {
-			d.Containers = all
-		}
-		for _, c := range d.Containers {
-			if !slices.Contains(all, c) {
-				errs = append(errs, &fault.Error{Place: d.place, What: fmt.Sprintf("no image has the container %q", c),
-					Fix: fault.DidYouMean(c, all) + "the containers are " + strings.Join(all, ", ")})
-			}
-		}
-		if d.Format == plan.ImageDetail && len(d.Containers) != 1 {
-			errs = append(errs, &fault.Error{Place: d.place,
-				What: fmt.Sprintf("an image-detail file holds one image, not %d",
-					len(d.Containers)), Fix: "name one container under containers"})
-		}
-		b.plan.Definitions = append(b.plan.Definitions, d.Definitions)
-	}
-	return errs.OrNil()
-}
-
-// logins puts Docker Hub first: the file's account, else the environment's,
-// else the two parameters that the usual setup has.
-func (b *resolver) logins() error {
-	hub := plan.Login{Host: plan.DockerHub}
-	user, pass := b.env["DOCKER_USER"], b.env["DOCKER_PASSWORD"]
-	switch c := b.config.hub; {
-	case c != nil:
-		hub.Username, hub.Password = c.username, c.password
-	case user != "" && pass != "":
-		hub.Username = plan.Source{Kind: plan.FromEnv, Name: "DOCKER_USER", Value: plan.NewSecret(user)}
-		hub.Password = plan.Source{Kind: plan.FromEnv, Name: "DOCKER_PASSWORD", Value: plan.NewSecret(pass)}
-	case user != "" || pass != "":
-		have, missing := "DOCKER_USER", "DOCKER_PASSWORD"
-		if user == "" {
-			have, missing = missing, have
-		}
-		return &fault.Error{Place: have, What: missing + " is missing", Fix: "set both, or neither"}
-	default:
-		hub.Username = plan.Source{Kind: plan.FromSSM, Name: "DOCKER_HUB_ID"}
-		hub.Password = plan.Source{Kind: plan.FromSSM, Name: "DOCKER_HUB_PASSWORD"}
-		hub.Assumed = true
-	}
-	b.plan.Logins = []plan.Login{hub}
-	seen := map[string]bool{}
-	for _, l := range b.config.logins {
-		host := plan.CanonicalHost(l.host)
-		if host == plan.DockerHub {
-			return &fault.Error{Place: l.place, What: "the account for Docker Hub belongs under docker_hub",
-				Fix: "move it there"}
-		}
-		if seen[host] {
-			return &fault.Error{Place: l.place, What: "duplicate registry " + host}
-		}
-		seen[host] = true
-		b.plan.Logins = append(b.plan.Logins, plan.Login{Host: host, Username: l.username, Password: l.password})
-	}
-	return nil
 }

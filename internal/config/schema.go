@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"regexp"
+	"strings"
 )
 
 // A schema is what an editor needs to know of a value, as JSON Schema says it.
@@ -18,10 +19,12 @@ var (
 	isLevel = isEither(schema{"type": "integer", "minimum": 0, "maximum": 22}, isLike(numberPattern.String()))
 	isTag   = isWord(tagPattern)
 	isName  = isEither(schema{"type": "integer"}, schema{"type": "boolean"}, isLike(containerPattern.String()))
-	isNames = isEither(isName, isSome(isName))
+	isNames = isEither(isName, isList(isName))
+	isEntry = isEither(isName, isLike(`^[A-Za-z0-9_-]{1,255}=.`))
 	// Of a number nobody sees here how many characters it has.
 	isRepository = isEither(schema{"type": "number", "minimum": 0}, schema{"type": "boolean"},
-		schema{"type": "string", "pattern": repositoryPattern.String(), "minLength": 2, "maxLength": 256}, isVariable)
+		schema{"type": "string", "pattern": repositoryPattern.String(), "minLength": 2, "maxLength": 256},
+		schema{"type": "string", "pattern": strings.TrimSuffix(ecrURI.String(), "$") + "/."}, isVariable)
 	isSecret = isLike(`^(ssm|secretsmanager|env):.`)
 	isNull   = schema{"type": "null"}
 
@@ -45,12 +48,6 @@ func isOneOf(words []string) schema {
 }
 
 func isList(of schema) schema { return schema{"type": "array", "items": of} }
-
-// isImage adds that an image names a container, under either key.
-func isImage(s schema) schema {
-	s["anyOf"] = []schema{{"required": []string{"container"}}, {"required": []string{"containers"}}}
-	return s
-}
 
 // isSome is a list that is not empty.
 func isSome(of schema) schema { return schema{"type": "array", "items": of, "minItems": 1} }
@@ -95,22 +92,22 @@ const schemaURL = "https://raw.githubusercontent.com/ecsbuild/ecsbuild/main/ecsb
 // descriptions are what an editor shows of a key, and what docs/configuration.md says
 // of it, in this order.
 var descriptions = []struct{ key, text string }{
-	{"region", "Region of the registry. Default: AWS_REGION, then AWS_DEFAULT_REGION."},
+	{"region", "Region of the registry. Default: AWS_REGION or AWS_DEFAULT_REGION; where they differ, the second inside CodeBuild and the first elsewhere."},
 	{"account", "AWS account of the registry, twelve digits in quotes. Default: AWS_ACCOUNT_ID, then the caller's own account."},
-	{"tag", "Tag of images that name none. Default: IMAGE_TAG, then the first 12 characters of the commit."},
+	{"tag", "Tag of images that name none. Default: IMAGE_TAG (one tag or several), then the first 12 characters of the commit."},
 	{"builder", "Engine that builds: auto, docker (the one that the environment names) or private (one that ecsbuild starts for the run, with the containerd image store; needs root and dockerd 24 or later on PATH). auto is docker, and private where an image asks for what that engine cannot do. Default: ECSBUILD_BUILDER, then auto."},
-	{"docker_hub", "Account for Docker Hub. Default: DOCKER_USER and DOCKER_PASSWORD, then the SSM parameters DOCKER_HUB_ID and DOCKER_HUB_PASSWORD, then docker login."},
+	{"docker_hub", "Account for Docker Hub. Default: DOCKER_USER and DOCKER_PASSWORD (or another of their usual names), then the SSM parameters DOCKER_HUB_ID and DOCKER_HUB_PASSWORD, then docker login."},
 	{"registries", "Accounts for other registries that base images come from."},
 	{"images", "The images to build."},
-	{"definitions", "The files for deploy actions. Default: one imagedefinitions.json with every container."},
+	{"definitions", "The files for deploy actions. Default: one imagedefinitions.json with every container, if an image has one. [] for none."},
 
 	{"host", "Host of the registry, as in ghcr.io."},
 	{"username", "User name: ssm:NAME, secretsmanager:ID[#KEY], env:NAME, or the value itself."},
 	{"password", "Password or access token: ssm:NAME, secretsmanager:ID[#KEY] or env:NAME."},
 
-	{"container", "Name of the container in the ECS task definition that runs the image."},
-	{"containers", "Names of containers, where several run the image; in a definitions file, the containers that it names, in this order. Default there: all."},
-	{"repository", "Name of the ECR repository, without host and tag."},
+	{"container", "Name of the container in the ECS task definition that runs the image. Without one the image is pushed, and stands in no definitions file."},
+	{"containers", "Names of containers, where several run the image; in a definitions file, the containers that it names, in this order, as in app, or as in app=shop-web where two images have the container or the image of the repository shop-web names none. Default there: all."},
+	{"repository", "Name of the ECR repository, or its URI, without tag. All images go to one registry."},
 	{"tags", "Tags of the image; the first one is deployed."},
 	{"context", "Folder or URL of the build context. Default: the folder of the sources."},
 	{"dockerfile", "Path of the Dockerfile, relative to the context. Default: Dockerfile."},
@@ -144,6 +141,7 @@ var descriptions = []struct{ key, text string }{
 
 	{"file", "Name of the definitions file. Default: imagedefinitions.json, or imageDetail.json."},
 	{"format", "image-definitions for the ECS deploy action, or image-detail for blue/green deployments (one container, by digest)."},
+	{"also", "Entries of a definitions file for images that are not built here: container to image."},
 	{"service", "Live ECS service whose task definition must have the containers, checked before the build. Needs ecs:DescribeServices and ecs:DescribeTaskDefinition."},
 	{"cluster", "Cluster of the service. Default: default."},
 	{"name", "Name of the service."},

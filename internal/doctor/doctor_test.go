@@ -99,9 +99,9 @@ func TestGrantedMore(t *testing.T) {
 	o.Plan.Images[0].Build.ShmSize = 1
 	o.Plan.Images[0].Build.Args = map[string]string{"TYPO": "1"}
 	fixed := o.Plan.Images[0]
-	fixed.Containers, fixed.Repository = []string{"fixed"}, "fixed"
+	fixed.ID, fixed.Containers, fixed.Repository = "", []string{"fixed"}, "fixed"
 	o.Plan.Images = append(o.Plan.Images, fixed)
-	o.Plan.Definitions = []plan.Definitions{{Containers: []string{"web"},
+	o.Plan.Definitions = []plan.Definitions{{Entries: []plan.Entry{{Container: "web", Image: "web"}},
 		Service: &plan.Service{Cluster: "prod", Name: "shop"}}}
 	checks := o.Run(t.Context())
 	want := []string{"ok configuration", "warning configuration", "warning configuration", "ok aws", "ok ecr",
@@ -127,7 +127,7 @@ func TestIll(t *testing.T) {
 	o.Plan.Images[0].Repository, o.Plan.Images[0].OnImmutable = "gone", plan.FailTaken
 	o.Plan.Images[0].Build.Platforms = []string{"linux/amd64", "linux/arm64"}
 	o.Plan.Images[0].Build.Target = "prod"
-	o.Plan.Definitions = []plan.Definitions{{Containers: []string{"web"},
+	o.Plan.Definitions = []plan.Definitions{{Entries: []plan.Entry{{Container: "web", Image: "web"}},
 		Service: &plan.Service{Cluster: "prod", Name: "shop"}}}
 	want := []string{"ok configuration", "failure files", "ok aws", "ok ecr", "failure repository gone",
 		"not checked push", "failure tags of web", "ok docker hub", "ok engine", "failure image web", "ok proxy", "ok disk", "failure dockerfiles", "failure service"}

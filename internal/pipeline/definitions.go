@@ -21,21 +21,23 @@ func DefinitionsFile(d plan.Definitions) artifact.File {
 func definitions(p *plan.Plan, images []Pushed, pin bool) ([][]byte, error) {
 	by := map[string]Pushed{}
 	for _, img := range images {
-		for _, c := range img.Image.Containers {
-			by[c] = img
-		}
+		by[img.Image.Name()] = img
 	}
 	var out [][]byte
 	for _, d := range p.Definitions {
 		var data []byte
 		var err error
 		if d.Format == plan.ImageDetail {
-			img := by[d.Containers[0]]
+			img := by[d.Entries[0].Image]
 			data, err = imagedef.EncodeDetail(img.Ref(img.Artifact != nil).String()) // a dry run knows no digest
 		} else {
 			var defs []imagedef.Definition
-			for _, c := range d.Containers {
-				defs = append(defs, imagedef.Definition{Name: c, ImageURI: by[c].Ref(pin).String()})
+			for _, e := range d.Entries {
+				uri := e.URI
+				if uri == "" {
+					uri = by[e.Image].Ref(pin).String()
+				}
+				defs = append(defs, imagedef.Definition{Name: e.Container, ImageURI: uri})
 			}
 			data, err = imagedef.Encode(defs)
 		}

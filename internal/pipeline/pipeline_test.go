@@ -225,7 +225,10 @@ func newFixture(t *testing.T, names ...string) *fixture {
 	f := &fixture{engine: &fakeBuilder{fail: map[string]error{}}, ecr: &fakeECR{}, said: &listener{},
 		state: hoststate.Open(t.TempDir())}
 	f.plan = &plan.Plan{Directory: dir, Definitions: []plan.Definitions{{File: filepath.Join(t.TempDir(),
-		"imagedefinitions.json"), Format: plan.ImageDefinitions, Containers: names}}}
+		"imagedefinitions.json"), Format: plan.ImageDefinitions}}}
+	for _, n := range names {
+		f.plan.Definitions[0].Entries = append(f.plan.Definitions[0].Entries, plan.Entry{Container: n, Image: n})
+	}
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY . /\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -522,7 +525,7 @@ func TestDryRun(t *testing.T) {
 	f := newFixture(t, "app", "nginx")
 	f.plan.Definitions = append(f.plan.Definitions,
 		plan.Definitions{File: filepath.Join(f.plan.Directory, "imageDetail.json"), Format: plan.ImageDetail,
-			Containers: []string{"app"}})
+			Entries: []plan.Entry{{Container: "app", Image: "app"}}})
 	f.deps.Backends = withoutECR(f.deps.Backends)
 	contents, err := DryRun(t.Context(), f.plan, f.deps, Options{Jobs: 1})
 	if err != nil || len(contents) != 2 || !strings.Contains(string(contents[0]), "shop/nginx:v1") || len(f.puts) != 0 {
@@ -553,7 +556,7 @@ func TestDefinitionsTooLarge(t *testing.T) {
 	for i := range 700 {
 		c := fmt.Sprint(name, i)
 		f.plan.Images[0].Containers = append(f.plan.Images[0].Containers, c)
-		f.plan.Definitions[0].Containers = append(f.plan.Definitions[0].Containers, c)
+		f.plan.Definitions[0].Entries = append(f.plan.Definitions[0].Entries, plan.Entry{Container: c, Image: "app"})
 	}
 	var e *fault.Error
 	if _, err := f.run(t, Options{}); !errors.As(err, &e) || !strings.Contains(e.What, "too large") ||

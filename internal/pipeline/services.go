@@ -22,7 +22,7 @@ func CheckServices(ctx context.Context, load loadAWS, p *plan.Plan) error {
 	for _, d := range p.Definitions {
 		if d.Service != nil {
 			errs = append(errs, CheckLive(ctx, load, aws.Live{Cluster: d.Service.Cluster, Service: d.Service.Name},
-				d.Containers))
+				d.Containers()))
 		}
 	}
 	return errors.Join(errs...)

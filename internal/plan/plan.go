@@ -4,6 +4,8 @@
 package plan
 
 import (
+	"cmp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +25,7 @@ type Plan struct {
 	Images      []Image       `json:"images"`
 	Definitions []Definitions `json:"definitions"`
 	Logins      []Login       `json:"registries,omitempty"` // Docker Hub first, when there is one
+	Notes       []string      `json:"notes,omitempty"`      // what was chosen where nobody has said it
 	Warnings    []string      `json:"warnings,omitempty"`
 }
 
@@ -40,9 +43,10 @@ var Builders = []Builder{BuilderAuto, BuilderDocker, BuilderPrivate}
 
 // An Image is one build and the repository it goes to.
 type Image struct {
-	Containers []string `json:"containers"` // names in the ECS task definition, at least one
-	Repository string   `json:"repository"` // name in the registry, without host
-	Tags       []string `json:"tags"`       // the first one is deployed
+	ID         string   `json:"name"`                 // by which messages and --only call it: see Name
+	Containers []string `json:"containers,omitempty"` // names in ECS task definitions; none for an image that is pushed alone
+	Repository string   `json:"repository"`           // name in the registry, without host
+	Tags       []string `json:"tags"`                 // the first one is deployed
 	Build      Build    `json:"build"`
 
 	Create      *Creation `json:"create_repository,omitempty"` // nil: a missing repository is an error
@@ -67,19 +71,38 @@ const (
 	FailTaken  TagPolicy = "fail"        // end the run before anything is built
 )
 
-// Name is how messages call the image: its first container.
-func (i Image) Name() string { return i.Containers[0] }
+// Name is how messages call the image, which no other image of its plan is called: its
+// first container, or, where it has none or another image has it as well, its repository.
+func (i Image) Name() string {
+	if i.ID == "" && len(i.Containers) > 0 {
+		return i.Containers[0]
+	}
+	return cmp.Or(i.ID, i.Repository)
+}
+
+// Names are how outputs call the image: its containers, or its Name.
+func (i Image) Names() []string {
+	if slices.Contains(i.Containers, i.Name()) {
+		return i.Containers
+	}
+	return []string{i.Name()}
+}
 
 // CacheTag is where in the image's repository its cache lies: cache: registry.
 func (i Image) CacheTag() string {
-	return shortTag("buildcache-" + i.Name())
+	return tagOf("buildcache-" + i.Name())
 }
 
 // CacheMountsTag is where in the image's repository its cache mounts lie, unless its cache
 // is a local one.
-func (i Image) CacheMountsTag() string { return shortTag("cachemounts-" + i.Name()) }
+func (i Image) CacheMountsTag() string { return tagOf("cachemounts-" + i.Name()) }
 
-func shortTag(tag string) string { return tag[:min(len(tag), 128)] } // as long as a tag may be
+// tagOf makes a tag of a text that holds the name of a repository: no longer than one may
+// be, and without slashes.
+func tagOf(text string) string {
+	text = strings.ReplaceAll(text, "/", "-")
+	return text[:min(len(text), 128)]
+}
 
 // Build holds the keys of Compose's build section, resolved: paths are
 // absolute, sizes are bytes.
@@ -159,10 +182,25 @@ const (
 
 // Definitions is one file for a deploy action.
 type Definitions struct {
-	File       string   `json:"file"` // absolute
-	Format     Format   `json:"format"`
-	Containers []string `json:"containers"`
-	Service    *Service `json:"service,omitempty"`
+	File    string   `json:"file"` // absolute
+	Format  Format   `json:"format"`
+	Entries []Entry  `json:"entries"`
+	Service *Service `json:"service,omitempty"`
+}
+
+// An Entry is one container of a definitions file, and the image that it runs.
+type Entry struct {
+	Container string `json:"container"`
+	Image     string `json:"image,omitempty"` // the Name of an image of the plan
+	URI       string `json:"uri,omitempty"`   // of an image that no run builds
+}
+
+// Containers are the names of all entries.
+func (d Definitions) Containers() (names []string) {
+	for _, e := range d.Entries {
+		names = append(names, e.Container)
+	}
+	return names
 }
 
 // Service is a live ECS service whose task definition must know the containers.

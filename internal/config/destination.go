@@ -1,0 +1,165 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// A destination is where an image goes: a repository, and the registry where a URI names it.
+type destination struct {
+	host            string // "" for the registry of the run
+	account, region string // that the host names
+	repository      string // "" for a registry alone
+}
+
+// ecrURI is a repository's URI, as ECR shows it; the groups are account and region.
+var ecrURI = regexp.MustCompile(`^([0-9]{12})\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.[a-z0-9.-]+$`)
+
+// parseDestination reads the name of a repository, or its whole URI.
+func parseDestination(text string) (d destination, _ *fault.Error) {
+	first, rest, slash := strings.Cut(text, "/")
+	m := ecrURI.FindStringSubmatch(first)
+	switch {
+	case m != nil:
+		d = destination{host: first, account: m[1], region: m[2], repository: rest}
+		if e := checkRegion(d.region); e != nil {
+			return d, e
+		}
+		if rest == "" {
+			return d, nil
+		}
+	case slash && (strings.Contains(first, ".dkr.ecr") || strings.Contains(first, ".dkr-ecr")):
+		return d, &fault.Error{What: fmt.Sprintf("%q is not the URI of a repository in ECR", text),
+			Fix: "write it as in 123456789012.dkr.ecr.us-east-1.amazonaws.com/" + rest + ", the account with its 12 digits"}
+	case slash && strings.ContainsAny(first, ".:"):
+		return d, &fault.Error{What: fmt.Sprintf("%q is not in Amazon ECR", text),
+			Why: "ecsbuild pushes to private registries of ECR, whose hosts are as in 123456789012.dkr.ecr.us-east-1.amazonaws.com",
+			Fix: "name the repository alone, or its URI in ECR; push to " + first + " by another command"}
+	default:
+		d.repository = text
+	}
+	return d, checkRepository(d.repository)
+}
+
+// checkDestination is parseDestination for the file, where a registry alone is none.
+func checkDestination(text string) *fault.Error {
+	d, e := parseDestination(text)
+	if e == nil && d.repository == "" {
+		e = &fault.Error{What: fmt.Sprintf("%q names a registry and no repository", text), Fix: "add the repository, as in " +
+			strings.TrimSuffix(text, "/") + "/shop"}
+	}
+	return e
+}
+
+// registry finds account and region: the file's, those of a URI, or the environment's. All
+// images of a run go to one registry.
+func (b *resolver) registry() error {
+	b.plan.Region, b.plan.Account = b.config.region, b.config.account
+	if e := b.fromURIs(); e != nil {
+		return e
+	}
+	region, from := b.region()
+	switch {
+	case b.plan.Region == "":
+		if b.plan.Region = region; region != "" {
+			if e := checkRegion(region); e != nil {
+				e.Place = from
+				return e
+			}
+		}
+	case b.uri != "" && region != "" && region != b.plan.Region && b.config.region == "":
+		b.note("the region is %s, as in %s; %s is %s", b.plan.Region, b.uri, from, region)
+	}
+	account := b.env["AWS_ACCOUNT_ID"]
+	switch {
+	case b.plan.Account == "":
+		if b.plan.Account = account; account != "" {
+			if e := checkAccount(account); e != nil {
+				e.Place = "AWS_ACCOUNT_ID"
+				return e
+			}
+		}
+	case b.uri != "" && account != "" && account != b.plan.Account && b.config.account == "":
+		b.note("the account is %s, as in %s; AWS_ACCOUNT_ID is %s", b.plan.Account, b.uri, account)
+	}
+	return nil
+}
+
+// region is the environment's. CodeBuild sets AWS_REGION by itself, to its own region: there
+// AWS_DEFAULT_REGION is what somebody has chosen.
+func (b *resolver) region() (region, from string) {
+	both, chosen := b.env["AWS_REGION"], b.env["AWS_DEFAULT_REGION"]
+	if both == "" || chosen == "" || both == chosen {
+		return b.env.first("AWS_REGION", "AWS_DEFAULT_REGION")
+	}
+	if b.env["CODEBUILD_BUILD_ID"] != "" {
+		b.noteRegion(chosen, "the region is %s, by AWS_DEFAULT_REGION; AWS_REGION, which CodeBuild sets by itself, is %s", chosen, both)
+		return chosen, "AWS_DEFAULT_REGION"
+	}
+	b.noteRegion(both, "the region is %s, by AWS_REGION; AWS_DEFAULT_REGION is %s", both, chosen)
+	return both, "AWS_REGION"
+}
+
+// noteRegion tells of a choice, where nothing else has decided it.
+func (b *resolver) noteRegion(region, format string, args ...any) {
+	if b.plan.Region == "" && checkRegion(region) == nil {
+		b.note(format, args...)
+	}
+}
+
+// fromURIs takes account and region from the images that are named by their URI.
+func (b *resolver) fromURIs() error {
+	var errs fault.Errors
+	var first destination
+	for _, at := range b.destinations() {
+		d, e := parseDestination(at.text)
+		switch {
+		case e != nil || d.host == "": // what is wrong is said of the image
+			continue
+		case first.host == "":
+			first, b.uri = d, cmp.Or(at.variable, at.text)
+			for _, c := range []struct{ key, file, uri string }{{"account", b.plan.Account, d.account}, {"region", b.plan.Region, d.region}} {
+				if c.file != "" && c.file != c.uri {
+					errs = append(errs, &fault.Error{Place: at.place, What: fmt.Sprintf("%s is in another %s than %s", at.text, c.key, c.file),
+						Fix: fmt.Sprintf("leave %s out of the file, or name the repository alone", c.key)})
+				}
+			}
+			b.plan.Account, b.plan.Region = d.account, d.region
+		case d.host != first.host:
+			errs = append(errs, &fault.Error{Place: at.place, What: fmt.Sprintf("%s is in another registry than %s", at.text, first.host),
+				Fix: "push to one registry in a run"})
+		}
+	}
+	return errs.OrNil()
+}
+
+// A placed is what names an image's destination, and where it stands.
+type placed struct{ place, variable, text string }
+
+// destinations are what the file, or else the environment, names repositories by.
+func (b *resolver) destinations() (out []placed) {
+	for _, img := range b.config.images {
+		out = append(out, placed{place: img.place, text: img.Repository})
+	}
+	if len(out) > 0 {
+		return out
+	}
+	for _, key := range sortedKeys(b.env) {
+		if m := numbered.FindStringSubmatch(key); m != nil && m[1] != "CONTAINER_NAME" && b.env[key] != "" {
+			out = append(out, placed{key, key, strings.TrimSuffix(b.env[key], "/")})
+		}
+	}
+	return out
+}
+
+// Region is the registry's region as the environment has it, "" for none.
+func Region(environ []string) string {
+	b := &resolver{plan: &plan.Plan{}, env: environment(environ)}
+	region, _ := b.region()
+	return region
+}
