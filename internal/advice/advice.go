@@ -56,6 +56,22 @@ func took(s progress.BuildStep) time.Duration {
 	return s.Completed.Sub(*s.Started)
 }
 
+// busy is how long at least one of the steps that keep accepts ran: stages run side by side.
+func busy(steps []progress.BuildStep, keep func(progress.BuildStep) bool) (sum time.Duration) {
+	var until time.Time
+	for _, s := range steps { // in the order in which they began
+		if took(s) == 0 || !keep(s) || !s.Completed.After(until) {
+			continue
+		}
+		from := *s.Started
+		if from.Before(until) {
+			from = until
+		}
+		sum, until = sum+s.Completed.Sub(from), *s.Completed
+	}
+	return sum
+}
+
 // instruction is a step's name: "[stage 2/4] RUN make", in its three parts.
 var instruction = regexp.MustCompile(`^\[(?:([^\]]*) )?([0-9]+)/[0-9]+\] (.*)$`)
 
@@ -102,11 +118,7 @@ func unlinkedCopy(b Build) (a Advice, ok bool) {
 			first = s.text
 		}
 	}
-	for _, s := range b.Steps {
-		if strings.HasPrefix(s.Name, fetched) {
-			a.Took += took(s)
-		}
-	}
+	a.Took = busy(b.Steps, func(s progress.BuildStep) bool { return strings.HasPrefix(s.Name, fetched) })
 	a.Text = fmt.Sprintf("%s without --link made this build fetch and unpack the layers below it: %s. COPY --link needs none of them",
 		shorten(first), format.Duration(a.Took))
 	return a, first != ""
@@ -159,9 +171,9 @@ func noCache(b Build) (a Advice, ok bool) {
 		if s.cached {
 			return a, false
 		}
-		a.Took += s.took
 	}
-	a.Text = fmt.Sprintf("nothing was cached here, and the steps took %s in all. With a build cache (cache: registry, local or inline) the next host runs only those whose inputs have changed",
+	a.Took = busy(b.Steps, func(s progress.BuildStep) bool { return s.Kind == progress.Instruction })
+	a.Text = fmt.Sprintf("nothing was cached here, and the steps took %s. With a build cache (cache: registry, local or inline) the next host runs only those whose inputs have changed",
 		format.Duration(a.Took))
 	return a, true
 }
