@@ -25,7 +25,7 @@ func newExports(p *plan.Plan, file string) (exports, error) {
 	names := map[string]string{}
 	for _, img := range p.Images {
 		for _, c := range img.Names() {
-			v := variable(c)
+			v := plan.Variable(c)
 			if other, ok := names[v]; ok {
 				return exports{}, &fault.Error{What: fmt.Sprintf("--exports: the images %s and %s would both be ECSBUILD_IMAGE_URI_%s", other, c, v), Fix: "rename one of them, or leave --exports out"}
 			}
@@ -33,16 +33,6 @@ func newExports(p *plan.Plan, file string) (exports, error) {
 		}
 	}
 	return exports{file}, nil
-}
-
-// variable is how a container is called in a variable's name.
-func variable(container string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
-			return r
-		}
-		return '_'
-	}, strings.ToUpper(container))
 }
 
 // write writes the file; nothing in it needs more quoting than these quotes.
@@ -53,8 +43,8 @@ func (e exports) write(pushed []pipeline.Pushed, pin bool) error {
 	var b strings.Builder
 	for _, p := range pushed {
 		for _, c := range p.Image.Names() {
-			fmt.Fprintf(&b, "export ECSBUILD_IMAGE_URI_%s='%s'\n", variable(c), p.Ref(pin))
-			fmt.Fprintf(&b, "export ECSBUILD_IMAGE_DIGEST_%s='%s'\n", variable(c), p.Artifact.Root().Digest)
+			fmt.Fprintf(&b, "export ECSBUILD_IMAGE_URI_%s='%s'\n", plan.Variable(c), p.Ref(pin))
+			fmt.Fprintf(&b, "export ECSBUILD_IMAGE_DIGEST_%s='%s'\n", plan.Variable(c), p.Artifact.Root().Digest)
 		}
 	}
 	file := artifact.File{Path: e.file, Kind: artifact.Exports, Flag: "--exports"}

@@ -129,6 +129,11 @@ func describe(p *plan.Plan) string {
 		}
 		line("on immutable", string(img.OnImmutable))
 	}
+	for _, g := range p.Gates {
+		fmt.Fprintln(&b, "gate")
+		line("run", strings.ReplaceAll(strings.TrimSpace(g.Command), "\n", "\n"+strings.Repeat(" ", 15)))
+		line("timeout", (time.Duration(g.Timeout) * time.Second).String())
+	}
 	for _, d := range p.Definitions {
 		fmt.Fprintf(&b, "definitions %s\n", rel(d.File))
 		line("containers", strings.Join(d.Containers(), ", "))

@@ -234,7 +234,7 @@ func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
 }
 
 func (r *execution) deps(creds func(context.Context) (*pipeline.Backends, error)) pipeline.Deps {
-	return pipeline.Deps{Backends: creds, Engine: r.connect, Progress: r.display}
+	return pipeline.Deps{Backends: creds, Engine: r.connect, Environ: r.app.environ, Progress: r.display}
 }
 
 func (r *execution) options() pipeline.Options {

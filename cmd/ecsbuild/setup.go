@@ -66,7 +66,13 @@ func (a *app) openEngine(ctx context.Context, p *plan.Plan, docker *dockerconfig
 	if err != nil {
 		return nil, err
 	}
-	e, err := builder.Open(ctx, builder.Choice{Endpoint: ep, Builder: p.Builder, Images: p.Images, Environ: a.environ,
+	user := ep
+	if ep.BuildKit != "" && len(p.Gates) > 0 {
+		if user, err = builder.FindDocker(a.getenv); err != nil {
+			return nil, err
+		}
+	}
+	e, err := builder.Open(ctx, builder.Choice{Endpoint: ep, Docker: user, Builder: p.Builder, Images: p.Images, Environ: a.environ,
 		Why: why})
 	if err != nil {
 		return nil, err

@@ -41,6 +41,9 @@ type Engine struct {
 	private  *privateengine.Engine // nil where somebody else has started the engine
 	removals sync.WaitGroup        // of images that a private engine need not keep
 
+	user      Endpoint       // that the user's docker commands reach
+	loadsInto *client.Client // connected to it, nil before CanLoad
+
 	root   string         // folder of the engine's images, as the engine knows it
 	docker *client.Client // nil for a buildkitd
 	bk     *bkclient.Client
@@ -109,6 +112,9 @@ func (e *Engine) Close() {
 	}
 	if e.docker != nil {
 		_ = e.docker.Close()
+	}
+	if e.loadsInto != nil && e.loadsInto != e.docker {
+		_ = e.loadsInto.Close()
 	}
 	if e.private != nil {
 		e.private.Close()

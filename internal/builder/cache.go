@@ -88,44 +88,11 @@ func (j *Job) WantsCacheExport() bool {
 	return j.Cache == CacheMissing || j.Cache == CacheFound && (j.Steps.LostCache() || j.Steps.Executed() >= minCacheGain)
 }
 
-// errCacheOutdated ends the export of a cache whose steps would have to run again.
-var errCacheOutdated = errors.New("steps of it would have to run once more")
-
-// ExportCache writes the image's own cache, of a build that has ended well. The build is
-// asked for once more, which takes all of it from the engine's cache.
+// ExportCache writes the image's own cache, of a build that has ended well.
 func (e *Engine) ExportCache(ctx context.Context, j Job) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	j.Image.Build.NoCache, j.Image.Build.CacheTo, j.Image.Build.Pull = false, nil, false
-	opt, err := e.solveOpt(ctx, &j)
-	if err != nil {
-		return err
-	}
-	opt.CacheExports = []bkclient.CacheOptionsEntry{j.ownCacheExport()}
-	status := make(chan *bkclient.SolveStatus)
-	drained := make(chan struct{})
-	go func() {
-		defer close(drained)
-		fetches := newCachedFetches()
-		for s := range status {
-			news := buildStatus(s)
-			fetches.rename(news)
-			for _, v := range news.Steps {
-				if v.Kind == progress.Instruction && v.Completed != nil && !v.Cached && v.Error == "" {
-					cancel(errCacheOutdated)
-				}
-			}
-			if len(news.Output) > 0 { // a step runs
-				cancel(errCacheOutdated)
-			}
-		}
-	}()
-	_, err = e.bk.Solve(ctx, nil, opt, status)
-	<-drained
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
+	return e.solveAgain(ctx, j, func(opt *bkclient.SolveOpt) {
+		opt.CacheExports = []bkclient.CacheOptionsEntry{j.ownCacheExport()}
+	})
 }
 
 // retryWithoutCache says whether a build may have failed by what is in its cache: a blob

@@ -43,6 +43,16 @@ func FindEndpoint(getenv func(string) string) (Endpoint, error) {
 	return e, err
 }
 
+// FindDocker is FindEndpoint for docker's own commands, which know no BUILDKIT_HOST.
+func FindDocker(getenv func(string) string) (Endpoint, error) {
+	return FindEndpoint(func(key string) string {
+		if key == "BUILDKIT_HOST" {
+			return ""
+		}
+		return getenv(key)
+	})
+}
+
 func findEndpoint(getenv func(string) string) (Endpoint, error) {
 	if h := getenv("BUILDKIT_HOST"); h != "" {
 		return Endpoint{BuildKit: h}, nil

@@ -15,6 +15,7 @@ import (
 // Choice is what decides which engine builds.
 type Choice struct {
 	Endpoint Endpoint // the engine that the environment names
+	Docker   Endpoint // the engine that docker's own commands reach
 	Builder  plan.Builder
 	Images   []plan.Image // what auto looks at
 	Environ  []string     // of the process: a private engine gets its proxies and certificates
@@ -24,6 +25,14 @@ type Choice struct {
 // Open connects to the engine of a choice, and starts it where it is a private one. Its
 // error is an *UnreachableError, an *UnsupportedError, or a *privateengine.UnavailableError.
 func Open(ctx context.Context, c Choice) (*Engine, error) {
+	e, err := c.open(ctx)
+	if err == nil {
+		e.user = c.Docker
+	}
+	return e, err
+}
+
+func (c Choice) open(ctx context.Context) (*Engine, error) {
 	if c.Builder == plan.BuilderPrivate {
 		return c.startPrivate(ctx, c.dataRoot(ctx))
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -53,7 +54,15 @@ func keepOnly(p *plan.Plan, names []string) error {
 				Fix: fault.DidYouMean(n, all) + "the images are " + strings.Join(all, ", ")}
 		}
 	}
-	p.Images = images
+	var gates []plan.Gate
+	for _, g := range p.Gates {
+		if v := missingVariable(g, p.Images, kept); v != "" {
+			p.Notes = append(p.Notes, fmt.Sprintf("left out with --only: the gate %q, which uses %s", g.Command, v))
+			continue
+		}
+		gates = append(gates, g)
+	}
+	p.Images, p.Gates = images, gates
 	var defs []plan.Definitions
 	for _, d := range p.Definitions {
 		var entries []plan.Entry
@@ -70,6 +79,20 @@ func keepOnly(p *plan.Plan, names []string) error {
 	}
 	p.Definitions = defs
 	return nil
+}
+
+// missingVariable is one that a gate uses of an image that is not kept, "" for none.
+func missingVariable(g plan.Gate, images []plan.Image, kept map[string]bool) string {
+	for _, img := range images {
+		for _, name := range img.Names() {
+			v := "ECSBUILD_IMAGE_" + plan.Variable(name)
+			uses := regexp.MustCompile(`\$\{?` + v + `\b`)
+			if !kept[img.Name()] && uses.MatchString(g.Command) {
+				return v
+			}
+		}
+	}
+	return ""
 }
 
 // checkFiles says what is missing on disk, all of it at once.

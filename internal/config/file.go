@@ -21,6 +21,7 @@ type fileConfig struct {
 	builder              plan.Builder
 	images               []imageConfig
 	definitions          []definitionsConfig // nil where nothing is said of them, empty for none
+	gates                []plan.Gate
 	hub                  *loginConfig
 	logins               []loginConfig
 	warnings             []string
@@ -126,6 +127,7 @@ func (d *document) configKeys(c *fileConfig) map[string]field {
 			c.logins = append(c.logins, l)
 			return nil
 		}), isList(isObject(d.loginKeys(&loginConfig{}, true), "host", "username", "password"))},
+		"gates": d.gates(&c.gates),
 		"images": {d.some("images", func(n ast.Node) error {
 			img, err := d.image(n)
 			c.images = append(c.images, img)

@@ -84,7 +84,7 @@ func load(o Options) (_ *plan.Plan, err error) {
 		p.Warnings = append(p.Warnings, cfg.warnings...)
 	}
 	b.config = cfg
-	steps := []func() error{b.registry, func() error { return b.builder(o.Builder) }, b.images, b.dockerEnvironment, b.definitions, b.logins}
+	steps := []func() error{b.registry, func() error { return b.builder(o.Builder) }, b.images, b.dockerEnvironment, b.definitions, b.gates, b.logins}
 	if o.LoginsOnly {
 		steps = []func() error{b.registry, b.logins}
 	} else {

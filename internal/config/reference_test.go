@@ -21,6 +21,7 @@ func TestReference(t *testing.T) {
 	tables := map[string]schema{
 		"file": root, "image": items(root, "images"), "definitions": items(root, "definitions"), "registry": items(root,
 			"registries"),
+		"gate":       gateItem(root),
 		"docker_hub": property(root, "docker_hub"), "service": property(items(root, "definitions"),
 			"service"), "create_repository": property(items(root, "images"), "create_repository"),
 	}
@@ -37,6 +38,11 @@ func TestReference(t *testing.T) {
 		}
 	}
 	golden(t, file, got)
+}
+
+// gateItem is the mapping that a gate may be.
+func gateItem(root schema) schema {
+	return property(schema{"properties": map[string]schema{"gate": items(root, "gates")}}, "gate")
 }
 
 // property returns the mapping that a key holds, as it is or among others that it may hold.

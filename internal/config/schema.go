@@ -99,7 +99,11 @@ var descriptions = []struct{ key, text string }{
 	{"docker_hub", "Account for Docker Hub. Default: DOCKER_USER and DOCKER_PASSWORD (or another of their usual names), then the SSM parameters DOCKER_HUB_ID and DOCKER_HUB_PASSWORD, then docker login."},
 	{"registries", "Accounts for other registries that base images come from."},
 	{"images", "The images to build."},
+	{"gates", "Commands that must succeed before any tag moves, one after the other; each has ECSBUILD_IMAGE_NAME, which docker run takes, for every image."},
 	{"definitions", "The files for deploy actions. Default: one imagedefinitions.json with every container, if an image has one. [] for none."},
+
+	{"run", "The command, for sh -c, in the folder of the sources."},
+	{"timeout", "What the gate may take, as in 90s or 20m. Default: 15m."},
 
 	{"host", "Host of the registry, as in ghcr.io."},
 	{"username", "User name: ssm:NAME, secretsmanager:ID[#KEY], env:NAME, or the value itself."},

@@ -132,8 +132,13 @@ func (f Facts) explainOne(err error) Finding {
 		hub         *baseimage.RefusedError
 		spool       *layer.SpoolError
 		taken       *registry.TagTakenError
+		gate        *pipeline.GateError
 	)
 	switch {
+	case errors.As(err, &gate):
+		command, _, _ := strings.Cut(strings.TrimSpace(gate.Gate.Command), "\n")
+		return Finding{What: "a gate failed: " + command, Why: gate.Why + "; no tag has moved",
+			Detail: gate.Output, Exit: ExitBuild}
 	case errors.As(err, &tags):
 		found := f.explainOne(tags.Err)
 		state := "no other tag has moved"

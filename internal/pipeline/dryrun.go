@@ -21,6 +21,9 @@ func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, err
 	if err != nil {
 		return nil, err
 	}
+	if err := r.runGates(ctx, images); err != nil {
+		return nil, err
+	}
 	for _, def := range p.Definitions {
 		if def.Format == plan.ImageDetail {
 			d.Progress.Note("", progress.Info, filepath.Base(def.File)+

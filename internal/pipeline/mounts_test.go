@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ecsbuild/ecsbuild/internal/cachemount"
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
@@ -155,6 +157,67 @@ func TestUsesCacheMount(t *testing.T) {
 	} {
 		if got := usesCacheMount.MatchString(name); got != want {
 			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// hangingStore has an artifact, and never gives what it names.
+type hangingStore struct {
+	mountStore
+	found *ocispec.Manifest
+}
+
+func (s hangingStore) load(context.Context) (*ocispec.Manifest, error) { return s.found, nil }
+func (hangingStore) fetch(ctx context.Context, _ ocispec.Descriptor, _ string) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// TestCacheMountsTakeTooLong: archives are waited for no longer than they save.
+func TestCacheMountsTakeTooLong(t *testing.T) {
+	f := mountsFixture(t, "", time.Second)
+	t.Setenv("TMPDIR", t.TempDir())
+	m := newMountManifest()
+	m.Annotations[mountsSeconds] = "0.2"
+	m.Layers = []ocispec.Descriptor{{Size: 1, Annotations: map[string]string{mountID: "/root/.npm"}}}
+	k := &keptMounts{mounts: []dockerfile.CacheMount{{ID: "/root/.npm"}}, store: hangingStore{found: &m}}
+	r := &run{plan: f.plan, deps: f.deps, backends: &Backends{State: f.state}}
+	began := time.Now()
+	r.fetchMounts(t.Context(), f.plan.Images[0], k)
+	if took := time.Since(began); took < 200*time.Millisecond || took > 5*time.Second || k.found != nil || k.folder != "" {
+		t.Errorf("%s, %v, %q", took, k.found, k.folder)
+	}
+	f.said.has(t, "the mounts begin empty: to fetch what is kept takes longer than the 0.2 s that it saves")
+	left, err := os.ReadDir(os.TempDir())
+	if err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// TestCacheMountsStopped: a signal ends a run that fills mounts, and the packing of a run whose
+// images are in the registry, and leaves no folder.
+func TestCacheMountsStopped(t *testing.T) {
+	f := mountsFixture(t, "", 10*time.Second)
+	t.Setenv("TMPDIR", t.TempDir())
+	if _, err := f.run(t, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	stopped := errors.New("stopped")
+	for name, phase := range map[string]*func(context.Context) error{"fill": &f.engine.onFill, "pack": &f.engine.onPack} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		*phase = func(ctx context.Context) error {
+			cancel(stopped)
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
+		f.engine.id = name
+		_, err := Run(ctx, f.plan, f.deps, Options{})
+		if name == "fill" && !errors.Is(err, stopped) || name == "pack" && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		*phase = nil
+		if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) != 0 {
+			t.Errorf("%s: left: %v, %v", name, left, err)
 		}
 	}
 }

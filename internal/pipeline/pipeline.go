@@ -26,6 +26,8 @@ type Deps struct {
 	Engine func(ctx context.Context) (Engine, error)
 	// Checks run beside the two above; nothing is built when one fails.
 	Checks []func(ctx context.Context) error
+	// Environ is the environment of gates: "KEY=value".
+	Environ []string
 	// Background runs while images are built, and stops them when it fails; nil for nothing.
 	Background func(ctx context.Context, b *Backends, files dockerfile.Files) error
 	Progress   Progress
@@ -98,6 +100,9 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Result, error) 
 	defer r.backends.State.Save()
 	images, err := r.build(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.runGates(ctx, images); err != nil {
 		return nil, err
 	}
 	known := states()

@@ -57,13 +57,22 @@ type fakeBuilder struct {
 	packed     []string             // image, listings
 	mount      cachemount.Result    // of each mount that is packed
 	mountsFail error
-	id         string // of the engine
-	archive    int    // bytes more of what is packed
+	id         string                      // of the engine
+	archive    int                         // bytes more of what is packed
+	onFill     func(context.Context) error // nil for nothing
+	onPack     func(context.Context) error
+
+	loaded     []string // images, for gates
+	cannotLoad error
+	loadFails  error
 }
 
 func (f *fakeBuilder) CanKeepMounts(context.Context) (string, error) { return f.id, nil }
 
-func (f *fakeBuilder) FillMounts(_ context.Context, j builder.Job, mounts []dockerfile.CacheMount, archives string) error {
+func (f *fakeBuilder) FillMounts(ctx context.Context, j builder.Job, mounts []dockerfile.CacheMount, archives string) error {
+	if f.onFill != nil {
+		return f.onFill(ctx)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	data, err := os.ReadFile(filepath.Join(archives, cachemount.ArchiveName(0)))
@@ -71,8 +80,11 @@ func (f *fakeBuilder) FillMounts(_ context.Context, j builder.Job, mounts []dock
 	return errors.Join(err, f.mountsFail)
 }
 
-func (f *fakeBuilder) PackMounts(_ context.Context, j builder.Job, mounts []dockerfile.CacheMount, listings []string,
+func (f *fakeBuilder) PackMounts(ctx context.Context, j builder.Job, mounts []dockerfile.CacheMount, listings []string,
 	folder string) ([]cachemount.Result, error) {
+	if f.onPack != nil {
+		return nil, f.onPack(ctx)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.packed = append(f.packed, fmt.Sprintf("%s %q", j.Image.Name(), listings))
@@ -180,6 +192,8 @@ func (e *fakeECR) TagStates(context.Context, []plan.Image) map[string]registry.T
 type listener struct {
 	mu    sync.Mutex
 	lines []string
+
+	output map[digest.Digest]string // of gates
 }
 
 func (l *listener) add(format string, args ...any) {
@@ -190,7 +204,26 @@ func (l *listener) add(format string, args ...any) {
 func (l *listener) Note(image string, s progress.Severity, text string) {
 	l.add("%s|%d|%s", image, s, text)
 }
-func (l *listener) Status(string, *progress.BuildStatus) {}
+
+// Status keeps what a gate has said, when it has ended.
+func (l *listener) Status(image string, s *progress.BuildStatus) {
+	if image != "" {
+		return
+	}
+	l.mu.Lock()
+	for _, o := range s.Output {
+		if l.output == nil {
+			l.output = map[digest.Digest]string{}
+		}
+		l.output[o.Step] += string(o.Data)
+	}
+	l.mu.Unlock()
+	for _, v := range s.Steps {
+		if v.Completed != nil {
+			l.add("%s: %q %s", v.Name, l.output[v.ID], v.Error)
+		}
+	}
+}
 func (l *listener) Image(image string, state report.State, text string) {
 	l.add("%s is %s: %s", image, state, text)
 }
@@ -217,13 +250,14 @@ type fixture struct {
 	puts    []string // manifests, in order
 	refuse  string   // the manifest that is refused
 	missing bool     // the repositories do not exist
+	masked  *redact.Set
 }
 
 func newFixture(t *testing.T, names ...string) *fixture {
 	t.Helper()
 	dir := t.TempDir()
 	f := &fixture{engine: &fakeBuilder{fail: map[string]error{}}, ecr: &fakeECR{}, said: &listener{},
-		state: hoststate.Open(t.TempDir())}
+		state: hoststate.Open(t.TempDir()), masked: &redact.Set{}}
 	f.plan = &plan.Plan{Directory: dir, Definitions: []plan.Definitions{{File: filepath.Join(t.TempDir(),
 		"imagedefinitions.json"), Format: plan.ImageDefinitions}}}
 	for _, n := range names {
@@ -269,7 +303,7 @@ func newFixture(t *testing.T, names ...string) *fixture {
 		Backends: func(context.Context) (*Backends, error) {
 			c := registry.NewClient(host, nil, "test", nil)
 			t.Cleanup(c.Close)
-			return &Backends{Masked: &redact.Set{}, Registry: c, ECR: f.ecr, Login: login, State: f.state,
+			return &Backends{Masked: f.masked, Registry: c, ECR: f.ecr, Login: login, State: f.state,
 				Bases:   baseimage.New(login, "test", nil),
 				Secrets: func(plan.Image) map[string]plan.Secret { return nil }}, nil
 		},

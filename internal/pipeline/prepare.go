@@ -52,6 +52,9 @@ func (r *run) connect(ctx context.Context) error {
 		if errs[1] = err; err == nil {
 			r.engine = e
 			errs[1] = r.checkImages()
+			if errs[1] == nil && len(r.plan.Gates) > 0 {
+				errs[1] = e.CanLoad(ctx)
+			}
 		}
 	})
 	wg.Go(func() {

@@ -24,6 +24,7 @@ type Plan struct {
 	Builder     Builder       `json:"builder"`
 	Images      []Image       `json:"images"`
 	Definitions []Definitions `json:"definitions"`
+	Gates       []Gate        `json:"gates,omitempty"`
 	Logins      []Login       `json:"registries,omitempty"` // Docker Hub first, when there is one
 	Notes       []string      `json:"notes,omitempty"`      // what was chosen where nobody has said it
 	Warnings    []string      `json:"warnings,omitempty"`
@@ -40,6 +41,22 @@ const (
 
 // Builders are all of them.
 var Builders = []Builder{BuilderAuto, BuilderDocker, BuilderPrivate}
+
+// A Gate is a command that must succeed before any tag of a run moves.
+type Gate struct {
+	Command string `json:"command"` // for sh -c, in the plan's Directory
+	Timeout int64  `json:"timeout"` // seconds
+}
+
+// Variable is a name as it stands in that of an environment variable: ECSBUILD_IMAGE_WEB.
+func Variable(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '_'
+	}, strings.ToUpper(name))
+}
 
 // An Image is one build and the repository it goes to.
 type Image struct {

@@ -24,6 +24,7 @@ const (
 	Instruction                  // of the Dockerfile
 	BaseStep                     // takes a base image
 	InternalStep                 // BuildKit's own housekeeping
+	GateStep                     // no step of a build, but a gate of the run
 )
 
 // A BuildStep has begun or ended, as its times say.

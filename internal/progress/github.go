@@ -42,7 +42,7 @@ func (g *github) draw(r *Run, e event) {
 	if e.status == nil {
 		return
 	}
-	g.status(r, e, false)
+	g.status(r, e, e.image == "") // a gate is of no image
 	for _, w := range e.status.Warnings {
 		if r.mine(e.image, w.Step) {
 			_, _ = fmt.Fprintln(g.w, Annotation("warning", g.place(e.image, w), title(e.image), w.Text))

@@ -15,7 +15,7 @@ import (
 // A Line is one event of --progress json. Fields that do not apply are absent.
 type Line struct {
 	Time time.Time `json:"time"`
-	// "note", "warning", "image", "step", "output", "prepare", "look", "push", "upload", "tags", "cache", "error" or "end"
+	// "note", "warning", "image", "step", "output", "prepare", "look", "push", "upload", "gate", "tags", "cache", "error" or "end"
 	Type    string  `json:"type"`
 	Image   string  `json:"image,omitempty"` // absent for the run as a whole
 	Step    string  `json:"step,omitempty"`  // the step's name; of an upload the digest, where it is known

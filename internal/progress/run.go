@@ -180,8 +180,11 @@ func (r *Run) vertex(img *image, v BuildStep) {
 			return
 		}
 		s = &Span{Image: img.name, Kind: report.Step, Name: v.Name, step: v.Kind}
-		if v.Kind == BaseStep {
+		switch v.Kind {
+		case BaseStep:
 			s.Kind = report.Base
+		case GateStep:
+			s.Kind = report.Gate
 		}
 		r.steps[v.ID] = s
 		r.spans = append(r.spans, s)
@@ -263,15 +266,18 @@ type phase struct {
 }
 
 // phases say where the time went: what had to be known first, the builds, the
-// layers that were on their way when the last build had ended, the tags, the caches.
+// layers that were on their way when the last build had ended, the gates, the tags, the
+// caches.
 func (r *Run) phases() []phase {
-	var prepared, built, tagged, cached time.Time
+	var prepared, built, gated, tagged, cached time.Time
 	for _, s := range r.spans {
 		switch {
 		case s.Kind == report.Prepare:
 			prepared = later(prepared, s.end)
 		case s.Kind == report.Step || s.Kind == report.Base || s.Kind == report.Look:
 			built = later(built, s.end)
+		case s.Kind == report.Gate && (gated.IsZero() || s.start.Before(gated)):
+			gated = s.start
 		case s.Kind == report.Tags && (tagged.IsZero() || s.start.Before(tagged)):
 			tagged = s.start
 		case s.Kind == report.Cache && (cached.IsZero() || s.start.Before(cached)):
@@ -284,12 +290,15 @@ func (r *Run) phases() []phase {
 	if cached.IsZero() {
 		cached = r.ended
 	}
+	if gated.IsZero() {
+		gated = tagged
+	}
 	var out []phase
 	at := r.began
 	for _, p := range []struct {
 		name string
 		till time.Time
-	}{{"prepare", prepared}, {"build", built}, {"push", tagged}, {"tags", cached}, {"cache", r.ended}} {
+	}{{"prepare", prepared}, {"build", built}, {"push", gated}, {"gates", tagged}, {"tags", cached}, {"cache", r.ended}} {
 		if p.till.After(at) {
 			out = append(out, phase{p.name, p.till.Sub(at)})
 			at = p.till

@@ -262,5 +262,11 @@ func (t *tty) foot(r *Run) string {
 			parts = append(parts, fmt.Sprintf("%d %s", counts[s], s))
 		}
 	}
-	return strings.Join(append(parts, format.Bytes(r.sent())+" sent"), " · ")
+	parts = append(parts, format.Bytes(r.sent())+" sent")
+	for _, s := range r.image("").running() {
+		if s.Kind == report.Gate {
+			parts = append(parts, format.Clean(s.Name))
+		}
+	}
+	return strings.Join(parts, " · ")
 }

@@ -31,7 +31,7 @@ type Report struct {
 	Advice  []string  `json:"advice,omitempty"` // what would make the next build faster, most first
 }
 
-// A Phase is a part of the run's time: prepare, build, push, tags or cache.
+// A Phase is a part of the run's time: prepare, build, push, gates, tags or cache.
 type Phase struct {
 	Name    string  `json:"name"`
 	Seconds float64 `json:"seconds"`

@@ -10,6 +10,7 @@ const (
 	Base    Kind = "base"    // a step that takes a base image
 	Push    Kind = "push"    // a classic engine compresses and pushes
 	Upload  Kind = "upload"  // one blob on its way to the registry
+	Gate    Kind = "gate"    // a command of the user's, before the tags
 	Tags    Kind = "tags"    // tags move
 	Cache   Kind = "cache"   // a build cache is written, after the tags
 )
