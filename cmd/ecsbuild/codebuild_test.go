@@ -12,9 +12,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// buildspec is what CodeBuild reads of one, as far as ours goes.
+// codebuildFile is what CodeBuild reads of one, as far as ours goes.
 // https://docs.aws.amazon.com/codebuild/latest/userguide/build-spec-ref.html
-type buildspec struct {
+type codebuildFile struct {
 	Version float64 `yaml:"version"`
 	Env     struct {
 		Variables map[string]string `yaml:"variables"`
@@ -37,7 +37,7 @@ type buildspec struct {
 // pre_build by nothing. The project's variables win over the file's. Last it
 // says what became of the artifacts and of the exported variables.
 func codebuild(ts *testscript.TestScript, neg bool, args []string) {
-	var spec buildspec
+	var spec codebuildFile
 	ts.Check(yaml.UnmarshalWithOptions([]byte(ts.ReadFile(args[0])), &spec, yaml.Strict()))
 	if spec.Version != 0.2 {
 		ts.Fatalf("version %v", spec.Version)

@@ -29,6 +29,7 @@ func TestImports(t *testing.T) {
 		"progress":      {"report"},
 		"hoststate":     {},
 		"privateengine": {},
+		"buildspec":     {"plan"},
 		"cachemount":    {},
 		"advice":        {"plan", "progress"},
 		"httptransport": {},

@@ -39,6 +39,7 @@ type cli struct {
 	Doctor   doctorCmd   `cmd:"" help:"Check everything that run needs. Changes nothing."`
 	Policy   policyCmd   `cmd:"" help:"Print the least-privilege IAM policy of this configuration."`
 	Validate validateCmd `cmd:"" help:"Check a definitions file, also against a live service."`
+	Init     initCmd     `cmd:"" help:"Move a buildspec of shell lines over to ecsbuild."`
 	Serve    serveCmd    `cmd:"" help:"Serve the images that run --local kept, so that docker can pull them."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 

@@ -112,8 +112,12 @@ func (r *run) runGate(ctx context.Context, gate plan.Gate, n int, images []Pushe
 	return nil
 }
 
-// gateVariables name the images for gates.
+// gateVariables name the images for gates: ECSBUILD_IMAGE_NAME, and the only one of a run
+// ECSBUILD_IMAGE as well.
 func gateVariables(images []Pushed) (out []string) {
+	if len(images) == 1 {
+		out = append(out, "ECSBUILD_IMAGE="+images[0].Refs[0].String())
+	}
 	for _, p := range images {
 		for _, name := range p.Image.Names() {
 			out = append(out, "ECSBUILD_IMAGE_"+plan.Variable(name)+"="+p.Refs[0].String())

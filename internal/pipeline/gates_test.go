@@ -161,9 +161,9 @@ func TestGateSecrets(t *testing.T) {
 func TestGatesOfADryRun(t *testing.T) {
 	f := newFixture(t, "app")
 	f.deps.Backends = withoutECR(f.deps.Backends)
-	f.plan.Gates = []plan.Gate{gate("exit 1")}
+	f.plan.Gates = []plan.Gate{gate(`test "$ECSBUILD_IMAGE" = "$ECSBUILD_IMAGE_APP" && test -n "$ECSBUILD_IMAGE"`), gate("exit 7")}
 	var e *GateError
-	if _, err := DryRun(t.Context(), f.plan, f.deps, Options{}); !errors.As(err, &e) {
+	if _, err := DryRun(t.Context(), f.plan, f.deps, Options{}); !errors.As(err, &e) || e.Why != "it ended with exit code 7" {
 		t.Error(err)
 	}
 }

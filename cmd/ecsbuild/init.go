@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/diff"
+
+	"github.com/ecsbuild/ecsbuild/internal/atomicfile"
+	"github.com/ecsbuild/ecsbuild/internal/buildspec"
+	"github.com/ecsbuild/ecsbuild/internal/fault"
+)
+
+type initCmd struct {
+	Directory string `short:"C" placeholder:"DIR" help:"Folder of the sources (default: the working directory)."`
+	Buildspec string `placeholder:"FILE" help:"The buildspec, or a CloudFormation template that has one in it (default: buildspec.yml, then buildspec.yaml)."`
+	Yes       bool   `short:"y" help:"Write the files without asking."`
+}
+
+func (*initCmd) Help() string {
+	return `Reads a buildspec of shell lines, writes ecsbuild.yml for what they build and push, and
+a new buildspec that runs ecsbuild in their place. Every other command stays where it is.
+Shows both, and asks. Runs nothing, and changes no file that git does not have.`
+}
+
+// convertedConfig is what init writes beside the new buildspec.
+const convertedConfig = "ecsbuild.yml"
+
+func (c *initCmd) Run(a *app) error {
+	dir, err := filepath.Abs(c.Directory)
+	if err != nil {
+		return err
+	}
+	name, data, err := c.find(dir)
+	if err != nil {
+		return err
+	}
+	for _, file := range []string{convertedConfig, "ecsbuild.yaml"} {
+		if _, err := os.Lstat(filepath.Join(dir, file)); !errors.Is(err, fs.ErrNotExist) {
+			return &fault.Error{What: filepath.Join(dir, file) + " is there already", Fix: "move it away, or go on with it: ecsbuild plan shows what it does"}
+		}
+	}
+	read := func(path string) ([]byte, error) { return os.ReadFile(filepath.Join(dir, path)) }
+	found, err := buildspec.Convert(data, read)
+	var nothing *buildspec.NothingError
+	switch {
+	case errors.As(err, &nothing):
+		return &fault.Error{What: name + " cannot be moved over", Why: nothing.Why,
+			Fix: "write an ecsbuild.yml: docs/configuration.md has every key"}
+	case err != nil:
+		return &fault.Error{What: "cannot read " + name, Why: err.Error()}
+	}
+	if err := a.describeConversion(name, data, found); err != nil {
+		return err
+	}
+	if found.Config == "" {
+		return &fault.Error{What: "nothing is written: no image of " + name + " could be moved over",
+			Fix: "write an ecsbuild.yml: docs/configuration.md has every key"}
+	}
+	asks := !c.Yes && isTerminal(os.Stdin) && isTerminal(a.stderr)
+	if c.Yes || asks {
+		if err := committed(dir, name); err != nil {
+			return err
+		}
+	}
+	if !c.Yes && !(asks && a.confirm("Write these two files?")) {
+		return a.lines(a.stderr, "ecsbuild: nothing is written; --yes writes")
+	}
+	return a.writeConversion(dir, name, found)
+}
+
+// find reads the buildspec; name is as the user would write it.
+func (c *initCmd) find(dir string) (name string, data []byte, err error) {
+	names := []string{"buildspec.yml", "buildspec.yaml"}
+	if c.Buildspec != "" {
+		names = []string{c.Buildspec}
+	}
+	for _, n := range names {
+		path := n
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(dir, n)
+		}
+		data, err := os.ReadFile(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return "", nil, &fault.Error{What: "cannot read " + path, Why: err.Error()}
+		}
+		return n, data, nil
+	}
+	return "", nil, &fault.Error{What: "there is no " + strings.Join(names, " or ") + " in " + dir,
+		Fix: "name the buildspec, or the CloudFormation template that has it, by --buildspec"}
+}
+
+// describeConversion shows what would be written, and what could not be translated.
+func (a *app) describeConversion(name string, old []byte, found *buildspec.Conversion) error {
+	var b bytes.Buffer
+	if found.Config != "" {
+		b.Write(diff.Diff("/dev/null", nil, convertedConfig, []byte(found.Config)))
+		b.Write(diff.Diff(name, old, name, []byte(found.Buildspec)))
+	}
+	if err := a.lines(a.stdout, strings.TrimRight(b.String(), "\n")); err != nil {
+		return err
+	}
+	for _, p := range found.Problems {
+		if err := a.lines(a.stderr, fmt.Sprintf("ecsbuild: warning: %s:%d is not translated: %s\n  why: %s", name, p.Line, p.Command, p.Why)); err != nil {
+			return err
+		}
+	}
+	for _, n := range found.Notes {
+		if err := a.lines(a.stderr, "ecsbuild: "+n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// committed says that git can give a file back as it is.
+func committed(dir, name string) error {
+	path := name
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(dir, name)
+	}
+	for _, args := range [][]string{{"ls-files", "--error-unmatch"}, {"diff", "--quiet", "HEAD"}} {
+		cmd := exec.Command("git", append(args, "--", filepath.Base(path))...)
+		cmd.Dir = filepath.Dir(path)
+		if cmd.Run() != nil {
+			return &fault.Error{What: "git does not have " + name + " as it is, so it could not give it back", Fix: "commit it, and run ecsbuild init again"}
+		}
+	}
+	return nil
+}
+
+// confirm asks a question; no answer is no.
+func (a *app) confirm(question string) bool {
+	if _, err := fmt.Fprint(a.stderr, question+" [y/N] "); err != nil {
+		return false
+	}
+	answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes"
+}
+
+// writeConversion writes both files, or none.
+func (a *app) writeConversion(dir, name string, found *buildspec.Conversion) error {
+	config, spec := filepath.Join(dir, convertedConfig), name
+	if !filepath.IsAbs(spec) {
+		spec = filepath.Join(dir, name)
+	}
+	if err := atomicfile.Write(config, []byte(found.Config), 0o644); err != nil {
+		return &fault.Error{What: "cannot write " + config, Why: err.Error()}
+	}
+	if err := atomicfile.Write(spec, []byte(found.Buildspec), 0o644); err != nil {
+		_ = os.Remove(config)
+		return &fault.Error{What: "cannot write " + spec, Why: err.Error()}
+	}
+	return a.lines(a.stderr, fmt.Sprintf(
+		"ecsbuild: %s and %s are written. Next: ecsbuild plan shows what a run does, ecsbuild run --dry-run builds without pushing, and ecsbuild policy prints what the role needs", convertedConfig, name))
+}

@@ -1,0 +1,327 @@
+package buildspec
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// A command is one statement of a buildspec's command.
+type command struct {
+	item *item
+	stmt *syntax.Stmt
+	line int    // in the buildspec
+	text string // as it stands there
+
+	sets     string // the variable that it assigns, and does nothing else
+	exported bool   // as a variable of the environment
+	replaced bool   // ecsbuild does it
+	build    *build // that it makes, names or pushes
+	pushes   bool
+	gate     bool   // it becomes one
+	why      string // it could not be translated
+	uses     map[string]bool
+	folder   string         // where it runs
+	images   map[int]*build // by the index of the word that names one
+
+	exports []string // of what it sets, what must be in the environment
+}
+
+// export has a variable that the command sets go into the environment.
+func (cmd *command) export(name string) {
+	if !cmd.exported && !slices.Contains(cmd.exports, name) {
+		cmd.exports = append(cmd.exports, name)
+	}
+}
+
+// A pull is a docker pull of an image, which may be for its cache.
+type pull struct {
+	at   *command
+	name reference
+}
+
+// A converter reads the commands of a buildspec, in their order.
+type converter struct {
+	*shell
+	commands []*command
+	builds   []*build
+	local    map[string]*build // by the names that images have here
+	pulls    []pull
+	files    []*file // definitions
+	exports  map[string]bool
+	read     func(path string) ([]byte, error) // a file below the folder of the sources
+
+	hubUser, hubPassword string // variables, "" for none
+	notes                []string
+	at                   *command // after which ecsbuild runs, nil for none
+}
+
+func (c *converter) problem(cmd *command, why string) {
+	if cmd.why == "" {
+		cmd.why = why
+	}
+}
+
+// follow goes through one command of the buildspec.
+func (c *converter) follow(it *item) {
+	parser := syntax.NewParser(syntax.Variant(syntax.LangBash))
+	f, err := parser.Parse(strings.NewReader(it.text), "")
+	if err != nil {
+		cmd := &command{item: it, line: it.line, text: it.text, uses: map[string]bool{}}
+		c.commands = append(c.commands, cmd)
+		if mentionsDocker.MatchString(it.text) {
+			c.problem(cmd, "it is not understood as a command of the shell: "+err.Error())
+		}
+		return
+	}
+	for _, stmt := range f.Stmts {
+		c.statement(it, stmt)
+	}
+}
+
+var mentionsDocker = regexp.MustCompile(`\bdocker(-compose)?\b\s+(\S+\s+)*?(build|push|tag|compose|up)\b`)
+
+func (c *converter) statement(it *item, stmt *syntax.Stmt) {
+	if b, ok := stmt.Cmd.(*syntax.BinaryCmd); ok && b.Op == syntax.AndStmt && !stmt.Background && len(stmt.Redirs) == 0 &&
+		!isTest(b.X) {
+		c.statement(it, b.X)
+		c.statement(it, b.Y)
+		return
+	}
+	cmd := &command{item: it, stmt: stmt, line: it.lineOf(int(stmt.Pos().Line())), uses: map[string]bool{},
+		text: strings.TrimSpace(it.text[stmt.Pos().Offset():stmt.End().Offset()])}
+	cmd.text = strings.TrimSuffix(strings.TrimSpace(cmd.text), ";")
+	cmd.folder = c.folder
+	c.commands = append(c.commands, cmd)
+	syntax.Walk(stmt, func(n syntax.Node) bool {
+		if p, ok := n.(*syntax.ParamExp); ok && p.Param != nil {
+			cmd.uses[p.Param.Value] = true
+		}
+		return true
+	})
+	c.simple(cmd, stmt)
+	call, ok := stmt.Cmd.(*syntax.CallExpr)
+	if ok && len(call.Args) > 0 && slices.Contains([]string{"bash", "sh", "eval"}, call.Args[0].Lit()) && mentionsDocker.MatchString(cmd.text) {
+		c.problem(cmd, "what another shell builds or pushes is not seen")
+	}
+}
+
+// isTest says whether a statement is a condition, on which the next one depends.
+func isTest(stmt *syntax.Stmt) bool {
+	switch n := stmt.Cmd.(type) {
+	case *syntax.TestClause:
+		return true
+	case *syntax.CallExpr:
+		return len(n.Args) > 0 && slices.Contains([]string{"[", "test", "grep", "git", "which", "command"}, n.Args[0].Lit()) || stmt.Negated
+	case *syntax.BinaryCmd:
+		return n.Op != syntax.Pipe && (isTest(n.X) || isTest(n.Y))
+	}
+	return stmt.Negated
+}
+
+// conditional is for what may run or not: a condition, a loop, a function. What it sets is not
+// known, nor the folder after it.
+func (c *converter) conditional(cmd *command, n syntax.Node) {
+	subshell := false
+	if s, ok := n.(*syntax.Stmt); ok {
+		_, subshell = s.Cmd.(*syntax.Subshell)
+	}
+	syntax.Walk(n, func(n syntax.Node) bool {
+		switch n := n.(type) {
+		case *syntax.CmdSubst, *syntax.ProcSubst:
+			return false // in a shell of its own
+		case *syntax.Assign:
+			if n.Name != nil && !subshell {
+				c.set(n.Name.Value, assigned{at: cmd})
+			}
+		case *syntax.CallExpr:
+			if len(n.Args) > 0 && !subshell && slices.Contains([]string{"cd", "pushd", "popd"}, n.Args[0].Lit()) {
+				c.lost = true
+			}
+		}
+		return true
+	})
+	if mentionsDocker.MatchString(cmd.text) {
+		c.problem(cmd, "what it builds or pushes depends on what happens when it runs")
+	}
+}
+
+// set takes what a variable is set to.
+func (c *converter) set(name string, v assigned) {
+	if old := c.variables[name]; old.needed && old.at != v.at { // its value then is not the one that ecsbuild finds
+		v.at.why = fmt.Sprintf("it sets %s again, of which an earlier value is needed as well", name)
+		v = assigned{at: old.at, needed: true, lost: true}
+	}
+	c.variables[name] = v
+}
+
+// simple follows a statement that is no loop, condition or function.
+func (c *converter) simple(cmd *command, stmt *syntax.Stmt) {
+	if b, ok := stmt.Cmd.(*syntax.BinaryCmd); ok && b.Op == syntax.OrStmt && !isTest(b.X) { // docker pull … || true
+		c.simple(cmd, b.X)
+		c.conditional(cmd, b.Y)
+		return
+	}
+	if pipe := pipeline(stmt); len(pipe) > 1 {
+		if call, ok := pipe[0].Cmd.(*syntax.CallExpr); ok && len(call.Args) > 0 && call.Args[0].Lit() == "docker" {
+			c.call(cmd, pipe[0], call) // docker build … | tee log
+			return
+		}
+		c.pipe(cmd, pipe)
+		return
+	}
+	switch call := stmt.Cmd.(type) {
+	default:
+		c.conditional(cmd, stmt)
+	case *syntax.DeclClause:
+		if call.Variant.Value == "export" {
+			cmd.exported = true
+			c.assign(cmd, call.Args)
+		}
+	case *syntax.CallExpr:
+		if len(call.Args) == 0 {
+			c.assign(cmd, call.Assigns)
+			return
+		}
+		c.call(cmd, stmt, call)
+	}
+}
+
+func (c *converter) assign(cmd *command, assigns []*syntax.Assign) {
+	for _, a := range assigns {
+		if a.Name == nil || a.Naked {
+			continue // export PATH
+		}
+		value, err := "", error(nil)
+		switch {
+		case a.Array != nil || a.Append || a.Index != nil:
+			err = &unknownError{source(a) + " is not understood"}
+		default:
+			value, err = c.word(a.Value)
+		}
+		c.set(a.Name.Value, assigned{value: value, known: err == nil, at: cmd})
+		if len(assigns) == 1 {
+			cmd.sets = a.Name.Value
+		}
+	}
+}
+
+var getLogin = regexp.MustCompile(`\baws\s+(\S+\s+)*?ecr\s+get-login(\s|\)|$)`)
+
+func (c *converter) call(cmd *command, stmt *syntax.Stmt, call *syntax.CallExpr) {
+	if getLogin.MatchString(cmd.text) || getPassword.MatchString(cmd.text) { // $(aws ecr get-login …)
+		cmd.replaced = true
+		return
+	}
+	if name := call.Args[0].Lit(); name == "." || name == "source" || name == "eval" {
+		c.notes = append(c.notes, fmt.Sprintf("line %d: what %s sets must be in the environment (export), where ecsbuild.yml uses it", cmd.line, shorten(cmd.text)))
+	}
+	words, err := c.words(stmt)
+	if err != nil {
+		c.unknown(cmd, call, err)
+		return
+	}
+	if words[0] == "sudo" && len(words) > 1 {
+		words = words[1:]
+	}
+	switch words[0] {
+	case "docker":
+		if len(words) > 1 {
+			c.docker(cmd, words[1:])
+		}
+	case "docker-compose":
+		c.compose(cmd, words[1:])
+	case "cd", "pushd":
+		switch {
+		case len(words) == 2 && words[1] != "-":
+			c.cd(words[1])
+		case len(words) == 1 && words[0] == "cd":
+			c.lost = true
+		default:
+			c.lost = true
+		}
+	case "popd":
+		c.lost = true
+	case "printf", "echo":
+		c.write(cmd, stmt, words)
+	}
+	if cmd.build == nil && !cmd.replaced {
+		c.mentions(cmd, words)
+	}
+}
+
+// unknown is for a command with a word that is not understood.
+func (c *converter) unknown(cmd *command, call *syntax.CallExpr, err error) {
+	if name := call.Args[0].Lit(); name == "docker" || name == "docker-compose" || name == "sudo" {
+		if mentionsDocker.MatchString(cmd.text) {
+			c.problem(cmd, err.Error())
+		}
+	} else if name == "cd" {
+		c.lost = true
+	}
+}
+
+// mentions finds images that are built here among the words of another command, such as a
+// test or a scan.
+func (c *converter) mentions(cmd *command, words []string) {
+	call, ok := cmd.stmt.Cmd.(*syntax.CallExpr)
+	if !ok || len(call.Args) < 2 || words[0] == "echo" || words[0] == "printf" {
+		return
+	}
+	cmd.images = map[int]*build{}
+	for i := range call.Args[1:] {
+		w, err := c.word(call.Args[i+1])
+		if err != nil || w == "" {
+			continue
+		}
+		if b := c.local[parseReference(w).String()]; b != nil {
+			b.users = append(b.users, cmd)
+			cmd.images[i+1] = b
+		}
+	}
+}
+
+var getPassword = regexp.MustCompile(`\baws\s+(\S+\s+)*?ecr\s+get-login-password\b`)
+
+// pipe follows logins: of AWS's password to ECR, of a variable to Docker Hub.
+func (c *converter) pipe(cmd *command, pipe []*syntax.Stmt) {
+	last, err := c.words(pipe[len(pipe)-1])
+	if err != nil || len(last) < 2 || last[0] != "docker" || last[1] != "login" {
+		return
+	}
+	if getPassword.MatchString(cmd.text) {
+		cmd.replaced = true
+		return
+	}
+	first, err := c.words(pipe[0])
+	if err != nil || len(pipe) != 2 || len(first) != 2 || first[0] != "echo" {
+		return
+	}
+	user := ""
+	for i := 2; i < len(last); i++ {
+		switch {
+		case (last[i] == "-u" || last[i] == "--username") && i+1 < len(last):
+			user = last[i+1]
+			i++
+		case last[i] == "--password-stdin":
+		default:
+			return // another registry: docker's own login is read for base images
+		}
+	}
+	if v := variable(first[1]); v != "" && user != "" {
+		c.hubUser, c.hubPassword = user, v
+		cmd.replaced = true
+	}
+}
+
+// shorten is a command in a line.
+func shorten(text string) string {
+	text, more, _ := strings.Cut(text, "\n")
+	if r := []rune(text); more != "" || len(r) > 100 {
+		text = string(r[:min(len(r), 99)]) + " …"
+	}
+	return text
+}

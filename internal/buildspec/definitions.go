@@ -1,0 +1,86 @@
+package buildspec
+
+import (
+	"encoding/json"
+	"strings"
+
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// A file is a definitions file that the buildspec writes.
+type file struct {
+	at      *command
+	path    string // from the folder of the sources
+	detail  bool   // imageDetail.json
+	entries []entry
+}
+
+// An entry is a container and the image that it runs, both templates.
+type entry struct {
+	container, uri string
+	image          *outcome // nil for one that is not built here
+}
+
+// write follows printf '[{"name":"%s","imageUri":"%s"}]' … > FILE, and echo '…' > FILE.
+func (c *converter) write(cmd *command, stmt *syntax.Stmt, words []string) {
+	if len(stmt.Redirs) != 1 || stmt.Redirs[0].Op != syntax.RdrOut || stmt.Redirs[0].N != nil {
+		return
+	}
+	to, err := c.word(stmt.Redirs[0].Word)
+	if err != nil || c.lost {
+		return
+	}
+	text := strings.Join(words[1:], " ")
+	if words[0] == "printf" && len(words) > 1 {
+		var ok bool
+		if text, ok = format(words[1], words[2:]); !ok {
+			return
+		}
+	}
+	f := &file{at: cmd, path: relative(c.path(to))}
+	var list []struct {
+		Name     string `json:"name"`
+		ImageURI string `json:"imageUri"`
+	}
+	var detail struct{ ImageURI string }
+	switch {
+	case json.Unmarshal([]byte(text), &list) == nil && len(list) > 0:
+		for _, e := range list {
+			if e.Name == "" || e.ImageURI == "" {
+				return
+			}
+			f.entries = append(f.entries, entry{container: e.Name, uri: e.ImageURI})
+		}
+	case json.Unmarshal([]byte(text), &detail) == nil && detail.ImageURI != "" && strings.Contains(text, `"ImageURI"`):
+		f.detail, f.entries = true, []entry{{uri: detail.ImageURI}}
+	default:
+		return
+	}
+	c.files = append(c.files, f)
+}
+
+// format is printf of the shell, for %s and %%.
+func format(f string, args []string) (string, bool) {
+	var b strings.Builder
+	for i := 0; i < len(f); i++ {
+		switch {
+		case strings.HasPrefix(f[i:], "%%"):
+			b.WriteByte('%')
+			i++
+		case strings.HasPrefix(f[i:], "%s"):
+			if len(args) > 0 {
+				b.WriteString(args[0])
+				args = args[1:]
+			}
+			i++
+		case strings.HasPrefix(f[i:], `\n`):
+			b.WriteByte('\n')
+			i++
+		case f[i] == '%' || f[i] == '\\' && !strings.HasPrefix(f[i:], `\"`):
+			return "", false
+		default:
+			b.WriteByte(f[i])
+		}
+	}
+	return b.String(), len(args) == 0
+}

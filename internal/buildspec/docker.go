@@ -1,0 +1,241 @@
+package buildspec
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A build is what one docker build makes.
+type build struct {
+	at         *command
+	context    string // a path below the folder of the sources, or a URL
+	dockerfile string // the same; "" for the usual one
+	target     string
+	args       []pair
+	labels     []pair
+	lists      map[string][]string // other keys of ecsbuild.yml that are lists
+	flags      []string            // other keys that are true
+	texts      []pair              // other keys that are texts
+
+	names  []reference // that it has here
+	pushed []reference // in their order
+	users  []*command  // that name it otherwise, between build and push
+}
+
+type pair struct {
+	key, value string
+	fromEnv    bool // the key alone: its value is the environment's
+}
+
+// buildFlags are the flags of docker build that take a value, and what becomes of it: a key
+// of ecsbuild.yml, or "" for nothing.
+var buildFlags = map[string]string{
+	"--add-host": "extra_hosts", "--cache-from": "cache_from", "--cache-to": "cache_to", "--network": "network",
+	"--platform": "platforms", "--shm-size": "shm_size", "--ssh": "ssh", "--build-context": "additional_contexts",
+	"--progress": "", "--cpu-period": "", "--cpu-quota": "", "--cpu-shares": "", "-c": "", "--cpuset-cpus": "",
+	"--cpuset-mems": "", "-m": "", "--memory": "", "--memory-swap": "", "--builder": "", "--provenance": "", "--sbom": "",
+}
+
+// lists are the keys above whose values are lists.
+var lists = []string{"extra_hosts", "cache_from", "cache_to", "platforms", "ssh", "additional_contexts"}
+
+// switches are the flags of docker build that take none.
+var switches = map[string]string{"--no-cache": "no_cache", "--pull": "pull", "-q": "", "--quiet": "", "--rm": "",
+	"--force-rm": "", "--compress": "", "--push": "", "--load": "", "-D": ""}
+
+// parseBuild reads the arguments of docker build.
+func (c *converter) parseBuild(cmd *command, args []string) (b *build, push bool, err error) {
+	b = &build{at: cmd, lists: map[string][]string{}}
+	file, where := "", ""
+	for i := 0; i < len(args); i++ {
+		flag, value, hasValue := args[i], "", false
+		if strings.HasPrefix(flag, "--") {
+			flag, value, hasValue = strings.Cut(flag, "=")
+		} else if len(flag) > 2 && flag[0] == '-' && strings.ContainsAny(flag[1:2], "ftm") {
+			flag, value, hasValue = flag[:2], strings.TrimPrefix(flag[2:], "="), true
+		}
+		if !strings.HasPrefix(flag, "-") || flag == "-" {
+			if where != "" {
+				return nil, false, fmt.Errorf("it has two contexts, %s and %s", where, flag)
+			}
+			where = flag
+			continue
+		}
+		if key, ok := switches[flag]; ok {
+			if on := !hasValue || value == "true"; on && key != "" {
+				b.flags = append(b.flags, key)
+			}
+			push = push || flag == "--push"
+			continue
+		}
+		if !hasValue {
+			if i++; i == len(args) {
+				return nil, false, fmt.Errorf("its flag %s has no value", flag)
+			}
+			value = args[i]
+		}
+		key, known := buildFlags[flag]
+		switch {
+		case flag == "-t" || flag == "--tag":
+			b.names = append(b.names, parseReference(value))
+		case flag == "-f" || flag == "--file":
+			file = value
+		case flag == "--target":
+			b.target = value
+		case flag == "--build-arg" || flag == "--label":
+			name, text, ok := strings.Cut(value, "=")
+			p := pair{name, text, !ok}
+			if flag == "--label" {
+				b.labels = append(b.labels, p)
+			} else {
+				b.args = append(b.args, p)
+			}
+		case !known:
+			return nil, false, fmt.Errorf("docker build's flag %s has no key in ecsbuild.yml", flag)
+		case key == "":
+		case slices.Contains(lists, key):
+			for _, v := range strings.Split(value, ",") {
+				if key == "cache_from" || key == "cache_to" || key == "ssh" {
+					v = value
+				}
+				b.lists[key] = append(b.lists[key], v)
+				if v == value {
+					break
+				}
+			}
+		default:
+			b.texts = append(b.texts, pair{key: key, value: value})
+		}
+	}
+	if where == "" {
+		return nil, false, fmt.Errorf("it names no context")
+	}
+	if where == "-" || file == "-" {
+		return nil, false, fmt.Errorf("it reads from standard input")
+	}
+	if c.lost {
+		return nil, false, fmt.Errorf("the folder where it runs is not known")
+	}
+	if b.context = where; !isURL(where) {
+		b.context = c.path(where)
+	}
+	if file != "" {
+		b.dockerfile = c.path(file)
+		if isURL(where) {
+			b.dockerfile = file
+		}
+	}
+	return b, push, nil
+}
+
+func isURL(t string) bool {
+	return strings.Contains(t, "://") || strings.HasPrefix(t, "git@") || strings.HasPrefix(t, "github.com/")
+}
+
+// docker follows one of docker's commands.
+func (c *converter) docker(cmd *command, words []string) {
+	for len(words) > 1 && (words[0] == "image" || words[0] == "buildx") {
+		words = words[1:] // docker image push is docker push
+	}
+	switch words[0] {
+	case "build":
+		c.dockerBuild(cmd, words[1:])
+	case "tag":
+		if len(words) == 3 {
+			c.tag(cmd, parseReference(words[1]), parseReference(words[2]))
+			return
+		}
+	case "push":
+		c.push(cmd, words[1:])
+	case "login":
+		c.login(cmd, words[1:])
+	case "pull":
+		if len(words) == 2 {
+			c.pulls = append(c.pulls, pull{cmd, parseReference(words[1])})
+		}
+	case "compose":
+		c.compose(cmd, words[1:])
+	}
+}
+
+func (c *converter) dockerBuild(cmd *command, args []string) {
+	b, push, err := c.parseBuild(cmd, args)
+	if err != nil {
+		c.problem(cmd, err.Error())
+		return
+	}
+	c.builds = append(c.builds, b)
+	for _, n := range b.names {
+		c.local[n.String()] = b
+	}
+	cmd.build = b
+	if push {
+		b.pushed = append(b.pushed, b.names...)
+	}
+}
+
+func (c *converter) tag(cmd *command, from, to reference) {
+	b := c.local[from.String()]
+	if b == nil {
+		return // of an image that is not built here
+	}
+	cmd.build = b
+	b.names = append(b.names, to)
+	c.local[to.String()] = b
+}
+
+func (c *converter) push(cmd *command, args []string) {
+	all := false
+	var names []string
+	for _, a := range args {
+		switch {
+		case a == "-a" || a == "--all-tags":
+			all = true
+		case !strings.HasPrefix(a, "-"):
+			names = append(names, a)
+		}
+	}
+	if len(names) != 1 {
+		c.problem(cmd, "it does not name one image")
+		return
+	}
+	r := parseReference(names[0])
+	pushed := []reference{r}
+	if all {
+		pushed = nil
+		for _, b := range c.builds {
+			for _, n := range b.names {
+				if n.name == r.name {
+					pushed = append(pushed, n)
+				}
+			}
+		}
+	}
+	for _, p := range pushed {
+		b := c.local[p.String()]
+		if b == nil {
+			c.problem(cmd, "no image that is built here has this name")
+			return
+		}
+		if _, ok := p.destination(); !ok {
+			c.problem(cmd, "it goes to another registry than ECR")
+			return
+		}
+		b.pushed, cmd.build = append(b.pushed, p), b
+		cmd.pushes = true
+	}
+}
+
+// login leaves out what ecsbuild does by itself: logging in to ECR.
+func (c *converter) login(cmd *command, args []string) {
+	for i := 0; i < len(args); i++ {
+		switch a := args[i]; {
+		case slices.Contains([]string{"-u", "--username", "-p", "--password"}, a):
+			i++
+		case strings.HasPrefix(a, "-"):
+		default:
+			cmd.replaced = strings.Contains(a, ".dkr.ecr.")
+		}
+	}
+}

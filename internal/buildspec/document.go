@@ -1,0 +1,322 @@
+package buildspec
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// phases of a buildspec, in the order in which CodeBuild runs them.
+// https://docs.aws.amazon.com/codebuild/latest/userguide/build-spec-ref.html
+var phases = []string{"install", "pre_build", "build", "post_build"}
+
+// A document is the text of a buildspec, which may lie in a CloudFormation template. It is
+// changed line by line, so that comments and everything else stay as they are.
+type document struct {
+	lines    []string // of the whole file
+	first    int      // index of the buildspec's first line
+	last     int      // after its last one
+	indent   string   // of the buildspec in the file
+	newline  string
+	items    []*item
+	exported []string // exported-variables
+	blocks   []block
+}
+
+// An item is one entry of a list of commands.
+type item struct {
+	text  string
+	phase string
+	from  int // index of its first line in the file
+	to    int // after its last one
+	line  int // its number
+	dash  int // the column of its dash
+	block bool
+}
+
+// lineOf is the number of a line of the item's text in the file.
+func (i *item) lineOf(n int) int {
+	if i.block {
+		return i.line + n
+	}
+	return i.line
+}
+
+// A block is what goes when all its items go.
+type block struct {
+	phase    string
+	key      int // index of the line of its key, commands
+	phaseKey int // that of the phase, -1 where the phase has other keys, too
+}
+
+var inTemplateFile = regexp.MustCompile(`(?i)^(\s*)BuildSpec:\s*(?:!Sub\s+)?[|>][-+0-9]*\s*$`)
+
+// maxSize bounds a buildspec, in bytes.
+const maxSize = 1 << 20
+
+// parse finds the commands of a buildspec.
+func parse(data []byte) (*document, error) {
+	if len(data) > maxSize {
+		return nil, errors.New("it is larger than 1 MB")
+	}
+	d := &document{newline: "\n"}
+	text := string(data)
+	if strings.Contains(text, "\r\n") {
+		d.newline, text = "\r\n", strings.ReplaceAll(text, "\r\n", "\n")
+	}
+	d.lines = strings.Split(text, "\n")
+	d.last = len(d.lines)
+	for i, l := range d.lines { // a CloudFormation template
+		m := inTemplateFile.FindStringSubmatch(l)
+		if m == nil {
+			continue
+		}
+		d.first, d.last = i+1, i+1
+		for j := i + 1; j < len(d.lines); j++ {
+			line := d.lines[j]
+			if strings.TrimSpace(line) == "" {
+				continue
+			}
+			indent := line[:len(line)-len(strings.TrimLeft(line, " "))]
+			if len(indent) <= len(m[1]) {
+				break
+			}
+			if d.indent == "" {
+				d.indent = indent
+			}
+			d.last = j + 1
+		}
+		break
+	}
+	var own []string
+	for _, l := range d.lines[d.first:d.last] {
+		own = append(own, strings.TrimPrefix(l, d.indent))
+	}
+	return d, d.read(strings.Join(own, "\n") + "\n")
+}
+
+// read takes commands out of the buildspec's own text.
+func (d *document) read(text string) error {
+	f, err := parser.ParseBytes([]byte(text), 0)
+	if err != nil {
+		return fmt.Errorf("it is not YAML: %w", err)
+	}
+	if len(f.Docs) == 0 || f.Docs[0].Body == nil {
+		return &NothingError{"it is empty"}
+	}
+	root := entries(f.Docs[0].Body)
+	for _, name := range phases {
+		phase := entries(entries(f.Docs[0].Body)["phases"].value)[name]
+		keys := entries(phase.value)
+		for _, key := range []string{"commands", "finally"} {
+			e, ok := keys[key]
+			if !ok {
+				continue
+			}
+			seq, ok := e.value.(*ast.SequenceNode)
+			if !ok || seq.IsFlowStyle {
+				return &NothingError{fmt.Sprintf("line %d: %s of %s is no list with a line for each command", d.first+e.line, key, name)}
+			}
+			b := block{phase: name + "." + key, key: d.first + e.line - 1, phaseKey: -1}
+			if len(keys) == 1 {
+				b.phaseKey = d.first + phase.line - 1
+			}
+			d.blocks = append(d.blocks, b)
+			if err := d.readItems(seq, b.phase); err != nil {
+				return err
+			}
+		}
+	}
+	if len(d.items) == 0 {
+		return &NothingError{"it has no commands"}
+	}
+	if seq, ok := entries(root["env"].value)["exported-variables"].value.(*ast.SequenceNode); ok {
+		for _, v := range seq.Values {
+			d.exported = append(d.exported, v.GetToken().Value)
+		}
+	}
+	return nil
+}
+
+// An entryNode is the value of a key, and the number of the key's line.
+type entryNode struct {
+	value ast.Node
+	line  int
+}
+
+func entries(n ast.Node) map[string]entryNode {
+	out := map[string]entryNode{}
+	var values []*ast.MappingValueNode
+	switch m := n.(type) {
+	case *ast.MappingNode:
+		values = m.Values
+	case *ast.MappingValueNode:
+		values = []*ast.MappingValueNode{m}
+	}
+	for _, v := range values {
+		t := v.Key.GetToken()
+		out[t.Value] = entryNode{v.Value, t.Position.Line}
+	}
+	return out
+}
+
+var dashed = regexp.MustCompile(`^\s*-(\s|$)`)
+
+func (d *document) readItems(seq *ast.SequenceNode, phase string) error {
+	for _, v := range seq.Values {
+		it := &item{phase: phase}
+		switch n := v.(type) {
+		case *ast.StringNode:
+			it.text = n.Value
+		case *ast.LiteralNode:
+			it.text, it.block = n.Value.Value, strings.HasPrefix(n.Start.Value, "|")
+		case *ast.NullNode:
+			continue
+		default:
+			it.text = v.GetToken().Value
+		}
+		at := d.first + v.GetToken().Position.Line - 1
+		for at > d.first && !dashed.MatchString(d.lines[at]) {
+			at--
+		}
+		if !dashed.MatchString(d.lines[at]) || len(d.items) > 0 && d.items[len(d.items)-1].from >= at {
+			return &NothingError{fmt.Sprintf("line %d: the form of its YAML is not one that can be changed line by line", at+1)}
+		}
+		it.from, it.line = at, at+1
+		it.dash = strings.IndexByte(d.lines[at], '-')
+		it.to = at + 1
+		for j := at + 1; j < d.last; j++ {
+			line := d.lines[j]
+			if strings.TrimSpace(line) == "" {
+				continue
+			}
+			if len(line)-len(strings.TrimLeft(line, " ")) <= it.dash {
+				break
+			}
+			if strings.HasPrefix(strings.TrimSpace(line), "#") && !it.block && j == it.to && isComment(d.lines, j, d.last, it.dash) {
+				break
+			}
+			it.to = j + 1
+		}
+		d.items = append(d.items, it)
+	}
+	return nil
+}
+
+// isComment says whether the lines from one on are comments until the next entry.
+func isComment(lines []string, from, to, dash int) bool {
+	for _, l := range lines[from:to] {
+		t := strings.TrimSpace(l)
+		if t == "" || strings.HasPrefix(t, "#") {
+			continue
+		}
+		return len(l)-len(strings.TrimLeft(l, " ")) <= dash
+	}
+	return true
+}
+
+// edit writes the file anew: without what is replaced, with what could not be translated as
+// comments, and with ecsbuild in its place.
+func (d *document) edit(c *converter) string {
+	byItem := map[*item][]*command{}
+	for _, cmd := range c.commands {
+		byItem[cmd.item] = append(byItem[cmd.item], cmd)
+	}
+	replaced := map[int][]string{} // by the index of a first line
+	gone := map[int]bool{}         // lines
+	left := map[string]int{}       // entries of a block
+	for _, it := range d.items {
+		var out []string
+		pad := strings.Repeat(" ", it.dash)
+		cmds := byItem[it]
+		changed := false
+		for _, cmd := range cmds {
+			changed = changed || cmd.replaced || cmd.gate || cmd.why != "" || len(cmd.exports) > 0 || cmd == c.at
+		}
+		if !changed {
+			left[it.phase]++
+			continue
+		}
+		for _, cmd := range cmds {
+			switch {
+			case cmd.why != "":
+				out = append(out, pad+"# ecsbuild init could not translate this: "+cmd.why)
+				lines := strings.Split(cmd.text, "\n")
+				if len(cmds) == 1 {
+					lines = d.lines[it.from:it.to]
+				}
+				for _, l := range lines {
+					out = append(out, pad+"# "+strings.TrimPrefix(l, pad))
+				}
+			case cmd.replaced || cmd.gate:
+			case cmd.sets != "" && len(cmd.exports) > 0:
+				out = append(out, yamlItem(pad, "export "+cmd.text)...)
+			case len(cmds) == 1:
+				out = append(out, d.lines[it.from:it.to]...)
+			default:
+				out = append(out, yamlItem(pad, cmd.text)...)
+			}
+			if cmd.sets == "" && len(cmd.exports) > 0 && cmd.why == "" {
+				out = append(out, yamlItem(pad, "export "+strings.Join(cmd.exports, " "))...)
+			}
+			if cmd == c.at {
+				for _, l := range c.run() {
+					out = append(out, yamlItem(pad, l)...)
+				}
+			}
+		}
+		for i := it.from; i < it.to; i++ {
+			gone[i] = true
+		}
+		from := it.from
+		for from > d.first && strings.HasPrefix(strings.TrimSpace(d.lines[from-1]), "#") && len(out) == 0 {
+			from-- // what was said of it
+			gone[from] = true
+		}
+		replaced[it.from] = out
+		for _, l := range out {
+			if !strings.HasPrefix(strings.TrimSpace(l), "#") {
+				left[it.phase]++
+			}
+		}
+	}
+	for _, b := range d.blocks {
+		if left[b.phase] == 0 {
+			gone[b.key] = true
+			if b.phaseKey >= 0 {
+				gone[b.phaseKey] = true
+			}
+		}
+	}
+	var out []string
+	for i, l := range d.lines {
+		if lines, ok := replaced[i]; ok {
+			out = append(out, lines...)
+		}
+		if !gone[i] {
+			out = append(out, l)
+		}
+	}
+	return strings.Join(out, d.newline)
+}
+
+// yamlItem is an entry of a list of commands.
+func yamlItem(pad, text string) []string {
+	plain := !strings.ContainsAny(text[:1], "!&*-?[]{},#|>@`\"'%:") && !strings.Contains(text, ": ") &&
+		!strings.Contains(text, " #") && !strings.HasSuffix(text, ":") && !strings.Contains(text, "\n")
+	if plain {
+		return []string{pad + "- " + text}
+	}
+	if !strings.Contains(text, "\n") {
+		return []string{pad + "- '" + strings.ReplaceAll(text, "'", "''") + "'"}
+	}
+	out := []string{pad + "- |"}
+	for _, l := range strings.Split(text, "\n") {
+		out = append(out, pad+"  "+l)
+	}
+	return out
+}

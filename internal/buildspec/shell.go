@@ -1,0 +1,303 @@
+package buildspec
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// A shell follows what the commands of a buildspec would do to variables and the working
+// folder, as far as that can be known without running them.
+type shell struct {
+	variables map[string]assigned
+	folder    string // the working folder, a template; sourceFolder at first
+	lost      bool   // nobody knows the working folder any more
+}
+
+// assigned is the value of a variable that the buildspec sets.
+type assigned struct {
+	value  string
+	known  bool
+	at     *command // that sets it
+	lost   bool     // ecsbuild would find an earlier value
+	needed bool     // it is not known, and what uses it finds it in the environment
+}
+
+func newShell() *shell { return &shell{variables: map[string]assigned{}, folder: sourceFolder} }
+
+// An unknownError says what init does not understand of a word.
+type unknownError struct{ what string }
+
+func (e *unknownError) Error() string { return e.what }
+
+// word is what a word of the shell stands for.
+func (s *shell) word(w *syntax.Word) (string, error) {
+	if w == nil {
+		return "", nil
+	}
+	return s.parts(w.Parts, false)
+}
+
+var escaped = regexp.MustCompile(`(?s)\\(.)`)
+
+func (s *shell) parts(parts []syntax.WordPart, quoted bool) (string, error) {
+	var b strings.Builder
+	for _, p := range parts {
+		text, err := s.part(p, quoted)
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(text)
+	}
+	return b.String(), nil
+}
+
+func (s *shell) part(p syntax.WordPart, quoted bool) (string, error) {
+	literal := func(text string) string { return strings.ReplaceAll(text, "$", "$$") }
+	switch p := p.(type) {
+	case *syntax.Lit:
+		text := p.Value
+		if quoted {
+			text = regexp.MustCompile("\\\\([\"\\\\$`\n])").ReplaceAllString(text, "$1")
+		} else {
+			text = escaped.ReplaceAllString(text, "$1")
+			if strings.ContainsAny(p.Value, "*?[") {
+				return "", &unknownError{p.Value + " stands for the names of files"}
+			}
+		}
+		return literal(text), nil
+	case *syntax.SglQuoted:
+		if p.Dollar {
+			return "", &unknownError{"$'…' is not understood"}
+		}
+		return literal(p.Value), nil
+	case *syntax.DblQuoted:
+		return s.parts(p.Parts, true)
+	case *syntax.ParamExp:
+		return s.expansion(p)
+	case *syntax.CmdSubst:
+		return s.substitution(p)
+	}
+	return "", &unknownError{source(p) + " is not understood"}
+}
+
+// source prints what was parsed.
+func source(n syntax.Node) string {
+	var b strings.Builder
+	_ = syntax.NewPrinter(syntax.SingleLine(true)).Print(&b, n)
+	return b.String()
+}
+
+// outside are the variables that CodeBuild sets, and what ecsbuild has in their place.
+var outside = map[string]string{"CODEBUILD_RESOLVED_SOURCE_VERSION": "${COMMIT}", "CODEBUILD_SRC_DIR": sourceFolder}
+
+func (s *shell) expansion(p *syntax.ParamExp) (string, error) {
+	name := p.Param.Value
+	unknown := &unknownError{source(p) + " is not understood"}
+	if p.Excl || p.Length || p.Width || p.Index != nil || p.Repl != nil || p.Names != 0 || !syntax.ValidName(name) {
+		return "", unknown
+	}
+	value, isOutside := "${"+name+"}", true
+	if v, ok := s.variables[name]; ok {
+		switch {
+		case v.lost:
+			return "", &unknownError{name + " is set more than once, and ecsbuild would find an earlier value"}
+		case v.known:
+			value, isOutside = v.value, false
+		default:
+			v.needed = true
+			s.variables[name] = v
+		}
+	} else if v, ok := outside[name]; ok {
+		value, isOutside = v, false
+	}
+	switch {
+	case p.Slice != nil:
+		offset, err1 := number(p.Slice.Offset)
+		length, err2 := number(p.Slice.Length)
+		if err1 != nil || err2 != nil || offset < 0 || p.Slice.Length != nil && length < 0 {
+			return "", unknown
+		}
+		return substring(value, offset, length, p.Slice.Length != nil, unknown)
+	case p.Exp == nil:
+		return value, nil
+	}
+	word, err := s.word(p.Exp.Word)
+	if err != nil {
+		return "", err
+	}
+	switch op := p.Exp.Op; op {
+	case syntax.DefaultUnset, syntax.DefaultUnsetOrNull, syntax.AssignUnset, syntax.AssignUnsetOrNull:
+		if !isOutside {
+			if value == "" {
+				return word, nil
+			}
+			return value, nil // such as a commit, which is always there
+		}
+		return fmt.Sprintf("${%s:-%s}", name, word), nil
+	}
+	return "", unknown
+}
+
+func number(e syntax.ArithmExpr) (int, error) {
+	if e == nil {
+		return 0, nil
+	}
+	w, ok := e.(*syntax.Word)
+	if !ok {
+		return 0, strconv.ErrSyntax
+	}
+	return strconv.Atoi(w.Lit())
+}
+
+// substring takes characters of a template, which can be said of a variable or of a text.
+func substring(value string, offset, length int, limited bool, unknown error) (string, error) {
+	switch name := variable(value); {
+	case name != "" && limited:
+		return fmt.Sprintf("${%s:%d:%d}", name, offset, length), nil
+	case name != "":
+		return fmt.Sprintf("${%s:%d}", name, offset), nil
+	case !isFixed(value):
+		return "", unknown
+	}
+	runes := []rune(value)
+	to := len(runes)
+	if limited {
+		to = min(to, offset+length)
+	}
+	return string(runes[min(offset, to):to]), nil
+}
+
+var (
+	cutCharacters = regexp.MustCompile(`^cut -c ?1?-([0-9]+)$`)
+	headBytes     = regexp.MustCompile(`^head -c ?([0-9]+)$`)
+	shortCommit   = regexp.MustCompile(`^git rev-parse --short(?:=([0-9]+))? (?:HEAD|\$\{COMMIT\})$`)
+	accountOfARN  = regexp.MustCompile(`^cut (?:-d ?'?"?:"?'? -f ?5|-f ?5 -d ?'?"?:"?'?)$`)
+)
+
+// substitution is what a command prints, of the few that buildspecs have for a value.
+func (s *shell) substitution(c *syntax.CmdSubst) (string, error) {
+	unknown := &unknownError{source(c) + " is known only when it runs"}
+	if len(c.Stmts) != 1 || len(c.Stmts[0].Redirs) > 0 {
+		return "", unknown
+	}
+	pipe := pipeline(c.Stmts[0])
+	words, err := s.words(pipe[0])
+	if err != nil {
+		return "", err
+	}
+	first := strings.Join(words, " ")
+	switch {
+	case len(pipe) == 1 && first == "pwd":
+		return s.folder, nil
+	case len(pipe) == 1 && first == "git rev-parse HEAD":
+		return "${COMMIT}", nil
+	case len(pipe) == 1 && shortCommit.MatchString(first):
+		n := shortCommit.FindStringSubmatch(first)[1]
+		if n == "" {
+			n = "7"
+		}
+		return "${COMMIT:0:" + n + "}", nil
+	case strings.HasPrefix(first, "aws sts get-caller-identity") && (len(pipe) > 1 || strings.Contains(first, "--query")):
+		return callerAccount, nil
+	case strings.HasPrefix(first, "aws configure get region"), first == "aws configure get default.region":
+		return callerRegion, nil
+	case strings.HasPrefix(first, "aws ecr describe-repositories"):
+		if i := indexOf(words, "--repository-names"); i >= 0 && i+1 < len(words) &&
+			strings.Contains(source(c), "repositoryUri") {
+			return callerAccount + ".dkr.ecr." + callerRegion + ".amazonaws.com/" + words[i+1], nil
+		}
+	case words[0] == "echo" && len(words) == 2 && len(pipe) == 2:
+		next, err := s.words(pipe[1])
+		if err != nil {
+			return "", err
+		}
+		filter := strings.Join(next, " ")
+		for _, p := range []*regexp.Regexp{cutCharacters, headBytes} {
+			if m := p.FindStringSubmatch(filter); m != nil {
+				n, err := strconv.Atoi(m[1])
+				if err != nil {
+					return "", unknown
+				}
+				return substring(words[1], 0, n, true, unknown)
+			}
+		}
+		if words[1] == "${CODEBUILD_BUILD_ARN}" && accountOfARN.MatchString(filter) {
+			return callerAccount, nil
+		}
+	}
+	return "", unknown
+}
+
+func indexOf(list []string, s string) int {
+	for i, one := range list {
+		if one == s {
+			return i
+		}
+	}
+	return -1
+}
+
+// pipeline are the statements of a | b | c.
+func pipeline(stmt *syntax.Stmt) []*syntax.Stmt {
+	if b, ok := stmt.Cmd.(*syntax.BinaryCmd); ok && b.Op == syntax.Pipe && len(stmt.Redirs) == 0 {
+		return append(pipeline(b.X), pipeline(b.Y)...)
+	}
+	return []*syntax.Stmt{stmt}
+}
+
+// words are those of a simple command, whose assignments are left out.
+func (s *shell) words(stmt *syntax.Stmt) (out []string, err error) {
+	call, ok := stmt.Cmd.(*syntax.CallExpr)
+	if !ok || len(call.Args) == 0 {
+		return nil, &unknownError{source(stmt) + " is not a simple command"}
+	}
+	for _, w := range call.Args {
+		text, err := s.word(w)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, text)
+	}
+	return out, nil
+}
+
+// cd changes the working folder.
+func (s *shell) cd(to string) {
+	s.folder = s.path(to)
+}
+
+// path is where a path lies that starts in the working folder.
+func (s *shell) path(p string) string {
+	switch {
+	case strings.HasPrefix(p, sourceFolder):
+		return clean(p)
+	case strings.HasPrefix(p, "/"):
+		return path.Clean(p)
+	}
+	return clean(s.folder + "/" + p)
+}
+
+// clean is path.Clean below the folder of the sources, which is not left.
+func clean(p string) string {
+	rest, ok := strings.CutPrefix(p, sourceFolder)
+	if !ok {
+		return path.Clean(p)
+	}
+	if rest = path.Clean(strings.TrimLeft(rest, "/")); rest == "." || rest == "" {
+		return sourceFolder
+	}
+	return sourceFolder + "/" + rest
+}
+
+// relative is a path from the folder of the sources, as ecsbuild.yml has it.
+func relative(p string) string {
+	if p == sourceFolder {
+		return "."
+	}
+	return strings.TrimPrefix(p, sourceFolder+"/")
+}
