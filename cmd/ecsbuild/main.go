@@ -285,6 +285,7 @@ func handleSignals(cancel context.CancelCauseFunc, atOnce bool) (stop func()) {
 		}
 		cancel(interrupted{sig})
 		if _, ok := <-signals; ok {
+			pipeline.KillGate()
 			fmt.Fprintln(os.Stderr, "ecsbuild: ended at once by a second signal; where tags were moving, some may have moved")
 			os.Exit(128 + int(sig))
 		}

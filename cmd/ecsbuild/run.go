@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -51,7 +52,9 @@ func (*runCmd) Help() string {
 }
 
 func (c *runCmd) Run(a *app) error {
-	signal.Ignore(syscall.SIGPIPE) // the reader of our output may leave; the run ends as it should
+	// The reader of our output may leave, and the run ends as it should. Gates get the signal's
+	// usual effect back, which they would not if it were ignored.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	r := &execution{app: a, cmd: c}
 	if c.Progress == string(progress.JSON) {
 		a.tell = r.tellJSON

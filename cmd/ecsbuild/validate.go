@@ -47,7 +47,7 @@ func (c *validateCmd) Run(a *app) error {
 		names = append(names, d.Name)
 	}
 	if c.Service != "" || c.TaskDefinition != "" {
-		load := func(ctx context.Context) (*aws.Client, error) { return aws.Load(ctx, "") }
+		load := func(ctx context.Context) (*aws.Client, error) { return aws.Load(ctx, config.Region(a.environ)) }
 		if err := pipeline.CheckLive(a.ctx, load,
 			aws.Live{Cluster: c.Cluster, Service: c.Service, TaskDefinition: c.TaskDefinition}, names); err != nil {
 			region := config.Region(a.environ)

@@ -67,6 +67,16 @@ func Load(ctx context.Context, region string) (*Client, error) {
 	return &Client{config: cfg}, nil
 }
 
+// InRegion is the same caller in another region, "" for this one.
+func (a *Client) InRegion(region string) *Client {
+	if region == "" || region == a.config.Region {
+		return a
+	}
+	out := &Client{config: a.config.Copy()}
+	out.config.Region = region
+	return out
+}
+
 // Region is the one that calls go to.
 func (a *Client) Region() string { return a.config.Region }
 

@@ -170,7 +170,7 @@ func TestExportCacheOutdated(t *testing.T) {
 		return nil, ctx.Err()
 	}}, false)
 	j := job(t, func(j *Job) { j.Cache, j.Image.Build.Cache = CacheMissing, plan.CacheRegistry })
-	if err := e.ExportCache(t.Context(), j); !errors.Is(err, errOutdated) {
+	if err := e.ExportCache(t.Context(), j); !errors.Is(err, ErrOutdated) {
 		t.Errorf("%v", err)
 	}
 }

@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
@@ -48,21 +50,68 @@ func (e *Engine) CanLoad(ctx context.Context) error {
 	return nil
 }
 
-// Load has the user's engine know the image of a job under its first name, as docker run
-// takes it: one that was built, without building any of it again, or one of the registry,
-// which is then given by its digest. CanLoad comes before.
-func (e *Engine) Load(ctx context.Context, j Job, pushed digest.Digest) error {
+// Load has the user's engine know an image under its first name, as docker run takes it: one
+// that was built, without building any of it again, or one that was not, since nothing has
+// changed, from the registry. a is nil where nothing is pushed. CanLoad comes before. Its
+// error is a *PullError where the registry was asked.
+func (e *Engine) Load(ctx context.Context, j Job, a *image.Artifact, built bool) (err error) {
 	own := e.private == nil && e.docker != nil // where it was built
 	switch {
-	case pushed != "":
-		return e.pull(ctx, j, pushed)
+	case !built && a != nil:
+		return e.pull(ctx, j, a.Root().Digest)
 	case own && (e.Store == Classic || j.Keep):
 		return nil // under its names
 	case own:
-		return e.solveAgain(ctx, j, func(opt *bkclient.SolveOpt) { opt.Exports = mobyExport(&j) })
+		exports := mobyExport(&j)
+		addTimes(&j, exports[0].Attrs)
+		err = e.solveAgain(ctx, j, func(opt *bkclient.SolveOpt) { opt.Exports = exports })
+	default:
+		err = e.transfer(ctx, j)
 	}
-	return e.transfer(ctx, j)
+	if err != nil || a == nil {
+		return err
+	}
+	return e.checkLoaded(ctx, j, a)
 }
+
+// checkLoaded compares the layers of what was loaded with those that were pushed. With
+// no_cache the engine may have several results of a step, and gives any of them.
+func (e *Engine) checkLoaded(ctx context.Context, j Job, a *image.Artifact) error {
+	if len(a.DiffIDs) == 0 {
+		return nil
+	}
+	found, err := e.loadsInto.ImageInspect(ctx, j.Refs[0].String())
+	if err != nil {
+		return err
+	}
+	for _, layers := range a.DiffIDs {
+		if slices.EqualFunc(layers, found.RootFS.Layers, func(d digest.Digest, s string) bool { return d.String() == s }) {
+			return nil
+		}
+	}
+	return ErrOtherResult
+}
+
+// ErrOtherResult is for a load that gave another image than the one that was pushed.
+var ErrOtherResult = errors.New("the engine gives the result of another build of the same steps, as no_cache and max_age leave several")
+
+// addTimes has an export give the files the times that the pushed image has.
+func addTimes(j *Job, attrs map[string]string) {
+	for _, key := range []string{"rewrite-timestamp", "source-date-epoch"} {
+		if v, ok := exportAttrs(j.Image.Build)[key]; ok {
+			attrs[key] = v
+		}
+	}
+}
+
+// A PullError is an image that the user's engine could not pull.
+type PullError struct {
+	Ref image.Ref
+	Err error
+}
+
+func (e *PullError) Error() string { return fmt.Sprintf("docker pull %s: %v", e.Ref, e.Err) }
+func (e *PullError) Unwrap() error { return e.Err }
 
 // transfer has BuildKit write an image as docker save does, and the user's engine read it.
 func (e *Engine) transfer(ctx context.Context, j Job) error {
@@ -80,8 +129,10 @@ func (e *Engine) transfer(ctx context.Context, j Job) error {
 		_ = r.CloseWithError(cmp.Or(err, errors.New("the engine has read enough")))
 		loaded <- err
 	}()
+	attrs := map[string]string{"name": j.Refs[0].String()}
+	addTimes(&j, attrs)
 	err := e.solveAgain(ctx, j, func(opt *bkclient.SolveOpt) {
-		opt.Exports = []bkclient.ExportEntry{{Type: bkclient.ExporterDocker, Attrs: map[string]string{"name": j.Refs[0].String()},
+		opt.Exports = []bkclient.ExportEntry{{Type: bkclient.ExporterDocker, Attrs: attrs,
 			Output: func(map[string]string) (io.WriteCloser, error) { return w, nil }}}
 	})
 	_ = w.CloseWithError(cmp.Or(err, io.EOF))
@@ -94,7 +145,10 @@ func (e *Engine) load(ctx context.Context, r io.Reader) error {
 		return fmt.Errorf("docker load: %w", err)
 	}
 	defer res.Close()
-	return streamError("docker load", res)
+	if err := streamError(res); err != nil {
+		return fmt.Errorf("docker load: %w", err)
+	}
+	return nil
 }
 
 // pull has the user's engine take an image from the registry.
@@ -110,19 +164,19 @@ func (e *Engine) pull(ctx context.Context, j Job, root digest.Digest) error {
 		auth = base64.URLEncoding.EncodeToString(data)
 	}
 	res, err := e.loadsInto.ImagePull(ctx, ref.String(), client.ImagePullOptions{RegistryAuth: auth})
-	if err != nil {
-		return fmt.Errorf("docker pull: %w", err)
+	if err == nil {
+		err = streamError(res)
+		_ = res.Close()
 	}
-	defer res.Close()
-	if err := streamError("docker pull", res); err != nil {
-		return err
+	if err != nil {
+		return &PullError{ref, err}
 	}
 	_, err = e.loadsInto.ImageTag(ctx, client.ImageTagOptions{Source: ref.String(), Target: j.Refs[0].String()})
 	return err
 }
 
 // streamError reads the news of an engine, whose failure is one of them.
-func streamError(what string, r io.Reader) error {
+func streamError(r io.Reader) error {
 	for d := json.NewDecoder(r); ; {
 		var news struct {
 			Error string `json:"error"`
@@ -131,16 +185,16 @@ func streamError(what string, r io.Reader) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return fmt.Errorf("%s: %w", what, err)
+			return err
 		case news.Error != "":
-			return fmt.Errorf("%s: %s", what, news.Error)
+			return errors.New(news.Error)
 		}
 	}
 }
 
-// errOutdated ends what should take a build from the engine's cache, and would have to run
+// ErrOutdated ends what should take a build from the engine's cache, and would have to run
 // steps of it again.
-var errOutdated = errors.New("steps of it would have to run once more")
+var ErrOutdated = errors.New("steps of it would have to run once more, since files of the context have changed meanwhile, or the engine has cleared its cache")
 
 // solveAgain asks for a build that has ended well once more, for what set adds to it. All of
 // it comes from the engine's cache.
@@ -163,17 +217,17 @@ func (e *Engine) solveAgain(ctx context.Context, j Job, set func(*bkclient.Solve
 			fetches.rename(news)
 			for _, v := range news.Steps {
 				if v.Kind == progress.Instruction && v.Completed != nil && !v.Cached && v.Error == "" {
-					cancel(errOutdated)
+					cancel(ErrOutdated)
 				}
 			}
 			if len(news.Output) > 0 { // a step runs
-				cancel(errOutdated)
+				cancel(ErrOutdated)
 			}
 		}
 	}()
 	_, err = e.bk.Solve(ctx, nil, opt, status)
 	<-drained
-	if err != nil && ctx.Err() != nil {
+	if ctx.Err() != nil { // also where it ended before it could be stopped
 		return context.Cause(ctx)
 	}
 	return err

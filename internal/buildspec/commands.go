@@ -49,6 +49,7 @@ type converter struct {
 	commands []*command
 	builds   []*build
 	local    map[string]*build // by the names that images have here
+	services map[string]*build // of a Compose file
 	pulls    []pull
 	files    []*file // definitions
 	exports  map[string]bool

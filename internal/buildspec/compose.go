@@ -1,12 +1,263 @@
 package buildspec
 
-// compose follows docker compose.
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+)
+
+// composeNames are those of a Compose file that nobody has named.
+// https://docs.docker.com/compose/intro/compose-application-model/#the-compose-file
+var composeNames = []string{"compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"}
+
+// A composeService is what a Compose file has of a service, as far as it is built.
+type composeService struct {
+	Image   string `yaml:"image"`
+	Build   any    `yaml:"build"`
+	Extends any    `yaml:"extends"`
+}
+
+// compose follows docker compose build and push.
 func (c *converter) compose(cmd *command, args []string) {
-	for _, a := range args {
-		switch a {
-		case "build", "push", "up":
-			c.problem(cmd, "images of a Compose file are not moved over: write each service that is built under images, with the keys of its build section")
-			return
+	var files, rest []string
+	var more []pair // --build-arg
+	push := false
+	for i := 0; i < len(args); i++ {
+		flag, value, hasValue := strings.Cut(args[i], "=")
+		if !strings.HasPrefix(flag, "-") {
+			rest = append(rest, args[i])
+			continue
+		}
+		if slices.Contains([]string{"-f", "--file", "--build-arg", "-p", "--project-name", "--profile", "--env-file", "--progress", "--project-directory"}, flag) && !hasValue {
+			if i++; i < len(args) {
+				value = args[i]
+			}
+		}
+		switch flag {
+		case "-f", "--file":
+			files = append(files, value)
+		case "--build-arg":
+			name, text, ok := strings.Cut(value, "=")
+			more = append(more, pair{name, text, !ok})
+		case "--push":
+			push = true
+		case "-p", "--project-name", "--profile", "--progress", "--parallel", "--pull", "--no-cache", "--quiet", "-q", "-d":
+		default:
+			if len(rest) > 0 && (rest[0] == "build" || rest[0] == "push") || len(rest) == 0 {
+				c.problem(cmd, "docker compose's flag "+flag+" is not understood")
+				return
+			}
 		}
 	}
+	if len(rest) == 0 {
+		return
+	}
+	switch rest[0] {
+	case "build":
+		c.composeBuild(cmd, files, rest[1:], more, push)
+	case "push":
+		c.composePush(cmd, rest[1:])
+	case "up":
+		if slices.Contains(args, "--build") {
+			c.problem(cmd, "it builds images and starts them as well")
+		}
+	}
+}
+
+func (c *converter) composeBuild(cmd *command, files, only []string, more []pair, push bool) {
+	services, dir, err := c.composeFile(files)
+	if err != nil {
+		c.problem(cmd, err.Error())
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(services)) {
+		s := services[name]
+		if s.Build == nil || len(only) > 0 && !slices.Contains(only, name) {
+			continue
+		}
+		b, err := c.composeImage(cmd, dir, s)
+		if err != nil {
+			c.problem(cmd, fmt.Sprintf("service %s: %v", name, err))
+			return
+		}
+		b.args = append(b.args, more...)
+		c.builds = append(c.builds, b)
+		c.services[name] = b
+		cmd.build = b
+		for _, n := range b.names {
+			c.local[n.String()] = b
+		}
+	}
+	if push {
+		c.composePush(cmd, only)
+	}
+}
+
+// composePush pushes what the services are called by.
+func (c *converter) composePush(cmd *command, only []string) {
+	for _, name := range slices.Sorted(maps.Keys(c.services)) {
+		b := c.services[name]
+		if len(only) > 0 && !slices.Contains(only, name) || len(b.names) == 0 {
+			continue
+		}
+		if _, ok := b.names[0].destination(); !ok {
+			c.problem(cmd, fmt.Sprintf("the image of service %s goes to another registry than ECR", name))
+			return
+		}
+		b.pushed, cmd.build, cmd.pushes = append(b.pushed, b.names[0]), b, true
+	}
+	if cmd.build == nil {
+		c.problem(cmd, "no service that it pushes is built here")
+	}
+}
+
+// composeFile reads the services of a Compose file, and the folder that it lies in.
+func (c *converter) composeFile(files []string) (map[string]composeService, string, error) {
+	if len(files) > 1 {
+		return nil, "", errors.New("it merges several Compose files")
+	}
+	names := composeNames
+	if len(files) == 1 {
+		names = files
+	}
+	if c.lost {
+		return nil, "", errors.New("the folder where it runs is not known")
+	}
+	for _, name := range names {
+		at := c.path(name)
+		data, err := c.read(relative(at))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		var file struct {
+			Services map[string]composeService `yaml:"services"`
+			Include  any                       `yaml:"include"`
+		}
+		if err == nil {
+			err = yaml.Unmarshal(data, &file)
+		}
+		if err != nil {
+			return nil, "", fmt.Errorf("%s cannot be read: %w", name, err)
+		}
+		if file.Include != nil {
+			return nil, "", fmt.Errorf("%s includes other files", name)
+		}
+		return file.Services, path.Dir(at), nil
+	}
+	return nil, "", errors.New("there is no Compose file " + strings.Join(names, ", "))
+}
+
+// composeKeys are the keys of a build section that are lists, and those that are texts.
+var composeTexts = []string{"target", "network", "shm_size"}
+
+// composeImage is the build of a service.
+func (c *converter) composeImage(cmd *command, dir string, s composeService) (*build, error) {
+	if s.Extends != nil {
+		return nil, errors.New("it extends another service")
+	}
+	b := &build{at: cmd, lists: map[string][]string{}}
+	if s.Image != "" {
+		b.names = []reference{parseReference(c.composeText(s.Image))}
+	}
+	section, ok := s.Build.(map[string]any)
+	if !ok {
+		section = map[string]any{"context": s.Build}
+	}
+	at := func(p string) string {
+		if isURL(p) || path.IsAbs(p) {
+			return p
+		}
+		return clean(dir + "/" + p)
+	}
+	b.context = at(".")
+	file := ""
+	for _, key := range slices.Sorted(maps.Keys(section)) {
+		text := c.composeText(fmt.Sprint(section[key]))
+		switch {
+		case key == "context":
+			b.context = at(text)
+		case key == "dockerfile":
+			file = text
+		case key == "args" || key == "labels":
+			pairs, err := c.composePairs(section[key])
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", key, err)
+			}
+			if key == "args" {
+				b.args = pairs
+			} else {
+				b.labels = pairs
+			}
+		case key == "target":
+			b.target = text
+		case slices.Contains(composeTexts, key):
+			b.texts = append(b.texts, pair{key: key, value: text})
+		case key == "no_cache" || key == "pull":
+			if text == "true" {
+				b.flags = append(b.flags, key)
+			}
+		case slices.Contains(lists, key):
+			list, ok := section[key].([]any)
+			if !ok {
+				return nil, fmt.Errorf("%s is no list", key)
+			}
+			for _, v := range list {
+				b.lists[key] = append(b.lists[key], c.composeText(fmt.Sprint(v)))
+			}
+		default:
+			return nil, fmt.Errorf("%s of its build section is not translated", key)
+		}
+	}
+	if file != "" {
+		b.dockerfile = file
+		if !isURL(b.context) && !path.IsAbs(file) {
+			b.dockerfile = clean(b.context + "/" + file)
+		}
+	}
+	return b, nil
+}
+
+func (c *converter) composePairs(v any) (out []pair, _ error) {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			if v[key] == nil {
+				out = append(out, pair{key: key, fromEnv: true})
+				continue
+			}
+			out = append(out, pair{key: key, value: c.composeText(fmt.Sprint(v[key]))})
+		}
+	case []any:
+		for _, one := range v {
+			name, text, ok := strings.Cut(fmt.Sprint(one), "=")
+			out = append(out, pair{name, c.composeText(text), !ok})
+		}
+	default:
+		return nil, errors.New("it is neither a mapping nor a list")
+	}
+	return out, nil
+}
+
+var composeVariable = regexp.MustCompile(`\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$([A-Za-z_][A-Za-z0-9_]*)`)
+
+// composeText is a text of a Compose file, whose variables come from the environment: what the
+// buildspec exports, and what is there already.
+func (c *converter) composeText(text string) string {
+	return composeVariable.ReplaceAllStringFunc(text, func(m string) string {
+		if m == "$$" {
+			return m
+		}
+		name := strings.Trim(m, "${}")
+		if v, ok := c.variables[name]; ok && v.known {
+			return v.value
+		}
+		return "${" + name + "}"
+	})
 }

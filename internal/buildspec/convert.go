@@ -43,7 +43,7 @@ func Convert(data []byte, read func(path string) ([]byte, error)) (*Conversion, 
 	if err != nil {
 		return nil, err
 	}
-	c := &converter{shell: newShell(), local: map[string]*build{}, exports: map[string]bool{}, read: read}
+	c := &converter{shell: newShell(), local: map[string]*build{}, services: map[string]*build{}, exports: map[string]bool{}, read: read}
 	for _, name := range doc.exported {
 		c.exports[name] = true
 	}

@@ -56,7 +56,7 @@ func (cmd *command) acts() bool {
 	}
 	call, ok := cmd.stmt.Cmd.(*syntax.CallExpr)
 	if !ok || len(call.Args) == 0 {
-		return ok == false
+		return !ok
 	}
 	switch call.Args[0].Lit() {
 	case "echo", "printf", "cd", "pwd", "ls":
@@ -74,13 +74,12 @@ func (c *converter) gateText(cmd *command, images []*outcome) (text, why string)
 		base := cmd.stmt.Pos().Offset()
 		for i := len(call.Args) - 1; i >= 0; i-- {
 			w := call.Args[i]
-			o := images[0]
-			if name, ok := cmd.images[i]; ok {
-				j := slices.IndexFunc(images, func(o *outcome) bool { return o.build == name })
+			if used, ok := cmd.images[i]; ok {
+				j := slices.IndexFunc(images, func(o *outcome) bool { return o.build == used })
 				if j < 0 {
 					return "", "it uses an image that is not pushed"
 				}
-				o = images[j]
+				o := images[j]
 				v := "ECSBUILD_IMAGE"
 				switch {
 				case len(images) == 1:

@@ -55,6 +55,9 @@ func (b *resolver) hub() (plan.Login, error) {
 		hub.Username, hub.Password = c.username, c.password
 		return hub, nil
 	case user != "" && password != "":
+		if user != "DOCKER_USER" || password != "DOCKER_PASSWORD" {
+			b.note("Docker Hub's account is that of %s and %s", user, password)
+		}
 		hub.Username, hub.Password = variable(user), variable(password)
 		return hub, nil
 	case user == "DOCKER_USER":

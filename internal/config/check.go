@@ -39,12 +39,12 @@ func keepOnly(p *plan.Plan, names []string) error {
 	}
 	var all []string
 	var images []plan.Image
-	kept := map[string]bool{} // by name
+	kept, containers := map[string]bool{}, map[string][]string{} // by name
 	wanted := func(name string) bool { return slices.Contains(names, name) }
 	for _, img := range p.Images {
 		all = append(all, img.Names()...)
 		if wanted(img.Name()) || slices.ContainsFunc(img.Containers, wanted) {
-			kept[img.Name()] = true
+			kept[img.Name()], containers[img.Name()] = true, img.Containers
 			images = append(images, img)
 		}
 	}
@@ -57,7 +57,7 @@ func keepOnly(p *plan.Plan, names []string) error {
 	var gates []plan.Gate
 	for _, g := range p.Gates {
 		if v := missingVariable(g, p.Images, kept); v != "" {
-			p.Notes = append(p.Notes, fmt.Sprintf("left out with --only: the gate %q, which uses %s", g.Command, v))
+			p.Notes = append(p.Notes, fmt.Sprintf("left out with --only: the gate %s, which uses %s", firstLine(g.Command), v))
 			continue
 		}
 		gates = append(gates, g)
@@ -68,17 +68,27 @@ func keepOnly(p *plan.Plan, names []string) error {
 		var entries []plan.Entry
 		built := false
 		for _, e := range d.Entries {
-			if e.URI != "" || kept[e.Image] && (wanted(e.Container) || wanted(e.Image)) {
+			if e.URI != "" || kept[e.Image] && (wanted(e.Container) || wanted(e.Image) || !slices.Contains(containers[e.Image], e.Container)) {
 				entries = append(entries, e)
 				built = built || e.URI == ""
 			}
 		}
 		if d.Entries = entries; built {
 			defs = append(defs, d)
+		} else {
+			p.Notes = append(p.Notes, fmt.Sprintf("left out with --only: %s, which names none of these images", filepath.Base(d.File)))
 		}
 	}
 	p.Definitions = defs
 	return nil
+}
+
+func firstLine(text string) string {
+	line, more, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	if more != "" {
+		line += " …"
+	}
+	return line
 }
 
 // missingVariable is one that a gate uses of an image that is not kept, "" for none.
@@ -86,7 +96,7 @@ func missingVariable(g plan.Gate, images []plan.Image, kept map[string]bool) str
 	for _, img := range images {
 		for _, name := range img.Names() {
 			v := "ECSBUILD_IMAGE_" + plan.Variable(name)
-			uses := regexp.MustCompile(`\$\{?` + v + `\b`)
+			uses := regexp.MustCompile(`\b` + v + `\b`)
 			if !kept[img.Name()] && uses.MatchString(g.Command) {
 				return v
 			}

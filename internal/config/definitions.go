@@ -210,10 +210,14 @@ func (b *resolver) entries(d *definitionsConfig) (errs fault.Errors) {
 // imageOf finds the image that a container of a definitions file runs.
 func (b *resolver) imageOf(c entryConfig) (name string, _ *fault.Error) {
 	var found, containers, repositories []string
+	repository := c.repository
+	if d, e := parseDestination(repository); e == nil && repository != "" {
+		repository = d.repository // of a URI
+	}
 	for _, img := range b.plan.Images {
 		containers, repositories = append(containers, img.Containers...), append(repositories, img.Repository)
 		if c.repository == "" && slices.Contains(img.Containers, c.container) ||
-			c.repository != "" && (img.Repository == c.repository || img.Name() == c.repository) {
+			c.repository != "" && (img.Repository == repository || img.Name() == c.repository) {
 			found = append(found, img.Name())
 		}
 	}

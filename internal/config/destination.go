@@ -17,11 +17,19 @@ type destination struct {
 	repository      string // "" for a registry alone
 }
 
-// ecrURI is a repository's URI, as ECR shows it; the groups are account and region.
-var ecrURI = regexp.MustCompile(`^([0-9]{12})\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.[a-z0-9.-]+$`)
+// ecrURI is a registry as ECR's URIs have it; the groups are account and region.
+var ecrURI = regexp.MustCompile(`^([0-9]{12})\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.(?:` + ecrDomains + `)$`)
+
+// ecrDomains are those of all partitions.
+// https://docs.aws.amazon.com/general/latest/gr/ecr.html
+const ecrDomains = `on\.aws|on\.amazonwebservices\.com\.cn|amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov`
 
 // parseDestination reads the name of a repository, or its whole URI.
 func parseDestination(text string) (d destination, _ *fault.Error) {
+	text = strings.TrimSpace(text)
+	if _, rest, ok := strings.Cut(text, "://"); ok {
+		return d, &fault.Error{What: fmt.Sprintf("%q is an address, and not the URI of a repository", text), Fix: "leave the beginning out: " + rest}
+	}
 	first, rest, slash := strings.Cut(text, "/")
 	m := ecrURI.FindStringSubmatch(first)
 	switch {
@@ -33,9 +41,12 @@ func parseDestination(text string) (d destination, _ *fault.Error) {
 		if rest == "" {
 			return d, nil
 		}
-	case slash && (strings.Contains(first, ".dkr.ecr") || strings.Contains(first, ".dkr-ecr")):
+	case slash && (strings.Contains(strings.ToLower(first), ".dkr.ecr") || strings.Contains(strings.ToLower(first), ".dkr-ecr")):
 		return d, &fault.Error{What: fmt.Sprintf("%q is not the URI of a repository in ECR", text),
-			Fix: "write it as in 123456789012.dkr.ecr.us-east-1.amazonaws.com/" + rest + ", the account with its 12 digits"}
+			Fix: "write it as in 123456789012.dkr.ecr.us-east-1.amazonaws.com/" + rest + ", the account with its 12 digits, all in lower case"}
+	case first == "public.ecr.aws":
+		return d, &fault.Error{What: fmt.Sprintf("%q is in ECR Public, which ecsbuild does not push to", text),
+			Fix: "push to a private repository, and copy the image from there by another command"}
 	case slash && strings.ContainsAny(first, ".:"):
 		return d, &fault.Error{What: fmt.Sprintf("%q is not in Amazon ECR", text),
 			Why: "ecsbuild pushes to private registries of ECR, whose hosts are as in 123456789012.dkr.ecr.us-east-1.amazonaws.com",
@@ -73,7 +84,8 @@ func (b *resolver) registry() error {
 			}
 		}
 	case b.uri != "" && region != "" && region != b.plan.Region && b.config.region == "":
-		b.note("the region is %s, as in %s; %s is %s", b.plan.Region, b.uri, from, region)
+		b.plan.CallerRegion = region
+		b.note("the registry's region is %s, as in %s; parameters, secrets and services are looked for in %s, by %s", b.plan.Region, b.uri, region, from)
 	}
 	account := b.env["AWS_ACCOUNT_ID"]
 	switch {
@@ -151,7 +163,7 @@ func (b *resolver) destinations() (out []placed) {
 	}
 	for _, key := range sortedKeys(b.env) {
 		if m := numbered.FindStringSubmatch(key); m != nil && m[1] != "CONTAINER_NAME" && b.env[key] != "" {
-			out = append(out, placed{key, key, strings.TrimSuffix(b.env[key], "/")})
+			out = append(out, placed{key, key, strings.TrimSuffix(strings.TrimSpace(b.env[key]), "/")})
 		}
 	}
 	return out

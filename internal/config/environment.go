@@ -66,6 +66,10 @@ func (b *resolver) fromEnvironment() ([]imageConfig, error) {
 	if len(suffixes) == 0 {
 		return nil, b.nothingConfigured()
 	}
+	if d, e := parseDestination(strings.TrimSuffix(b.env["REPOSITORY_URI"], "/")); e == nil && d.host != "" && d.repository == "" &&
+		b.env["IMAGE_REPO_NAME"]+b.env["CONTAINER_NAME"] == "" && len(suffixes) > 1 {
+		delete(suffixes, "") // the registry of the numbered ones
+	}
 	order := sortedKeys(suffixes)
 	sort.SliceStable(order, func(i, j int) bool { return suffixes[order[i]] < suffixes[order[j]] })
 	var errs fault.Errors
@@ -116,7 +120,7 @@ func (b *resolver) fromEnvironment() ([]imageConfig, error) {
 func (b *resolver) repository(suffix string) (name, from string, _ *fault.Error) {
 	var found destination
 	for _, key := range []string{"IMAGE_REPO_NAME" + suffix, "REPOSITORY_URI" + suffix} {
-		text := strings.TrimSuffix(b.env[key], "/")
+		text := strings.TrimSuffix(strings.TrimSpace(b.env[key]), "/")
 		if text == "" {
 			continue
 		}

@@ -63,10 +63,14 @@ func TestEnvironment(t *testing.T) {
 			"111122223333 eu-west-1 web=web:v1 imagedefinitions.json[{web web }]", nil},
 		"a URI in another region and account": {"REPOSITORY_URI=" + uri + ";CONTAINER_NAME=web;IMAGE_TAG=v1;AWS_REGION=us-east-1;AWS_ACCOUNT_ID=999988887777",
 			"111122223333 eu-west-1 web=shop/web:v1 imagedefinitions.json[{web web }]",
-			[]string{"the region is eu-west-1, as in REPOSITORY_URI; AWS_REGION is us-east-1",
+			[]string{"the registry's region is eu-west-1, as in REPOSITORY_URI; parameters, secrets and services are looked for in us-east-1, by AWS_REGION",
 				"the account is 111122223333, as in REPOSITORY_URI; AWS_ACCOUNT_ID is 999988887777"}},
 		"several, one by its URI": {"REPOSITORY_URI_1=" + uri + ";CONTAINER_NAME_1=web;IMAGE_REPO_NAME_2=app;CONTAINER_NAME_2=app;IMAGE_TAG=v1",
 			"111122223333 eu-west-1 web=shop/web:v1 app=app:v1 imagedefinitions.json[{web web }{app app }]", nil},
+		"a registry for all": {"REPOSITORY_URI=111122223333.dkr.ecr.eu-west-1.amazonaws.com;IMAGE_REPO_NAME_1=aa;IMAGE_REPO_NAME_2=bb;IMAGE_TAG=v1",
+			"111122223333 eu-west-1 aa=aa:v1 bb=bb:v1", []string{"no image names its container, so no definitions file is written"}},
+		"white space around it": {"REPOSITORY_URI= " + uri + "\n;IMAGE_TAG=v1;CONTAINER_NAME=web",
+			"111122223333 eu-west-1 web=shop/web:v1 imagedefinitions.json[{web web }]", nil},
 		"no container": {"IMAGE_REPO_NAME=shop/web;IMAGE_TAG=v1;AWS_REGION=eu-west-1", "eu-west-1 shop/web=shop/web:v1",
 			[]string{"no image names its container, so no definitions file is written"}},
 		"several tags":            {"IMAGE_REPO_NAME=web;CONTAINER_NAME=web;IMAGE_TAG=v1, latest v1", "web=web:v1+latest imagedefinitions.json[{web web }]", nil},
@@ -95,9 +99,13 @@ func TestEnvironmentErrors(t *testing.T) {
 	const uri = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/"
 	for name, tt := range map[string]struct{ environ, want string }{
 		"another registry":         {"IMAGE_REPO_NAME=docker.io/acme/web;CONTAINER_NAME=web", `IMAGE_REPO_NAME: "docker.io/acme/web" is not in Amazon ECR`},
-		"ECR Public":               {"REPOSITORY_URI=public.ecr.aws/a1b2/web", `REPOSITORY_URI: "public.ecr.aws/a1b2/web" is not in Amazon ECR`},
+		"ECR Public":               {"REPOSITORY_URI=public.ecr.aws/a1b2/web", `REPOSITORY_URI: "public.ecr.aws/a1b2/web" is in ECR Public, which ecsbuild does not push to`},
 		"two registries":           {"REPOSITORY_URI_1=" + uri + "aa;REPOSITORY_URI_2=222233334444.dkr.ecr.eu-west-1.amazonaws.com/bb", "REPOSITORY_URI_2: 222233334444.dkr.ecr.eu-west-1.amazonaws.com/bb is in another registry than 111122223333.dkr.ecr.eu-west-1.amazonaws.com"},
 		"two repositories":         {"REPOSITORY_URI=" + uri + "aa;IMAGE_REPO_NAME=bb", "REPOSITORY_URI: its repository is aa, and IMAGE_REPO_NAME is bb"},
+		"an address":               {"REPOSITORY_URI=https://" + uri + "aa", "leave the beginning out: " + uri + "aa"},
+		"another domain":           {"REPOSITORY_URI=111122223333.dkr.ecr.eu-west-1.example.com/aa", "is not the URI of a repository in ECR"},
+		"capitals":                 {"REPOSITORY_URI=111122223333.DKR.ECR.eu-west-1.amazonaws.com/aa", "all in lower case"},
+		"no tag at all":            {"IMAGE_REPO_NAME=aa;IMAGE_TAG=,", "IMAGE_TAG: a tag is empty"},
 		"a registry alone":         {"REPOSITORY_URI=" + uri, "names a registry and no repository"},
 		"a tag in it":              {"REPOSITORY_URI=" + uri + "aa:latest", "leave the tag out: aa; tags come from IMAGE_TAG"},
 		"a mistyped region":        {"REPOSITORY_URI=111122223333.dkr.ecr.eu-wets-1.amazonaws.com/a", "did you mean eu-west-1?"},
@@ -161,10 +169,19 @@ func TestDefinitions(t *testing.T) {
 			"app=shop:v1 imagedefinitions.json[{app app }{envoy  public.ecr.aws/appmesh/aws-appmesh-envoy:v1.29}]"},
 		"a URI in the file": {"images: [{container: app, repository: 111122223333.dkr.ecr.eu-west-1.amazonaws.com/shop}]",
 			"111122223333 eu-west-1 app=shop:v1 imagedefinitions.json[{app app }]"},
-		"the commit":               {"tag: ${COMMIT:0:7}\nimages: [{container: app, repository: shop}]", "app=shop:aaaaaaa imagedefinitions.json[{app app }]"},
+		"the commit": {"tag: ${COMMIT:0:7}\nimages: [{container: app, repository: shop}]", "app=shop:aaaaaaa imagedefinitions.json[{app app }]"},
+		"a shared container comes first": {"images:\n  - {containers: [app, xx], repository: aa}\n  - {containers: [app], repository: bb}\ndefinitions: [{containers: [app=aa, xx]}]",
+			"xx=aa:v1 bb=bb:v1 imagedefinitions.json[{app xx }{xx xx }]"},
+		"a repository is another's container": {"images:\n  - {containers: [ww, qq], repository: cc}\n  - {repository: qq}\ndefinitions: []",
+			"ww=cc:v1 qq-2=qq:v1"},
+		"a container is another's repository": {"images:\n  - {repository: app}\n  - {container: app, repository: shop}\ndefinitions: []",
+			"app-2=app:v1 app=shop:v1"},
+		"several tags of a variable": {"images: [{repository: shop, tags: ['${TAGS}', x]}]", "shop=shop:v1+latest+x"},
+		"a container by the URI": {"images: [{repository: 111122223333.dkr.ecr.eu-west-1.amazonaws.com/shop}]\ndefinitions: [{containers: [app=111122223333.dkr.ecr.eu-west-1.amazonaws.com/shop]}]",
+			"111122223333 eu-west-1 shop=shop:v1 imagedefinitions.json[{app shop }]"},
 		"images of one repository": {"images: [{repository: shop, tags: [a]}, {repository: shop, tags: [b]}]\n", "shop=shop:a shop-2=shop:b"},
 	} {
-		p, err := loadIn(t, tt.file, "IMAGE_TAG=v1")
+		p, err := loadIn(t, tt.file, "IMAGE_TAG=v1", "TAGS=v1,latest")
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue

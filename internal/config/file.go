@@ -17,14 +17,15 @@ import (
 
 // fileConfig is ecsbuild.yml as it was written.
 type fileConfig struct {
-	region, account, tag string
-	builder              plan.Builder
-	images               []imageConfig
-	definitions          []definitionsConfig // nil where nothing is said of them, empty for none
-	gates                []plan.Gate
-	hub                  *loginConfig
-	logins               []loginConfig
-	warnings             []string
+	region, account string
+	tags            []string // of images that name none
+	builder         plan.Builder
+	images          []imageConfig
+	definitions     []definitionsConfig // nil where nothing is said of them, empty for none
+	gates           []plan.Gate
+	hub             *loginConfig
+	logins          []loginConfig
+	warnings        []string
 }
 
 type imageConfig struct {
@@ -113,7 +114,7 @@ func (d *document) configKeys(c *fileConfig) map[string]field {
 	return map[string]field{
 		"region":  d.checked("region", &c.region, orEmpty(checkRegion)),
 		"account": d.checked("account", &c.account, orEmpty(checkAccount)),
-		"tag":     d.checked("tag", &c.tag, checkTag).as(isTag),
+		"tag":     d.tags("tag", &c.tags).each(isTag),
 		"builder": oneOf(d, "builder", &c.builder, plan.Builders...),
 		"docker_hub": {func(n ast.Node) error {
 			c.hub = &loginConfig{host: plan.DockerHub, place: d.fail(n, "", "").Place}

@@ -18,7 +18,7 @@ var isCommand = schema{"type": "string"}
 
 // gates reads commands: each a text, or a mapping with a limit of time.
 func (d *document) gates(into *[]plan.Gate) field {
-	return field{d.list("gates", func(n ast.Node) error {
+	item := func(n ast.Node) error {
 		r, err := d.resolve(n)
 		if err != nil {
 			return err
@@ -34,7 +34,18 @@ func (d *document) gates(into *[]plan.Gate) field {
 		}
 		*into = append(*into, g)
 		return err
-	}), isList(isEither(isCommand, isObject(d.gateKeys(&plan.Gate{}), "run")))}
+	}
+	one := isEither(isCommand, isObject(d.gateKeys(&plan.Gate{}), "run"))
+	return field{func(n ast.Node) error {
+		r, err := d.resolve(n)
+		if err != nil {
+			return err
+		}
+		if kind(r) == "a list" {
+			return d.list("gates", item)(n)
+		}
+		return item(n)
+	}, isEither(isList(one), one)}
 }
 
 func (d *document) gateKeys(g *plan.Gate) map[string]field {
@@ -64,7 +75,7 @@ func (d *document) gateKeys(g *plan.Gate) map[string]field {
 			if perr != nil || t < time.Second || t > 24*time.Hour {
 				return d.fail(n, fmt.Sprintf("timeout must be a time of up to a day, not %q", s), "write it as in 90s or 20m")
 			}
-			g.Timeout = int64(t / time.Second)
+			g.Timeout = int64((t + time.Second - 1) / time.Second)
 			return nil
 		}, isText},
 	}

@@ -38,7 +38,7 @@ func (d *document) imageKeys(img *imageConfig) map[string]field {
 		"container":           d.texts("container", &img.Containers, checkContainer).as(isNames),
 		"containers":          d.texts("containers", &img.Containers, checkContainer).as(isNames),
 		"repository":          d.checked("repository", &img.Repository, checkDestination).as(isRepository),
-		"tags":                d.texts("tags", &img.Tags, checkTag).each(isTag),
+		"tags":                d.tags("tags", &img.Tags).each(isTag),
 		"context":             d.text("context", &b.Context),
 		"dockerfile":          d.text("dockerfile", &img.dockerfile),
 		"target":              d.text("target", &b.Target),

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode"
 
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 )
@@ -83,6 +84,25 @@ func checkTag(t string) *fault.Error {
 	}
 	return &fault.Error{What: fmt.Sprintf("%q is not a tag", t),
 		Fix: "a tag has at most 128 letters, digits and _ . - and starts with none of . -"}
+}
+
+// splitTags takes a text of one tag or several, with commas or spaces between them.
+func splitTags(text string) []string {
+	return unique(strings.FieldsFunc(text, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }))
+}
+
+// checkTags checks a text of one tag or several.
+func checkTags(text string) *fault.Error {
+	tags := splitTags(text)
+	if len(tags) == 0 {
+		return checkTag("")
+	}
+	for _, t := range tags {
+		if e := checkTag(t); e != nil {
+			return e
+		}
+	}
+	return nil
 }
 
 func checkContainer(c string) *fault.Error {

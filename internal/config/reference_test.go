@@ -42,7 +42,8 @@ func TestReference(t *testing.T) {
 
 // gateItem is the mapping that a gate may be.
 func gateItem(root schema) schema {
-	return property(schema{"properties": map[string]schema{"gate": items(root, "gates")}}, "gate")
+	list := root["properties"].(map[string]schema)["gates"]["anyOf"].([]schema)[0]
+	return property(schema{"properties": map[string]schema{"gate": list["items"].(schema)}}, "gate")
 }
 
 // property returns the mapping that a key holds, as it is or among others that it may hold.

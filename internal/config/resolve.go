@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -67,7 +66,7 @@ func (b *resolver) images() error {
 	return b.checkImages(images)
 }
 
-// nameImages gives each image a name that no other has.
+// nameImages gives each image a name that no other has, nor any container of another.
 func (b *resolver) nameImages() {
 	uses := map[string]int{} // of containers
 	for _, img := range b.plan.Images {
@@ -76,12 +75,22 @@ func (b *resolver) nameImages() {
 		}
 	}
 	taken := map[string]bool{}
+	for c := range uses {
+		taken[c] = true
+	}
 	for i := range b.plan.Images {
 		img := &b.plan.Images[i]
-		img.ID = img.Repository
-		if len(img.Containers) > 0 && uses[img.Containers[0]] == 1 {
-			img.ID = img.Containers[0]
+		for _, c := range img.Containers {
+			if uses[c] > 1 {
+				img.Shared = append(img.Shared, c)
+			} else if img.ID == "" {
+				img.ID = c
+			}
 		}
+		if img.ID != "" {
+			continue
+		}
+		img.ID = img.Repository
 		for n := 2; taken[img.ID]; n++ {
 			img.ID = fmt.Sprintf("%s-%d", img.Repository, n)
 		}
@@ -101,20 +110,15 @@ func unique(in []string) (out []string) {
 
 // tags are for images that name none: the file's, IMAGE_TAG, or the commit.
 func (b *resolver) tags() ([]string, error) {
-	if b.config.tag != "" {
-		return []string{b.config.tag}, nil
+	if len(b.config.tags) > 0 {
+		return b.config.tags, nil
 	}
 	if text, _ := b.env.first("IMAGE_TAG"); text != "" {
-		tags := unique(strings.FieldsFunc(text, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }))
-		for _, t := range tags {
-			if e := checkTag(t); e != nil {
-				e.Place = "IMAGE_TAG"
-				return nil, e
-			}
+		if e := checkTags(text); e != nil {
+			e.Place = "IMAGE_TAG"
+			return nil, e
 		}
-		if len(tags) > 0 {
-			return tags, nil
-		}
+		return splitTags(text), nil
 	}
 	if c := b.commitID(); c != "" {
 		b.note("the tag is %s, the first 12 characters of the commit: IMAGE_TAG is not set", c[:12])

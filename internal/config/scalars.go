@@ -113,6 +113,39 @@ func (d *document) texts(what string, into *[]string, check func(string) *fault.
 	}, isEither(isText, isList(isText))}
 }
 
+// tags reads one tag or a list. A variable may hold several, as IMAGE_TAG may.
+func (d *document) tags(what string, into *[]string) field {
+	item := func(n ast.Node) error {
+		s, err := d.scalar(what, n)
+		if err != nil {
+			return err
+		}
+		r, err := d.resolve(n)
+		if err != nil {
+			return err
+		}
+		tags, check := []string{s}, checkTag
+		if t, ok := r.(*ast.StringNode); ok && strings.Contains(t.Value, "$") {
+			tags, check = splitTags(s), checkTags
+		}
+		*into = append(*into, tags...)
+		if e := check(s); e != nil {
+			return d.at(n, e)
+		}
+		return nil
+	}
+	return field{func(n ast.Node) error {
+		r, err := d.resolve(n)
+		if err != nil {
+			return err
+		}
+		if kind(r) == "a list" {
+			return d.list(what, item)(n)
+		}
+		return item(n)
+	}, isEither(isText, isList(isText))}
+}
+
 // pairs reads Compose's two spellings: a mapping, or a list of "key=value".
 // A key without a value takes that of the environment, as in Compose; where
 // that is unset the key is left out.

@@ -46,8 +46,9 @@ func (s Source) FromAWS(ctx context.Context) (*pipeline.Backends, error) {
 	var wg sync.WaitGroup
 	var errs [3]error
 	wg.Go(func() { token, errs[0] = s.token(ctx, a, "") })
-	wg.Go(func() { asked, errs[1] = a.Fetch(ctx, s.sources(false)) })
-	wg.Go(func() { assumed, errs[2] = a.Fetch(ctx, s.sources(true)) })
+	stores := a.InRegion(s.Plan.CallerRegion)
+	wg.Go(func() { asked, errs[1] = stores.Fetch(ctx, s.sources(false)) })
+	wg.Go(func() { assumed, errs[2] = stores.Fetch(ctx, s.sources(true)) })
 	wg.Wait()
 	if err := errors.Join(errs[:2]...); err != nil {
 		return nil, err
@@ -122,7 +123,7 @@ func (s Source) WithoutAWS(ctx context.Context, host registry.Host) (*pipeline.B
 	if sources := s.sources(false); len(sources) > 0 {
 		aws, err := s.AWS(ctx)
 		if err == nil {
-			asked, err = aws.Fetch(ctx, sources)
+			asked, err = aws.InRegion(s.Plan.CallerRegion).Fetch(ctx, sources)
 		}
 		if err != nil {
 			s.Note(progress.Warning, "this run goes on without "+sourceNames(sources)+": "+err.Error())

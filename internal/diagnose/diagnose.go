@@ -133,12 +133,15 @@ func (f Facts) explainOne(err error) Finding {
 		spool       *layer.SpoolError
 		taken       *registry.TagTakenError
 		gate        *pipeline.GateError
+		load        *pipeline.LoadError
 	)
 	switch {
 	case errors.As(err, &gate):
 		command, _, _ := strings.Cut(strings.TrimSpace(gate.Gate.Command), "\n")
 		return Finding{What: "a gate failed: " + command, Why: gate.Why + "; no tag has moved",
 			Detail: gate.Output, Exit: ExitBuild}
+	case errors.As(err, &load):
+		return f.load(load, err)
 	case errors.As(err, &tags):
 		found := f.explainOne(tags.Err)
 		state := "no other tag has moved"
@@ -209,6 +212,9 @@ func (f Facts) hubRefused(a plan.Account) Finding {
 	found.Do = []string{"make an access token at hub.docker.com and put it where the password comes from, as in",
 		"  aws ssm put-parameter --region " + f.RegionName() +
 			" --overwrite --type SecureString --name DOCKER_HUB_PASSWORD --value …"}
+	if name, ok := strings.CutPrefix(a.From, "env:"); ok {
+		found.Do = []string{"make an access token at hub.docker.com and put it where the password beside " + name + " comes from"}
+	}
 	if a.From == "docker login" || strings.HasPrefix(a.From, "docker-credential-") {
 		found.Do = []string{"log docker in again, or out of it, to pull anonymously:", "  docker login"}
 	}

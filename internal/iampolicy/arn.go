@@ -1,6 +1,7 @@
 package iampolicy
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -14,6 +15,8 @@ type Scope struct {
 	Region  string
 	Account string // of the registry, "" for unknown
 	Caller  string // the account of the role that runs this, "" for unknown
+
+	CallerRegion string // where its parameters, secrets and services lie, "" for Region
 }
 
 // Statement is an IAM policy statement to paste.
@@ -45,6 +48,7 @@ func (s Scope) InCaller(service, resource string) string {
 	if s.Caller != "" {
 		s.Account = s.Caller
 	}
+	s.Region = cmp.Or(s.CallerRegion, s.Region)
 	return s.InRegistry(service, resource)
 }
 

@@ -27,7 +27,7 @@ type Need struct {
 // account may be another one than the caller's, in which everything else lies: "" for
 // unknown. The files tell of base images in ECR.
 func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
-	f := Scope{Region: cmp.Or(p.Region, "*"), Account: cmp.Or(p.Account, "*"), Caller: cmp.Or(caller, "*")}
+	f := Scope{Region: cmp.Or(p.Region, "*"), Account: cmp.Or(p.Account, "*"), Caller: cmp.Or(caller, "*"), CallerRegion: p.CallerRegion}
 	needs := []Need{{"LogIn", []string{"ecr:GetAuthorizationToken"}, []string{"*"},
 		"the token for ECR; IAM knows this action for every resource only"}}
 	var repos, params, secrets, services, pulls, caches, creates, looks []string
@@ -80,6 +80,9 @@ func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
 		case plan.CacheRegistry:
 			add(&caches, repo)
 		}
+		if img.Reuse && len(p.Gates) > 0 { // one that was not built is pulled
+			add(&pulls, repo)
+		}
 		if img.Build.CacheMounts && img.Build.Cache != plan.CacheLocal {
 			add(&caches, repo)
 		}
@@ -110,7 +113,7 @@ func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
 		{"Secrets", []string{"secretsmanager:GetSecretValue"}, secrets,
 			"registry accounts and build secrets from Secrets Manager"},
 		{"Service", []string{"ecs:DescribeServices"}, services, "the check of container names: service under definitions"},
-		{"Pull", pull, pulls, "base images, cache_from and cache: inline in ECR"},
+		{"Pull", pull, pulls, "base images, cache_from, cache: inline, and reuse with gates, in ECR"},
 		{"Create", create, creates, "create_repository: made where it is missing"},
 		{"Tags", []string{"ecr:DescribeImages"}, looks, "on_immutable: fail looks for the tag before the build"},
 		{"Cache", append(slices.Clone(push), pull...), caches, "cache_to, cache: registry and cache_mounts in ECR"},

@@ -15,6 +15,8 @@ import (
 // Artifact is an image whose blobs are in its Store; no tag names it yet.
 type Artifact struct {
 	Manifests []Manifest // those that an index names first, the root last
+
+	DiffIDs [][]digest.Digest // of the layers of each image, by which an engine knows them; those that are known
 }
 
 // Root is what a tag will point at.

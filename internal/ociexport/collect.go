@@ -79,6 +79,12 @@ func (s *Store) walk(ctx context.Context, d ocispec.Descriptor, b *image.Artifac
 			}
 		}
 	}
+	if config, ok := s.kept[m.Config.Digest]; ok {
+		var c ocispec.Image
+		if json.Unmarshal(config, &c) == nil {
+			b.DiffIDs = append(b.DiffIDs, c.RootFS.DiffIDs)
+		}
+	}
 	if config, ok := s.kept[m.Config.Digest]; ok { // a larger one was uploaded at once, without a label
 		config, err := s.inputs.AddLabel(ctx, config)
 		if err != nil {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/cachemount"
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
@@ -34,9 +32,9 @@ type Engine interface {
 	ExportCache(ctx context.Context, j builder.Job) error
 	// CanLoad connects to the engine that the user's docker commands reach.
 	CanLoad(ctx context.Context) error
-	// Load has that engine know the image of a job that was built, or one that is in the
-	// registry, by its digest.
-	Load(ctx context.Context, j builder.Job, pushed digest.Digest) error
+	// Load has that engine know the image of a job, which was built or not; a is nil where
+	// nothing is pushed.
+	Load(ctx context.Context, j builder.Job, a *image.Artifact, built bool) error
 	// CanKeepMounts says why what cache mounts hold cannot be kept, or gives the engine's ID.
 	CanKeepMounts(ctx context.Context) (id string, err error)
 	// FillMounts unpacks archives into cache mounts that are empty.

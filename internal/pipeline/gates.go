@@ -1,11 +1,16 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"os/exec"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -30,13 +35,21 @@ func (e *GateError) Error() string {
 	return fmt.Sprintf("the gate %q failed: %s", e.Gate.Command, e.Why)
 }
 
+// A LoadError is an image that gates cannot have.
+type LoadError struct{ Err error }
+
+func (e *LoadError) Error() string { return "cannot load the image for the gates: " + e.Err.Error() }
+func (e *LoadError) Unwrap() error { return e.Err }
+
 const (
 	maxGateOutput = 20       // lines that an error has
-	maxGateLine   = 10 << 10 // bytes of one that has no end yet
-	// gateGrace is what a gate has to end by itself when it must.
-	gateGrace = 5 * time.Second
-	maxLoads  = 4 // images at once
+	maxGateLine   = 10 << 10 // bytes
+	maxGateLog    = 4 << 20  // bytes that are shown
+	maxLoads      = 4        // images at once
 )
+
+// gateGrace is what a gate has to end by itself when it must.
+const gateGrace = 5 * time.Second
 
 // runGates has the user's engine know the images, and runs the plan's gates, one after the
 // other. The first that fails ends the run.
@@ -58,13 +71,9 @@ func (r *run) loadImages(ctx context.Context, images []Pushed) error {
 	g.SetLimit(maxLoads)
 	for i, j := range r.jobs {
 		g.Go(func() error {
-			var unchanged digest.Digest // the engine may not have it
-			if a := images[i].Artifact; a != nil && len(images[i].Steps) == 0 {
-				unchanged = a.Root().Digest
-			}
-			err := r.engine.Load(ctx, j, unchanged)
+			err := r.engine.Load(ctx, j, images[i].Artifact, len(images[i].Steps) > 0)
 			if err != nil && ctx.Err() == nil {
-				err = fmt.Errorf("cannot load the image for the gates: %w", err)
+				err = &LoadError{err}
 			}
 			return wrap(j.Image, err)
 		})
@@ -78,16 +87,7 @@ func (r *run) runGate(ctx context.Context, gate plan.Gate, n int, images []Pushe
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	log := r.newGateLog(gate, n)
-	cmd := exec.CommandContext(limited, "/bin/sh", "-c", gate.Command)
-	cmd.Dir, cmd.Env = r.plan.Directory, append(r.deps.Environ, gateVariables(images)...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = gateGrace
-	err := cmd.Run()
-	if cmd.Process != nil {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it has left in the background
-	}
+	err := runGroup(limited, gate.Command, r.plan.Directory, append(r.deps.Environ, gateVariables(images)...), log)
 	why := ""
 	var exit *exec.ExitError
 	switch {
@@ -97,8 +97,8 @@ func (r *run) runGate(ctx context.Context, gate plan.Gate, n int, images []Pushe
 		why = "it had not ended after " + format.Duration(limit)
 	case errors.As(err, &exit) && exit.ExitCode() >= 0:
 		why = fmt.Sprintf("it ended with exit code %d", exit.ExitCode())
-	case errors.Is(err, exec.ErrWaitDelay): // it ended well, and something that it started holds its output
-		err = nil
+	case errors.As(err, &exit):
+		why = "it was ended by a signal: " + strings.TrimPrefix(exit.Error(), "signal: ")
 	case err != nil:
 		why = err.Error()
 	}
@@ -110,6 +110,71 @@ func (r *run) runGate(ctx context.Context, gate plan.Gate, n int, images []Pushe
 		return &GateError{Gate: gate, Why: why, Output: log.last}
 	}
 	return nil
+}
+
+// gateGroup is the process group of the gate that runs, 0 for none.
+var gateGroup atomic.Int64
+
+// KillGate ends the gate that runs at once: for a process that ends at once itself.
+func KillGate() {
+	if group := gateGroup.Load(); group != 0 {
+		_ = syscall.Kill(-int(group), syscall.SIGKILL)
+	}
+}
+
+// runGroup runs a command of the shell with all that it starts. When its context ends, the
+// group has gateGrace to end by itself; when the shell has ended, what it has left is killed.
+func runGroup(ctx context.Context, command, dir string, environ []string, out io.Writer) error {
+	// The kernel ends the shell with the thread that has started it: this one.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	cmd := exec.Command("/bin/sh", "-c", command)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = dir, environ, w, w, gateAttributes()
+	err = cmd.Start()
+	_ = w.Close()
+	if err != nil {
+		return err
+	}
+	group := cmd.Process.Pid
+	gateGroup.Store(int64(group))
+	defer gateGroup.Store(0)
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		_, _ = io.Copy(out, r)
+	}()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		_ = syscall.Kill(-group, syscall.SIGTERM)
+		awaitGroup(group)
+		_ = syscall.Kill(-group, syscall.SIGKILL)
+		err = <-ended
+	}
+	_ = syscall.Kill(-group, syscall.SIGKILL) // what it has left in the background
+	select {
+	case <-copied:
+	case <-time.After(gateGrace): // a process outside of the group holds the output
+		_ = r.SetReadDeadline(time.Now())
+		<-copied
+	}
+	return err
+}
+
+// awaitGroup waits until nothing of a process group is left, for gateGrace at most.
+func awaitGroup(group int) {
+	for until := time.Now().Add(gateGrace); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+		if syscall.Kill(-group, 0) != nil {
+			return
+		}
+	}
 }
 
 // gateVariables name the images for gates: ECSBUILD_IMAGE_NAME, and the only one of a run
@@ -133,6 +198,7 @@ type gateLog struct {
 	masked   *redact.Stream
 	partial  string   // a line that has no end yet
 	last     []string // lines
+	shown    int      // bytes
 }
 
 func (r *run) newGateLog(gate plan.Gate, n int) *gateLog {
@@ -154,18 +220,32 @@ func (l *gateLog) Write(data []byte) (int, error) {
 }
 
 func (l *gateLog) show(data []byte) {
-	if len(data) == 0 {
-		return
+	var b bytes.Buffer
+	for len(data) > 0 {
+		line, rest, ended := bytes.Cut(data, []byte("\n"))
+		if room := maxGateLine - len(l.partial); len(line) > room { // a line without an end would be kept whole
+			line, rest, ended = data[:room], data[room:], true
+		}
+		data = rest
+		l.partial += string(line)
+		b.Write(line)
+		if ended {
+			b.WriteByte('\n')
+			l.last = append(l.last[max(0, len(l.last)-maxGateOutput+1):], l.partial)
+			l.partial = ""
+		}
 	}
-	lines := strings.Split(l.partial+string(data), "\n")
-	l.partial = lines[len(lines)-1]
-	if len(l.partial) > maxGateLine {
-		l.partial = l.partial[:maxGateLine]
+	l.shown += b.Len()
+	if l.shown > maxGateLog {
+		if l.shown-b.Len() > maxGateLog {
+			return
+		}
+		b.WriteString(fmt.Sprintf("\n… what it writes beyond %s is not shown\n", format.Bytes(maxGateLog)))
 	}
-	l.last = append(l.last, lines[:len(lines)-1]...)
-	l.last = l.last[max(0, len(l.last)-maxGateOutput):]
-	l.progress.Status("", &progress.BuildStatus{Output: []progress.StepOutput{{Step: l.step.ID, Stream: 1, Data: data,
-		Time: time.Now()}}})
+	if b.Len() > 0 {
+		l.progress.Status("", &progress.BuildStatus{Output: []progress.StepOutput{{Step: l.step.ID, Stream: 1, Data: b.Bytes(),
+			Time: time.Now()}}})
+	}
 }
 
 // end says how the gate has ended, "" for well.

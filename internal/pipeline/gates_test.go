@@ -11,20 +11,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
 func (f *fakeBuilder) CanLoad(context.Context) error { return f.cannotLoad }
 
-func (f *fakeBuilder) Load(_ context.Context, j builder.Job, pushed digest.Digest) error {
+func (f *fakeBuilder) Load(_ context.Context, j builder.Job, a *image.Artifact, built bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	what := "built"
-	if pushed != "" {
+	if !built && a != nil {
 		what = "unchanged"
 	}
 	f.loaded = append(f.loaded, j.Image.Name()+" "+what)
@@ -122,8 +121,59 @@ func TestGateLeavesSomething(t *testing.T) {
 	if _, err := f.run(t, Options{}); err != nil {
 		t.Error(err)
 	}
-	if time.Since(began) > 2*gateGrace {
+	if time.Since(began) > gateGrace/2 {
 		t.Error("it took too long")
+	}
+}
+
+// TestGateTrap: what a gate has started may end by itself, also where its shell has ended
+// before.
+func TestGateTrap(t *testing.T) {
+	f := newFixture(t, "app")
+	f.plan.Gates = []plan.Gate{{Command: `sh -c 'trap "sleep 0.3; touch cleared; exit" TERM; while :; do sleep 0.05; done' & wait`, Timeout: 1}}
+	_, err := f.run(t, Options{})
+	var e *GateError
+	if !errors.As(err, &e) {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(f.plan.Directory, "cleared")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestGateOutput: a line without an end costs neither memory nor time, and there is an end to
+// what is shown.
+func TestGateOutput(t *testing.T) {
+	f := newFixture(t, "app")
+	f.plan.Gates = []plan.Gate{gate("head -c 20000000 /dev/zero | tr '\\0' x; exit 1")}
+	_, err := f.run(t, Options{})
+	var e *GateError
+	if !errors.As(err, &e) || e.Why != "it ended with exit code 1" || len(e.Output) > maxGateOutput+1 || len(e.Output[0]) > maxGateLine {
+		t.Errorf("%v", err)
+	}
+	shown := 0
+	for _, text := range f.said.output {
+		shown += len(text)
+	}
+	if shown < maxGateLog || shown > maxGateLog+100<<10 {
+		t.Errorf("%d bytes are shown", shown)
+	}
+}
+
+// TestKillGate ends a gate that ignores signals.
+func TestKillGate(t *testing.T) {
+	f := newFixture(t, "app")
+	f.plan.Gates = []plan.Gate{gate(`trap "" TERM; touch started; sleep 60`)}
+	go func() {
+		for _, err := os.Stat(filepath.Join(f.plan.Directory, "started")); err != nil; _, err = os.Stat(filepath.Join(f.plan.Directory, "started")) {
+			time.Sleep(time.Millisecond)
+		}
+		KillGate()
+	}()
+	_, err := f.run(t, Options{})
+	var e *GateError
+	if !errors.As(err, &e) || e.Why != "it was ended by a signal: killed" {
+		t.Errorf("%v", err)
 	}
 }
 

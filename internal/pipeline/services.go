@@ -19,9 +19,16 @@ type loadAWS func(context.Context) (*aws.Client, error)
 // service against the service's live task definition.
 func CheckServices(ctx context.Context, load loadAWS, p *plan.Plan) error {
 	var errs []error
+	there := func(ctx context.Context) (*aws.Client, error) {
+		a, err := load(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return a.InRegion(p.CallerRegion), nil
+	}
 	for _, d := range p.Definitions {
 		if d.Service != nil {
-			errs = append(errs, CheckLive(ctx, load, aws.Live{Cluster: d.Service.Cluster, Service: d.Service.Name},
+			errs = append(errs, CheckLive(ctx, there, aws.Live{Cluster: d.Service.Cluster, Service: d.Service.Name},
 				d.Containers()))
 		}
 	}

@@ -17,17 +17,19 @@ const HostGateway = "host-gateway"
 // A Plan says what a run does: which images, to which registry, and which
 // definitions files it leaves.
 type Plan struct {
-	File        string        `json:"file,omitempty"` // the configuration file that was read, "" for the environment alone
-	Directory   string        `json:"directory"`      // where relative paths start and outputs go, absolute
-	Region      string        `json:"region"`
-	Account     string        `json:"account,omitempty"` // "" for the caller's own
-	Builder     Builder       `json:"builder"`
-	Images      []Image       `json:"images"`
-	Definitions []Definitions `json:"definitions"`
-	Gates       []Gate        `json:"gates,omitempty"`
-	Logins      []Login       `json:"registries,omitempty"` // Docker Hub first, when there is one
-	Notes       []string      `json:"notes,omitempty"`      // what was chosen where nobody has said it
-	Warnings    []string      `json:"warnings,omitempty"`
+	File      string `json:"file,omitempty"` // the configuration file that was read, "" for the environment alone
+	Directory string `json:"directory"`      // where relative paths start and outputs go, absolute
+	Region    string `json:"region"`
+	Account   string `json:"account,omitempty"` // "" for the caller's own
+	// Region of SSM, Secrets Manager and ECS, where that is another one; "" for Region.
+	CallerRegion string        `json:"caller_region,omitempty"`
+	Builder      Builder       `json:"builder"`
+	Images       []Image       `json:"images"`
+	Definitions  []Definitions `json:"definitions"`
+	Gates        []Gate        `json:"gates,omitempty"`
+	Logins       []Login       `json:"registries,omitempty"` // Docker Hub first, when there is one
+	Notes        []string      `json:"notes,omitempty"`      // what was chosen where nobody has said it
+	Warnings     []string      `json:"warnings,omitempty"`
 }
 
 // A Builder is the engine that builds.
@@ -62,6 +64,7 @@ func Variable(name string) string {
 type Image struct {
 	ID         string   `json:"name"`                 // by which messages and --only call it: see Name
 	Containers []string `json:"containers,omitempty"` // names in ECS task definitions; none for an image that is pushed alone
+	Shared     []string `json:"-"`                    // those of Containers that another image of the plan has as well
 	Repository string   `json:"repository"`           // name in the registry, without host
 	Tags       []string `json:"tags"`                 // the first one is deployed
 	Build      Build    `json:"build"`
@@ -89,7 +92,7 @@ const (
 )
 
 // Name is how messages call the image, which no other image of its plan is called: its
-// first container, or, where it has none or another image has it as well, its repository.
+// first container that no other image has, or else its repository.
 func (i Image) Name() string {
 	if i.ID == "" && len(i.Containers) > 0 {
 		return i.Containers[0]
@@ -97,12 +100,19 @@ func (i Image) Name() string {
 	return cmp.Or(i.ID, i.Repository)
 }
 
-// Names are how outputs call the image: its containers, or its Name.
+// Names are how outputs and variables call the image, which they call no other: its
+// containers that no other image has, or else its Name.
 func (i Image) Names() []string {
-	if slices.Contains(i.Containers, i.Name()) {
-		return i.Containers
+	var names []string
+	for _, c := range i.Containers {
+		if !slices.Contains(i.Shared, c) {
+			names = append(names, c)
+		}
 	}
-	return []string{i.Name()}
+	if len(names) == 0 {
+		names = []string{i.Name()}
+	}
+	return names
 }
 
 // CacheTag is where in the image's repository its cache lies: cache: registry.
