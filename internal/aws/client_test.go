@@ -197,6 +197,24 @@ func TestCreateRepository(t *testing.T) {
 	}
 }
 
+// TestCreateRepositoryExcept: some tags of an immutable repository may move.
+func TestCreateRepositoryExcept(t *testing.T) {
+	c := client(t)
+	rig.Allow("ecr:CreateRepository")
+	rig.Allow("ecr:DescribeRepositories")
+	shop := img("shop3")
+	shop.Create = &plan.Creation{Immutable: true, Except: []string{"latest", "buildcache-*"}}
+	if err := c.CreateRepository(t.Context(), "", shop); err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.Mutability(t.Context(), awstest.Account, "shop3")
+	for tag, want := range map[string]bool{"v1": true, "latest": false, "buildcache-web": false, "latest2": true} {
+		if err != nil || m.immutable(tag) != want || shop.Create.IsImmutable(tag) != want {
+			t.Errorf("%s: %v, %v", tag, m.immutable(tag), err)
+		}
+	}
+}
+
 func TestMutability(t *testing.T) {
 	c := client(t)
 	rig.AddRepository(awstest.Account, "shop", false)
@@ -294,6 +312,10 @@ func TestContainers(t *testing.T) {
 	names, where, err := c.Containers(t.Context(), service)
 	if err != nil || strings.Join(names, " ") != "app nginx" || !strings.Contains(where, "prod/shop") {
 		t.Errorf("%v of %s, %v", names, where, err)
+	}
+	rig.SetService("prod", "express-web", "Main")
+	if names, _, err := c.Containers(t.Context(), Live{Cluster: "prod", Service: "express-web"}); err != nil || strings.Join(names, " ") != "Main" {
+		t.Errorf("%v, %v", names, err)
 	}
 	for _, live := range []Live{{Cluster: "prod", Service: "other"}, {TaskDefinition: "other"}} {
 		var e *fault.Error

@@ -24,6 +24,11 @@ func (a *Client) CreateRepository(ctx context.Context, account string, img plan.
 	if img.Create.Immutable {
 		in.ImageTagMutability = types.ImageTagMutabilityImmutable
 	}
+	for _, pattern := range img.Create.Except {
+		in.ImageTagMutability = types.ImageTagMutabilityImmutableWithExclusion
+		in.ImageTagMutabilityExclusionFilters = append(in.ImageTagMutabilityExclusionFilters,
+			types.ImageTagMutabilityExclusionFilter{Filter: &pattern, FilterType: types.ImageTagMutabilityExclusionFilterTypeWildcard})
+	}
 	if account != "" {
 		in.RegistryId = &account
 	}

@@ -57,6 +57,11 @@ func taskDefinition(ctx context.Context, client *ecs.Client, live Live) (string,
 			Fix: "correct the names, or leave the service out to skip this check"}
 	}
 	name := aws.ToString(out.Services[0].TaskDefinition)
+	for _, d := range out.Services[0].Deployments { // a service of Express Mode has it there alone
+		if name == "" && aws.ToString(d.Status) == "PRIMARY" {
+			name = aws.ToString(d.TaskDefinition)
+		}
+	}
 	if name == "" {
 		return "", &Error{Action: "ecs:DescribeServices", Err: errors.New("the service names no task definition")}
 	}

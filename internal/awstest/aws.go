@@ -137,11 +137,16 @@ func (r *Rig) describeRepositories(in map[string]any) (any, *awsError) {
 				fmt.Sprintf("The repository with name '%s' does not exist in the registry with id '%s'", name, account)}
 		}
 		mutability := "MUTABLE"
+		var filters []any
 		if repo.immutable {
 			mutability = "IMMUTABLE"
 		}
+		for _, f := range repo.except {
+			mutability = "IMMUTABLE_WITH_EXCLUSION"
+			filters = append(filters, map[string]any{"filter": f, "filterType": "WILDCARD"})
+		}
 		out = append(out, map[string]any{"repositoryName": name, "repositoryArn": arn, "registryId": account,
-			"imageTagMutability": mutability})
+			"imageTagMutability": mutability, "imageTagMutabilityExclusionFilters": filters})
 	}
 	return map[string]any{"repositories": out}, nil
 }
@@ -166,7 +171,19 @@ func (r *Rig) createRepository(in map[string]any) (any, *awsError) {
 		return nil, err
 	}
 	account, _, _ := strings.Cut(key, "/")
-	r.AddRepository(account, name, in["imageTagMutability"] == "IMMUTABLE")
+	mutability, _ := in["imageTagMutability"].(string)
+	filters, _ := in["imageTagMutabilityExclusionFilters"].([]any)
+	if (mutability == "IMMUTABLE_WITH_EXCLUSION") != (len(filters) > 0) || len(filters) > 5 {
+		return nil, &awsError{http.StatusBadRequest, "InvalidParameterException", "imageTagMutabilityExclusionFilters"}
+	}
+	r.AddRepository(account, name, strings.HasPrefix(mutability, "IMMUTABLE"))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range filters {
+		m, _ := f.(map[string]any)
+		pattern, _ := m["filter"].(string)
+		r.repositories[key].except = append(r.repositories[key].except, pattern)
+	}
 	return map[string]any{"repository": map[string]any{"repositoryName": name}}, nil
 }
 
@@ -266,8 +283,15 @@ func (r *Rig) describeServices(in map[string]any) (any, *awsError) {
 			failures = append(failures, map[string]any{"arn": arn, "reason": "MISSING"})
 			continue
 		}
-		out = append(out, map[string]any{"serviceName": name, "status": "ACTIVE",
-			"taskDefinition": fmt.Sprintf("arn:aws:ecs:%s:%s:task-definition/%s--%s:7", r.Region, Account, cluster, name)})
+		service := map[string]any{"serviceName": name, "status": "ACTIVE"}
+		task := fmt.Sprintf("arn:aws:ecs:%s:%s:task-definition/%s--%s:7", r.Region, Account, cluster, name)
+		if strings.HasPrefix(name, "express") { // Express Mode has it in its deployments alone
+			service["deployments"] = []any{map[string]any{"status": "ACTIVE", "taskDefinition": "old"},
+				map[string]any{"status": "PRIMARY", "taskDefinition": task}}
+		} else {
+			service["taskDefinition"] = task
+		}
+		out = append(out, service)
 	}
 	return map[string]any{"services": out, "failures": failures}, nil
 }

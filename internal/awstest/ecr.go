@@ -7,8 +7,10 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 
 type repository struct {
 	immutable bool
+	except    []string // patterns of tags that move all the same
 	tags      map[string]digest.Digest
 	manifests map[string][]byte // by tag and by digest
 	blobs     map[string]int64  // digests that arrived whole, with sizes
@@ -215,6 +218,7 @@ func (r *Rig) putManifest(w http.ResponseWriter, req *http.Request, account stri
 		}
 	}
 	old, taken := repo.tags[ref]
+	movable := slices.ContainsFunc(repo.except, func(p string) bool { ok, _ := path.Match(p, ref); return ok })
 	r.mu.Unlock()
 	switch {
 	case len(missing) > 0:
@@ -222,7 +226,7 @@ func (r *Rig) putManifest(w http.ResponseWriter, req *http.Request, account stri
 			fmt.Sprintf("Layers with digests '%s' do not exist in the repository with name '%s' in registry with id '%s'",
 				strings.Join(missing, ", "), name, account))
 		return
-	case taken && repo.immutable && old != d:
+	case taken && repo.immutable && !movable && old != d:
 		registryError(w, http.StatusBadRequest, "TAG_INVALID",
 			fmt.Sprintf("The image tag '%s' already exists in the '%s' repository and cannot be overwritten because the repository is immutable.", ref, name))
 		return

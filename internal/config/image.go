@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -185,12 +186,44 @@ func (d *document) creationKeys(c *plan.Creation, file *string, place *ast.Node)
 	policy := d.text("lifecycle_policy", file)
 	return map[string]field{
 		"scan_on_push": d.boolean("scan_on_push", &c.ScanOnPush),
-		"immutable":    d.boolean("immutable", &c.Immutable),
+		"immutable":    d.immutable(c),
 		"lifecycle_policy": {func(n ast.Node) error {
 			*place = n
 			return policy.read(n)
 		}, policy.is},
 	}
+}
+
+// immutable reads true, false, or the tags that may move all the same.
+func (d *document) immutable(c *plan.Creation) field {
+	keys := map[string]field{"except": d.texts("except", &c.Except, checkTagPattern).each(isLike(exceptPattern.String()))}
+	on := d.boolean("immutable", &c.Immutable)
+	return field{func(n ast.Node) error {
+		r, err := d.resolve(n)
+		if err != nil || kind(r) != "a mapping" {
+			return errors.Join(err, on.read(n))
+		}
+		c.Immutable = true
+		err = d.mapping("immutable", keys)(n)
+		if err == nil && len(c.Except) == 0 || len(c.Except) > maxExcept {
+			return d.fail(n, fmt.Sprintf("immutable: except names %d tags", len(c.Except)), "name one to five, as in except: [latest, buildcache-*]")
+		}
+		return err
+	}, isEither(isBoolean, isObject(keys, "except"))}
+}
+
+// Patterns of tags that an immutable repository lets move, and how many it takes.
+// https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageTagMutabilityExclusionFilter.html
+var exceptPattern = regexp.MustCompile(`^[0-9A-Za-z._*-]{1,128}$`)
+
+const maxExcept = 5
+
+func checkTagPattern(p string) *fault.Error {
+	if exceptPattern.MatchString(p) && strings.Count(p, "*") <= 2 {
+		return nil
+	}
+	return &fault.Error{What: fmt.Sprintf("%q is not a tag that could be excluded", p),
+		Fix: "write a tag, in which * stands for any characters, twice at most, as in latest or buildcache-*"}
 }
 
 func (d *document) secrets(into *map[string]plan.Source) field {

@@ -140,11 +140,12 @@ var descriptions = []struct{ key, text string }{
 	{"on_immutable", "Where a tag exists already: accept-same goes on if it is the same image, as ECR does; fail ends the run before the build, which needs ecr:DescribeImages."},
 
 	{"scan_on_push", "Scan images on push in the repository that is created."},
-	{"immutable", "Make the tags of the repository that is created immutable."},
+	{"immutable", "Make the tags of the repository that is created immutable: true, or a mapping of except."},
+	{"except", "Tags that may move all the same, one to five, in which * stands for any characters: latest, buildcache-*."},
 	{"lifecycle_policy", "File with a JSON lifecycle policy for the repository that is created. Needs ecr:PutLifecyclePolicy."},
 
 	{"file", "Name of the definitions file. Default: imagedefinitions.json, or imageDetail.json."},
-	{"format", "image-definitions for the ECS deploy action, or image-detail for blue/green deployments (one container, by digest)."},
+	{"format", "image-definitions for the ECS deploy action, or image-detail for blue/green deployments by CodeDeploy (one container, by digest)."},
 	{"also", "Entries of a definitions file for images that are not built here: container to image."},
 	{"service", "Live ECS service whose task definition must have the containers, checked before the build. Needs ecs:DescribeServices and ecs:DescribeTaskDefinition."},
 	{"cluster", "Cluster of the service. Default: default."},

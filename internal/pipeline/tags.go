@@ -47,7 +47,7 @@ func phases(pushed []Pushed, states map[string]registry.TagState, known func(rep
 			m := move{p, tag}
 			state := states[m.name()]
 			switch {
-			case i == 0 && (state.Immutable || p.Image.Create != nil && p.Image.Create.Immutable || known(p.Image.Repository)):
+			case i == 0 && (state.Immutable || p.Image.Create != nil && p.Image.Create.IsImmutable(tag) || known(p.Image.Repository)):
 				immutable = append(immutable, m)
 			case i == 0 && len(canary) == 0 && state.Digest != "" && state.Digest != p.Artifact.Root().Digest:
 				canary = append(canary, m)

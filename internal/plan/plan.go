@@ -5,6 +5,7 @@ package plan
 
 import (
 	"cmp"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,9 +79,18 @@ type Image struct {
 
 // Creation is how a missing repository is made.
 type Creation struct {
-	ScanOnPush      bool   `json:"scan_on_push"`
-	Immutable       bool   `json:"immutable"`
-	LifecyclePolicy string `json:"lifecycle_policy,omitempty"` // its text, JSON
+	ScanOnPush      bool     `json:"scan_on_push"`
+	Immutable       bool     `json:"immutable"`
+	Except          []string `json:"immutable_except,omitempty"` // tags that may move all the same; * stands for any characters
+	LifecyclePolicy string   `json:"lifecycle_policy,omitempty"` // its text, JSON
+}
+
+// IsImmutable says whether a tag of the repository may not move.
+func (c *Creation) IsImmutable(tag string) bool {
+	return c.Immutable && !slices.ContainsFunc(c.Except, func(pattern string) bool {
+		ok, _ := path.Match(pattern, tag) // a tag has no slash, nor a pattern more than *
+		return ok
+	})
 }
 
 // TagPolicy is what to do where an immutable tag is taken.
