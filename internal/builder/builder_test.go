@@ -1,10 +1,7 @@
 package builder
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,16 +12,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"github.com/containerd/containerd/v2/core/content"
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-containerregistry/pkg/v1"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/goleak"
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
@@ -110,75 +104,6 @@ func randomImage(t *testing.T) v1.Image {
 		t.Fatal(err)
 	}
 	return img
-}
-
-func TestConnect(t *testing.T) {
-	for name, tt := range map[string]struct {
-		fake     *enginetest.Engine
-		buildkit bool
-		store    StoreKind
-		text     string
-	}{
-		"classic": {&enginetest.Engine{}, false, Classic, "Docker engine 28.5.2 (classic store)"},
-		"containerd": {&enginetest.Engine{Containerd: true, Version: "29.1.0"}, false, Containerd,
-			"Docker engine 29.1.0 (containerd store)"},
-		"buildkitd": {&enginetest.Engine{}, true, BuildKitd, "buildkitd v0.34.2"},
-	} {
-		e := connect(t, tt.fake, tt.buildkit)
-		if e.Store != tt.store || e.String() != tt.text {
-			t.Errorf("%s: %s, %s", name, e.Store, e)
-		}
-		if p, err := e.Platform(t.Context()); p != "linux/amd64" || err != nil {
-			t.Errorf("%s: %s, %v", name, p, err)
-		}
-		_, ok := e.FreeDisk()
-		if ok == tt.buildkit {
-			t.Errorf("%s: its disk is known: %v", name, ok)
-		}
-	}
-	for _, ep := range []Endpoint{{Docker: "unix:///nowhere/docker.sock"}, {BuildKit: "unix:///nowhere/buildkitd.sock"},
-		{Docker: "ssh://host"}} {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		_, err := Connect(ctx, ep)
-		cancel()
-		var e *UnreachableError
-		if !errors.As(err, &e) || e.Lost || !strings.Contains(err.Error(), ep.String()) {
-			t.Errorf("%s: %v", ep, err)
-		}
-	}
-}
-
-func TestOlderThan(t *testing.T) {
-	for version, want := range map[string]bool{"20.10.24": true, "23.0.0": false, "22.9": true, "v28.5.2": false,
-		"dev": false, "1": false, "x.y": false} {
-		if got := (&Engine{Version: version}).olderThan(23, 0); got != want {
-			t.Errorf("%s: %v", version, got)
-		}
-	}
-	if (&Engine{Version: "1.0", Store: BuildKitd}).olderThan(23, 0) {
-		t.Error("buildkitd has Docker's versions")
-	}
-}
-
-// TestLocalDigests: a buildkitd has no images of its own.
-func TestLocalDigests(t *testing.T) {
-	fake := &enginetest.Engine{}
-	e := connect(t, fake, false)
-	img := randomImage(t)
-	d, err := img.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	fake.Name("base:1", img)
-	if got := e.LocalDigests(t.Context(), "base:1"); len(got) != 1 || got[0] != d.String() {
-		t.Errorf("%v", got)
-	}
-	if got := e.LocalDigests(t.Context(), "base:2"); got != nil {
-		t.Errorf("%v", got)
-	}
-	if got := connect(t, &enginetest.Engine{}, true).LocalDigests(t.Context(), "base:1"); got != nil {
-		t.Errorf("%v", got)
-	}
 }
 
 // TestBuildRequest: what the plan says is what BuildKit is asked for, and the session
@@ -276,123 +201,6 @@ func TestHostGateway(t *testing.T) {
 	var u *UnsupportedError
 	if !errors.As(err, &u) || !strings.Contains(u.Error(), "buildkitd v0.34.2 cannot do extra_hosts with host-gateway") {
 		t.Errorf("%v", err)
-	}
-}
-
-// TestClassic: an image is built under its names and pushed through the proxy, once.
-func TestClassic(t *testing.T) {
-	img := randomImage(t)
-	builds := 0
-	fake := &enginetest.Engine{}
-	fake.Build = func(_ context.Context, b *enginetest.Build) (map[string]string, error) {
-		builds++
-		if b.Exporter != "moby" || b.ExporterAttrs["name"] != "registry.example/shop:v1,registry.example/shop:latest" {
-			t.Errorf("%s %v", b.Exporter, b.ExporterAttrs)
-		}
-		b.Step("[1/1] COPY app /app")
-		b.End("[1/1] COPY app /app", "")
-		return map[string]string{"containerimage.digest": fake.Add(img)}, nil
-	}
-	e := connect(t, fake, false)
-	j := job(t, nil)
-	for range 2 {
-		a, err := e.Build(t.Context(), j)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, err := img.RawManifest()
-		if err != nil || !bytes.Equal(a.Root().Data, want) || !a.Root().Whole(t.Context(), j.Store) {
-			t.Errorf("%s, %v", a.Root().Data, err)
-		}
-	}
-	e.Close() // waits for names that are removed
-	tags := fake.Tags()
-	if builds != 2 || len(tags) != 2 || !strings.HasPrefix(tags[0], "+127.0.0.1:") ||
-		!strings.HasPrefix(tags[1], "-127.0.0.1:") {
-		t.Errorf("%d builds, tags %v", builds, tags) // the second one is not pushed: it is there
-	}
-}
-
-// TestClassicFails: what the engine says of a push, and of an image that it does not name.
-func TestClassicFails(t *testing.T) {
-	fake := &enginetest.Engine{NoPush: "no space left on device"}
-	answer := map[string]string{}
-	fake.Build = func(context.Context, *enginetest.Build) (map[string]string, error) { return answer, nil }
-	e := connect(t, fake, false)
-	if _, err := e.Build(t.Context(), job(t, nil)); err == nil ||
-		!strings.Contains(err.Error(), "does not say what image it has built") {
-		t.Errorf("%v", err)
-	}
-	answer["containerimage.digest"] = digest.FromString("gone").String()
-	if _, err := e.Build(t.Context(), job(t, nil)); err == nil || !strings.Contains(err.Error(), "No such image") {
-		t.Errorf("%v", err)
-	}
-	answer["containerimage.digest"] = fake.Add(randomImage(t))
-	if _, err := e.Build(t.Context(), job(t, nil)); err == nil ||
-		!strings.Contains(err.Error(), "no space left on device") {
-		t.Errorf("%v", err)
-	}
-}
-
-// export hands an image over as BuildKit does.
-func export(ctx context.Context, b *enginetest.Build, img v1.Image) (map[string]string, error) {
-	store := b.Export()
-	put := func(desc ocispec.Descriptor, data []byte) error {
-		err := content.WriteBlob(ctx, store, desc.Digest.String(), bytes.NewReader(data), desc)
-		if err != nil {
-			return fmt.Errorf("%s: %w", desc.Digest, err)
-		}
-		return nil
-	}
-	layers, err := img.Layers()
-	if err != nil {
-		return nil, err
-	}
-	for _, l := range layers {
-		d, err1 := l.Digest()
-		size, err2 := l.Size()
-		r, err3 := l.Compressed()
-		if err := errors.Join(err1, err2, err3); err != nil {
-			return nil, err
-		}
-		var data bytes.Buffer
-		if _, err := data.ReadFrom(r); err != nil {
-			return nil, err
-		}
-		if err := put(ocispec.Descriptor{Digest: digest.Digest(d.String()), Size: size,
-			MediaType: ocispec.MediaTypeImageLayerGzip}, data.Bytes()); err != nil {
-			return nil, err
-		}
-	}
-	config, err1 := img.RawConfigFile()
-	manifest, err2 := img.RawManifest()
-	if err := errors.Join(err1, err2); err != nil {
-		return nil, err
-	}
-	root := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(manifest),
-		Size: int64(len(manifest))}
-	if err := errors.Join(put(ocispec.Descriptor{Digest: digest.FromBytes(config), Size: int64(len(config))}, config),
-		put(root, manifest)); err != nil {
-		return nil, err
-	}
-	desc, err := json.Marshal(root)
-	return map[string]string{"containerimage.descriptor": base64.StdEncoding.EncodeToString(desc)}, err
-}
-
-func TestContainerd(t *testing.T) {
-	img := mutate.MediaType(mutate.ConfigMediaType(randomImage(t), types.OCIConfigJSON), types.OCIManifestSchema1)
-	for _, buildkit := range []bool{false, true} {
-		fake := &enginetest.Engine{Containerd: true}
-		fake.Build = func(ctx context.Context, b *enginetest.Build) (map[string]string, error) { return export(ctx, b, img) }
-		e := connect(t, fake, buildkit)
-		j := job(t, nil)
-		a, err := e.Build(t.Context(), j)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !a.Root().Whole(t.Context(), j.Store) || a.Size() == 0 {
-			t.Errorf("%s", a.Root().Data)
-		}
 	}
 }
 
