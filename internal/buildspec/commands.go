@@ -246,7 +246,7 @@ func (c *converter) call(cmd *command, stmt *syntax.Stmt, call *syntax.CallExpr)
 		}
 	case "popd":
 		c.lost = true
-	case "printf", "echo":
+	case "printf", "echo", "cat":
 		c.write(cmd, stmt, words)
 	}
 	if cmd.build == nil && !cmd.replaced {

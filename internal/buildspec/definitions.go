@@ -21,17 +21,34 @@ type entry struct {
 	image          *outcome // nil for one that is not built here
 }
 
-// write follows printf '[{"name":"%s","imageUri":"%s"}]' … > FILE, and echo '…' > FILE.
+// write follows printf '[{"name":"%s","imageUri":"%s"}]' … > FILE, echo '…' > FILE, and
+// cat > FILE <<EOF.
 func (c *converter) write(cmd *command, stmt *syntax.Stmt, words []string) {
-	if len(stmt.Redirs) != 1 || stmt.Redirs[0].Op != syntax.RdrOut || stmt.Redirs[0].N != nil {
+	var target, document *syntax.Word
+	for _, r := range stmt.Redirs {
+		switch {
+		case r.Op == syntax.RdrOut && r.N == nil && target == nil:
+			target = r.Word
+		case (r.Op == syntax.Hdoc || r.Op == syntax.DashHdoc) && words[0] == "cat" && len(words) == 1:
+			document = r.Hdoc
+		default:
+			return
+		}
+	}
+	if target == nil || (words[0] == "cat") != (document != nil) {
 		return
 	}
-	to, err := c.word(stmt.Redirs[0].Word)
+	to, err := c.word(target)
 	if err != nil || c.lost {
 		return
 	}
 	text := strings.Join(words[1:], " ")
-	if words[0] == "printf" && len(words) > 1 {
+	switch {
+	case document != nil:
+		if text, err = c.parts(document.Parts, true); err != nil {
+			return
+		}
+	case words[0] == "printf" && len(words) > 1:
 		var ok bool
 		if text, ok = format(words[1], words[2:]); !ok {
 			return
