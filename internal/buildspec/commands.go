@@ -24,10 +24,20 @@ type command struct {
 	gate     bool   // it becomes one
 	why      string // it could not be translated
 	uses     map[string]bool
-	folder   string         // where it runs
-	images   map[int]*build // by the index of the word that names one
+	folder   string       // where it runs
+	group    *syntax.Stmt // a && b, of which it is a part
+	images   []use        // that it names
+	assigns  map[string]bool
+	login    bool // to ECR
+	lost     bool // nobody knows where it runs
 
 	exports []string // of what it sets, what must be in the environment
+}
+
+// A use is a word of a command that names an image.
+type use struct {
+	build    *build
+	from, to uint // offsets in the item's text
 }
 
 // export has a variable that the command sets go into the environment.
@@ -57,6 +67,7 @@ type converter struct {
 
 	hubUser, hubPassword string // variables, "" for none
 	notes                []string
+	group                *syntax.Stmt
 	at                   *command // after which ecsbuild runs, nil for none
 }
 
@@ -71,11 +82,18 @@ func (c *converter) follow(it *item) {
 	parser := syntax.NewParser(syntax.Variant(syntax.LangBash))
 	f, err := parser.Parse(strings.NewReader(it.text), "")
 	if err != nil {
-		cmd := &command{item: it, line: it.line, text: it.text, uses: map[string]bool{}}
+		cmd := &command{item: it, line: it.line, text: it.text, uses: map[string]bool{}, assigns: map[string]bool{}}
 		c.commands = append(c.commands, cmd)
 		if mentionsDocker.MatchString(it.text) {
 			c.problem(cmd, "it is not understood as a command of the shell: "+err.Error())
 		}
+		return
+	}
+	if len(f.Stmts) > 1 && leaves.MatchString(it.text) && mentionsDocker.MatchString(it.text) {
+		cmd := &command{item: it, line: it.line, text: strings.TrimSpace(it.text), uses: map[string]bool{}, assigns: map[string]bool{}}
+		c.commands = append(c.commands, cmd)
+		c.problem(cmd, "what it builds or pushes depends on what happens when it runs")
+		c.lost = true
 		return
 	}
 	for _, stmt := range f.Stmts {
@@ -83,11 +101,18 @@ func (c *converter) follow(it *item) {
 	}
 }
 
+// leaves finds commands that end the others of their block.
+var leaves = regexp.MustCompile(`\b(exit|return)\b`)
+
 var mentionsDocker = regexp.MustCompile(`\bdocker(-compose)?\b\s+(\S+\s+)*?(build|push|tag|compose|up)\b`)
 
 func (c *converter) statement(it *item, stmt *syntax.Stmt) {
 	if b, ok := stmt.Cmd.(*syntax.BinaryCmd); ok && b.Op == syntax.AndStmt && !stmt.Background && len(stmt.Redirs) == 0 &&
 		!isTest(b.X) {
+		if c.group == nil {
+			c.group = stmt
+			defer func() { c.group = nil }()
+		}
 		c.statement(it, b.X)
 		c.statement(it, b.Y)
 		return
@@ -95,7 +120,13 @@ func (c *converter) statement(it *item, stmt *syntax.Stmt) {
 	cmd := &command{item: it, stmt: stmt, line: it.lineOf(int(stmt.Pos().Line())), uses: map[string]bool{},
 		text: strings.TrimSpace(it.text[stmt.Pos().Offset():stmt.End().Offset()])}
 	cmd.text = strings.TrimSuffix(strings.TrimSpace(cmd.text), ";")
-	cmd.folder = c.folder
+	cmd.folder, cmd.lost, cmd.assigns = c.folder, c.lost, map[string]bool{}
+	top := c.group == nil
+	if top {
+		c.group = stmt
+		defer func() { c.group = nil }()
+	}
+	cmd.group = c.group
 	c.commands = append(c.commands, cmd)
 	syntax.Walk(stmt, func(n syntax.Node) bool {
 		if p, ok := n.(*syntax.ParamExp); ok && p.Param != nil {
@@ -104,6 +135,9 @@ func (c *converter) statement(it *item, stmt *syntax.Stmt) {
 		return true
 	})
 	c.simple(cmd, stmt)
+	if cmd.build == nil {
+		c.mentions(cmd)
+	}
 	call, ok := stmt.Cmd.(*syntax.CallExpr)
 	if ok && len(call.Args) > 0 && slices.Contains([]string{"bash", "sh", "eval"}, call.Args[0].Lit()) && mentionsDocker.MatchString(cmd.text) {
 		c.problem(cmd, "what another shell builds or pushes is not seen")
@@ -152,6 +186,7 @@ func (c *converter) conditional(cmd *command, n syntax.Node) {
 
 // set takes what a variable is set to.
 func (c *converter) set(name string, v assigned) {
+	v.at.assigns[name] = true
 	if old := c.variables[name]; old.needed && old.at != v.at { // its value then is not the one that ecsbuild finds
 		v.at.why = fmt.Sprintf("it sets %s again, of which an earlier value is needed as well", name)
 		v = assigned{at: old.at, needed: true, lost: true}
@@ -214,7 +249,7 @@ var getLogin = regexp.MustCompile(`\baws\s+(\S+\s+)*?ecr\s+get-login(\s|\)|$)`)
 
 func (c *converter) call(cmd *command, stmt *syntax.Stmt, call *syntax.CallExpr) {
 	if getLogin.MatchString(cmd.text) || getPassword.MatchString(cmd.text) { // $(aws ecr get-login …)
-		cmd.replaced = true
+		cmd.login = true
 		return
 	}
 	if name := call.Args[0].Lit(); name == "." || name == "source" || name == "eval" {
@@ -246,11 +281,15 @@ func (c *converter) call(cmd *command, stmt *syntax.Stmt, call *syntax.CallExpr)
 		}
 	case "popd":
 		c.lost = true
+	case ":": // ${TAG:=latest}
+		syntax.Walk(stmt, func(n syntax.Node) bool {
+			if p, ok := n.(*syntax.ParamExp); ok && p.Exp != nil && (p.Exp.Op == syntax.AssignUnset || p.Exp.Op == syntax.AssignUnsetOrNull) {
+				c.set(p.Param.Value, assigned{at: cmd})
+			}
+			return true
+		})
 	case "printf", "echo", "cat":
 		c.write(cmd, stmt, words)
-	}
-	if cmd.build == nil && !cmd.replaced {
-		c.mentions(cmd, words)
 	}
 }
 
@@ -267,22 +306,26 @@ func (c *converter) unknown(cmd *command, call *syntax.CallExpr, err error) {
 
 // mentions finds images that are built here among the words of another command, such as a
 // test or a scan.
-func (c *converter) mentions(cmd *command, words []string) {
-	call, ok := cmd.stmt.Cmd.(*syntax.CallExpr)
-	if !ok || len(call.Args) < 2 || words[0] == "echo" || words[0] == "printf" {
+func (c *converter) mentions(cmd *command) {
+	if call, ok := cmd.stmt.Cmd.(*syntax.CallExpr); ok && len(call.Args) > 0 && slices.Contains([]string{"echo", "printf", "cat"}, call.Args[0].Lit()) {
 		return
 	}
-	cmd.images = map[int]*build{}
-	for i := range call.Args[1:] {
-		w, err := c.word(call.Args[i+1])
-		if err != nil || w == "" {
-			continue
+	syntax.Walk(cmd.stmt, func(n syntax.Node) bool {
+		w, ok := n.(*syntax.Word)
+		if !ok {
+			return true
 		}
-		if b := c.local[parseReference(w).String()]; b != nil {
+		text, err := c.word(w)
+		if err != nil || text == "" {
+			return true
+		}
+		if b := c.local[parseReference(text).String()]; b != nil {
 			b.users = append(b.users, cmd)
-			cmd.images[i+1] = b
+			cmd.images = append(cmd.images, use{b, w.Pos().Offset(), w.End().Offset()})
+			return false
 		}
-	}
+		return true
+	})
 }
 
 var getPassword = regexp.MustCompile(`\baws\s+(\S+\s+)*?ecr\s+get-login-password\b`)
@@ -294,7 +337,7 @@ func (c *converter) pipe(cmd *command, pipe []*syntax.Stmt) {
 		return
 	}
 	if getPassword.MatchString(cmd.text) {
-		cmd.replaced = true
+		cmd.login = true
 		return
 	}
 	first, err := c.words(pipe[0])
@@ -314,7 +357,7 @@ func (c *converter) pipe(cmd *command, pipe []*syntax.Stmt) {
 	}
 	if v := variable(first[1]); v != "" && user != "" {
 		c.hubUser, c.hubPassword = user, v
-		cmd.replaced = true
+		cmd.login = true
 	}
 }
 

@@ -107,7 +107,7 @@ func (c *converter) composePush(cmd *command, only []string) {
 		if len(only) > 0 && !slices.Contains(only, name) || len(b.names) == 0 {
 			continue
 		}
-		if _, ok := b.names[0].destination(); !ok {
+		if _, ok := b.names[0].destination(c.isSet); !ok {
 			c.problem(cmd, fmt.Sprintf("the image of service %s goes to another registry than ECR", name))
 			return
 		}

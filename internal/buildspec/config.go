@@ -58,6 +58,9 @@ var hubVariable = regexp.MustCompile(`^(DOCKER_|DOCKERHUB_|DOCKER_HUB_)(?:(USER|
 // hubByDefault says whether ecsbuild knows the account's variables by their names.
 func (c *converter) hubByDefault() bool {
 	user, password := hubVariable.FindStringSubmatch(variable(c.hubUser)), hubVariable.FindStringSubmatch(c.hubPassword)
+	if _, ok := c.variables[c.hubPassword]; ok || c.isSet(variable(c.hubUser)) {
+		return false // which the environment does not have
+	}
 	return user != nil && password != nil && user[2] != "" && password[3] != "" && user[1] == password[1]
 }
 
@@ -223,7 +226,7 @@ func (c *converter) resolve(f *file, images []*outcome) (ok bool) {
 	for i := range f.entries {
 		e := &f.entries[i]
 		r := parseReference(e.uri)
-		o := find(images, r)
+		o := c.find(images, r)
 		if o == nil || !slices.Contains(o.tags, r.tag) {
 			continue
 		}

@@ -10,6 +10,7 @@
 package buildspec
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -50,16 +51,12 @@ func Convert(data []byte, read func(path string) ([]byte, error)) (*Conversion, 
 	for _, it := range doc.items {
 		c.follow(it)
 	}
-	images := c.images()
-	if len(images) == 0 && len(c.failed()) == 0 {
+	c.checkOrder()
+	config := c.settle()
+	if config == "" && len(c.failed()) == 0 {
 		return nil, &NothingError{"it builds and pushes no image that ecsbuild could"}
 	}
-	config := ""
-	if len(images) > 0 {
-		config = c.config(images)
-	}
-	c.place(config)
-	if len(images) > 0 {
+	if config != "" {
 		c.notes = append(c.notes, "the new buildspec takes the latest release of ecsbuild: buildspec.example.yml of its repository shows how to pin one by its checksum")
 	}
 	out := &Conversion{Buildspec: doc.edit(c), Config: config, Notes: c.notes}
@@ -70,6 +67,38 @@ func Convert(data []byte, read func(path string) ([]byte, error)) (*Conversion, 
 		out.Problems = append(out.Problems, Problem{cmd.line, shorten(cmd.text), cmd.why})
 	}
 	return out, nil
+}
+
+// settle writes ecsbuild.yml and finds the place of ecsbuild, again and again until nothing
+// more turns out not to be translated. The result is "" for no image.
+func (c *converter) settle() (config string) {
+	notes := c.notes
+	for {
+		failed := len(c.failed())
+		c.notes = slices.Clone(notes)
+		for _, cmd := range c.commands {
+			cmd.replaced, cmd.gate, cmd.exports = cmd.login, false, nil
+			if cmd.build != nil && cmd.build.at.why != "" && cmd.build.at != cmd {
+				c.problem(cmd, "its docker build is not translated")
+			}
+		}
+		images := c.images()
+		if len(images) == 0 {
+			c.at = nil
+			return ""
+		}
+		config = c.config(images)
+		c.place(config)
+		if len(c.failed()) == failed {
+			return config
+		}
+	}
+}
+
+// isSet says whether the buildspec sets a variable to something that is not known.
+func (c *converter) isSet(variable string) bool {
+	v, ok := c.variables[variable]
+	return ok && !v.known
 }
 
 // failed are the commands that could not be translated.
@@ -98,7 +127,7 @@ func (c *converter) images() (out []*outcome) {
 			continue
 		}
 		for _, r := range b.pushed {
-			d, _ := r.destination()
+			d, _ := r.destination(c.isSet)
 			i := slices.IndexFunc(out, func(o *outcome) bool { return o.build == b && o.destination == d })
 			if i < 0 {
 				out = append(out, &outcome{build: b, destination: d})
@@ -115,7 +144,7 @@ func (c *converter) images() (out []*outcome) {
 		}
 	}
 	for _, p := range c.pulls { // for the cache of an image that is built here
-		if o := find(out, p.name); o != nil {
+		if o := c.find(out, p.name); o != nil {
 			p.at.replaced = true
 		}
 	}
@@ -129,10 +158,10 @@ func (c *converter) images() (out []*outcome) {
 }
 
 // find is the image that has a name in a registry.
-func find(images []*outcome, r reference) *outcome {
+func (c *converter) find(images []*outcome, r reference) *outcome {
 	for _, o := range images {
 		for _, p := range o.pushed {
-			d, _ := p.destination()
+			d, _ := p.destination(c.isSet)
 			if p.name == r.name && d == o.destination {
 				return o
 			}
@@ -147,33 +176,42 @@ const install = `command -v ecsbuild >/dev/null || { curl -fsSL -o /usr/local/bi
 // run is ecsbuild at the place where it runs.
 func (c *converter) run() []string {
 	run := "ecsbuild run"
+	if strings.HasPrefix(c.at.item.phase, "post_build") { // which comes after a failed build, too
+		run = `[ "$CODEBUILD_BUILD_SUCCEEDING" != 0 ] && ecsbuild run`
+	}
 	if c.at.folder != sourceFolder || c.lost {
-		run = `ecsbuild run -C "$CODEBUILD_SRC_DIR"`
+		run += ` -C "$CODEBUILD_SRC_DIR"`
 	}
 	return []string{install, run}
 }
 
 var inTemplate = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)`)
 
-// place decides where ecsbuild runs, which commands become gates, and which of those that
-// set variables stay.
+// place decides where ecsbuild runs, and which of the commands that set variables stay. It
+// runs where the last build stood, or after what came before the last push.
 func (c *converter) place(config string) {
-	last := -1 // the last command that must come before it
+	last, push := -1, -1
 	for i, cmd := range c.commands {
-		if cmd.build != nil && cmd.build.at == cmd && cmd.replaced {
+		switch {
+		case cmd.build != nil && cmd.build.at == cmd && cmd.replaced:
+			last = i
+			if cmd.pushes {
+				push = i
+			}
+		case cmd.pushes && cmd.replaced:
+			push = i
+		}
+	}
+	for i, cmd := range c.commands[:push+1] {
+		if i > last && !cmd.replaced && !cmd.gate && cmd.why == "" && !cmd.harmless() {
 			last = i
 		}
 	}
-	if last < 0 {
-		c.at = nil
-		return
-	}
 	for _, m := range inTemplate.FindAllStringSubmatch(strings.ReplaceAll(config, "env:", "${"), -1) {
-		v, ok := c.variables[m[1]]
-		if !ok || v.known {
-			continue
+		if v, ok := c.variables[m[1]]; ok && !v.known {
+			v.at.export(m[1])
+			last = max(last, slices.Index(c.commands, v.at))
 		}
-		v.at.export(m[1])
 	}
 	for i, cmd := range c.commands {
 		if len(cmd.exports) > 0 {
@@ -181,7 +219,24 @@ func (c *converter) place(config string) {
 		}
 	}
 	c.at = c.commands[last]
-	// A variable stays where something that stays uses it.
+	for _, cmd := range c.commands[:last+1] { // an image is not there yet
+		if len(cmd.images) > 0 && !cmd.replaced && !cmd.gate && slices.ContainsFunc(cmd.images, func(u use) bool { return len(u.build.pushed) > 0 && u.build.at.why == "" }) {
+			c.problem(cmd, "it uses an image that ecsbuild builds after it")
+		}
+	}
+	c.keepVariables()
+	// What a variable of the environment is set to must not be taken for what it was.
+	for _, m := range inTemplate.FindAllStringSubmatch(config, -1) {
+		for _, cmd := range c.commands[:last+1] {
+			if v := c.variables[m[1]]; cmd.assigns[m[1]] && v.known && !cmd.replaced && v.value != "${"+m[1]+"}" {
+				c.problem(cmd, fmt.Sprintf("ecsbuild.yml needs the value that %s has before it", m[1]))
+			}
+		}
+	}
+}
+
+// keepVariables leaves out what sets a variable that nothing uses any more.
+func (c *converter) keepVariables() {
 	used := map[string]bool{}
 	for name := range c.exports {
 		used[name] = true
@@ -204,4 +259,71 @@ func (c *converter) place(config string) {
 			}
 		}
 	}
+}
+
+// checkOrder finds what cannot be done all at once: a build on an image of another build, and
+// commands between two builds, which may be for one of them alone.
+func (c *converter) checkOrder() {
+	first, last := -1, -1
+	for i, cmd := range c.commands {
+		if cmd.build == nil || cmd.build.at != cmd || len(cmd.build.pushed) == 0 {
+			continue
+		}
+		if last = i; first < 0 {
+			first = i
+		}
+	}
+	if first < 0 {
+		return
+	}
+	for _, cmd := range c.commands[first:last] {
+		if cmd.build == nil && !cmd.login && cmd.why == "" && !cmd.harmless() && !c.isPull(cmd) {
+			c.problem(cmd, "it runs between builds, and ecsbuild does all of them at once")
+		}
+	}
+	for _, b := range c.builds {
+		for _, other := range c.builds {
+			if other == b {
+				continue
+			}
+			for _, name := range other.names {
+				if b.mentions(name) || c.isBase(b, name) {
+					c.problem(b.at, "it builds on an image of another docker build: "+out(name.String()))
+				}
+			}
+		}
+	}
+}
+
+func (c *converter) isPull(cmd *command) bool {
+	return slices.ContainsFunc(c.pulls, func(p pull) bool { return p.at == cmd })
+}
+
+// mentions says whether a build is told the name of another image.
+func (b *build) mentions(r reference) bool {
+	return slices.ContainsFunc(append(slices.Clone(b.args), b.texts...), func(p pair) bool { return parseReference(p.value) == r }) ||
+		slices.ContainsFunc(b.lists["additional_contexts"], func(v string) bool { return strings.HasSuffix(v, r.String()) })
+}
+
+var fromLine = regexp.MustCompile(`(?mi)^\s*FROM\s+(?:--platform=\S+\s+)?(\S+)`)
+
+// isBase says whether the Dockerfile of a build begins with another image.
+func (c *converter) isBase(b *build, r reference) bool {
+	if isURL(b.context) {
+		return false
+	}
+	file := b.dockerfile
+	if file == "" {
+		file = clean(b.context + "/Dockerfile")
+	}
+	data, err := c.read(relative(file))
+	if err != nil {
+		return false
+	}
+	for _, m := range fromLine.FindAllStringSubmatch(string(data), -1) {
+		if parseReference(m[1]) == r {
+			return true
+		}
+	}
+	return false
 }

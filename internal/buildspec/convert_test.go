@@ -100,9 +100,11 @@ func checkConfig(t *testing.T, text string) {
 		switch name := m[1]; {
 		case name == "COMMIT":
 			value = strings.Repeat("0123456789abcdef", 3)[:40]
+		case name == "REGISTRY":
+			value = "111122223333.dkr.ecr.eu-west-1.amazonaws.com"
 		case strings.Contains(name, "REGION"):
 			value = "eu-west-1"
-		case name == "ID":
+		case name == "ID" || name == "AWS_ACCOUNT_ID":
 			value = "111122223333"
 		}
 		environ = append(environ, m[1]+"="+value)

@@ -218,7 +218,7 @@ func (c *converter) push(cmd *command, args []string) {
 			c.problem(cmd, "no image that is built here has this name")
 			return
 		}
-		if _, ok := p.destination(); !ok {
+		if _, ok := p.destination(c.isSet); !ok {
 			c.problem(cmd, "it goes to another registry than ECR")
 			return
 		}
@@ -235,7 +235,7 @@ func (c *converter) login(cmd *command, args []string) {
 			i++
 		case strings.HasPrefix(a, "-"):
 		default:
-			cmd.replaced = strings.Contains(a, ".dkr.ecr.")
+			cmd.login = strings.Contains(a, ".dkr.ecr.")
 		}
 	}
 }

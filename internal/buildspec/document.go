@@ -241,7 +241,8 @@ func (d *document) edit(c *converter) string {
 			left[it.phase]++
 			continue
 		}
-		for _, cmd := range cmds {
+		var kept []string // of a && b
+		for n, cmd := range cmds {
 			switch {
 			case cmd.why != "":
 				out = append(out, pad+"# ecsbuild init could not translate this: "+cmd.why)
@@ -258,7 +259,12 @@ func (d *document) edit(c *converter) string {
 			case len(cmds) == 1:
 				out = append(out, d.lines[it.from:it.to]...)
 			default:
-				out = append(out, yamlItem(pad, cmd.text)...)
+				kept = append(kept, cmd.text)
+			}
+			ends := n+1 == len(cmds) || cmds[n+1].group != cmd.group || cmd == c.at
+			if ends && len(kept) > 0 {
+				out = append(out, yamlItem(pad, strings.Join(kept, " && "))...)
+				kept = nil
 			}
 			if cmd.sets == "" && len(cmd.exports) > 0 && cmd.why == "" {
 				out = append(out, yamlItem(pad, "export "+strings.Join(cmd.exports, " "))...)

@@ -76,7 +76,9 @@ type destination struct{ account, region, repository string }
 
 // destination reads the name of an image that is pushed. ok is false for one that is not in
 // ECR, as far as it says.
-func (r reference) destination() (d destination, ok bool) {
+// set says whether the buildspec sets a variable, which then is not what ecsbuild finds by
+// itself.
+func (r reference) destination(set func(variable string) bool) (d destination, ok bool) {
 	host, rest, slash := cutOutside(r.name, '/', false)
 	account, tail, isECR := strings.Cut(host, ".dkr.ecr.")
 	switch {
@@ -86,10 +88,10 @@ func (r reference) destination() (d destination, ok bool) {
 		if !found {
 			return d, false
 		}
-		if account != callerAccount && variable(account) != "AWS_ACCOUNT_ID" {
+		if v := variable(account); account != callerAccount && (v != "AWS_ACCOUNT_ID" || set(v)) {
 			d.account = account
 		}
-		if v := variable(region); region != callerRegion && v != "AWS_DEFAULT_REGION" {
+		if v := variable(region); region != callerRegion && (v != "AWS_DEFAULT_REGION" || set(v)) {
 			d.region = region
 		}
 		return d, true
