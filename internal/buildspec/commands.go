@@ -68,6 +68,8 @@ type converter struct {
 	hubUser, hubPassword string // variables, "" for none
 	notes                []string
 	group                *syntax.Stmt
+	source               *command // that sets variables nobody sees, nil for none
+	allExport            bool     // set -a
 	at                   *command // after which ecsbuild runs, nil for none
 }
 
@@ -100,6 +102,9 @@ func (c *converter) follow(it *item) {
 		c.statement(it, stmt)
 	}
 }
+
+// builds finds docker's commands that build and push, in whatever they are wrapped.
+var builds = regexp.MustCompile(`\bdocker\s+(--?[a-z]\S*(\s+[^-\s]\S*)?\s+)*((image|buildx)\s+)?(build|push|bake)\b`)
 
 // leaves finds commands that end the others of their block.
 var leaves = regexp.MustCompile(`\b(exit|return)\b`)
@@ -137,6 +142,9 @@ func (c *converter) statement(it *item, stmt *syntax.Stmt) {
 	c.simple(cmd, stmt)
 	if cmd.build == nil {
 		c.mentions(cmd)
+		if builds.MatchString(cmd.text) {
+			c.problem(cmd, "the way in which it builds or pushes is not understood")
+		}
 	}
 	call, ok := stmt.Cmd.(*syntax.CallExpr)
 	if ok && len(call.Args) > 0 && slices.Contains([]string{"bash", "sh", "eval"}, call.Args[0].Lit()) && mentionsDocker.MatchString(cmd.text) {
@@ -184,6 +192,25 @@ func (c *converter) conditional(cmd *command, n syntax.Node) {
 	}
 }
 
+// quiet are variables in front of docker that change no image.
+var quiet = []string{"DOCKER_BUILDKIT", "BUILDKIT_PROGRESS", "COMPOSE_DOCKER_CLI_BUILD", "BUILDPLATFORM", "DOCKER_CLI_HINTS"}
+
+// otherCommit finds commands after which git rev-parse tells another commit.
+var otherCommit = regexp.MustCompile(`\bgit\s+(clone|checkout|switch|pull|reset|merge)\b`)
+
+// opaque is for a command that sets variables nobody sees: every one may be another after it,
+// and it may use every one.
+func (c *converter) opaque(cmd *command) {
+	for name := range c.variables {
+		cmd.uses[name] = true
+		if !c.variables[name].lost {
+			cmd.assigns[name] = true
+			c.variables[name] = assigned{at: cmd}
+		}
+	}
+	c.source = cmd
+}
+
 // set takes what a variable is set to.
 func (c *converter) set(name string, v assigned) {
 	v.at.assigns[name] = true
@@ -213,9 +240,16 @@ func (c *converter) simple(cmd *command, stmt *syntax.Stmt) {
 	default:
 		c.conditional(cmd, stmt)
 	case *syntax.DeclClause:
-		if call.Variant.Value == "export" {
-			cmd.exported = true
-			c.assign(cmd, call.Args)
+		plain := call.Variant.Value == "export"
+		cmd.exported = plain
+		c.assign(cmd, call.Args)
+		if !plain {
+			cmd.sets = "" // declare -x A=1: nothing can be put before it
+		}
+		for _, a := range call.Args {
+			if a.Name == nil && a.Value != nil && !strings.HasPrefix(a.Value.Lit(), "-") { // export $(cat .env)
+				c.opaque(cmd)
+			}
 		}
 	case *syntax.CallExpr:
 		if len(call.Args) == 0 {
@@ -232,11 +266,18 @@ func (c *converter) assign(cmd *command, assigns []*syntax.Assign) {
 			continue // export PATH
 		}
 		value, err := "", error(nil)
+		used := c.usedOutside[a.Name.Value]
+		if a.Append {
+			cmd.uses[a.Name.Value] = true
+		}
 		switch {
 		case a.Array != nil || a.Append || a.Index != nil:
 			err = &unknownError{source(a) + " is not understood"}
 		default:
 			value, err = c.word(a.Value)
+		}
+		if _, ok := c.variables[a.Name.Value]; !ok && used && err != nil {
+			c.problem(cmd, fmt.Sprintf("it sets %s, whose earlier value is needed as well", a.Name.Value))
 		}
 		c.set(a.Name.Value, assigned{value: value, known: err == nil, at: cmd})
 		if len(assigns) == 1 {
@@ -252,8 +293,26 @@ func (c *converter) call(cmd *command, stmt *syntax.Stmt, call *syntax.CallExpr)
 		cmd.login = true
 		return
 	}
-	if name := call.Args[0].Lit(); name == "." || name == "source" || name == "eval" {
-		c.notes = append(c.notes, fmt.Sprintf("line %d: what %s sets must be in the environment (export), where ecsbuild.yml uses it", cmd.line, shorten(cmd.text)))
+	switch name := call.Args[0].Lit(); name {
+	case ".", "source", "eval":
+		c.opaque(cmd)
+	case "read":
+		for _, w := range call.Args[1:] {
+			if syntax.ValidName(w.Lit()) {
+				c.set(w.Lit(), assigned{at: cmd})
+			}
+		}
+	case "set":
+		c.allExport = c.allExport || strings.Contains(cmd.text, " -a") || strings.Contains(cmd.text, "allexport")
+	case "docker", "docker-compose":
+		for _, a := range call.Assigns {
+			if a.Name != nil && !slices.Contains(quiet, a.Name.Value) {
+				c.problem(cmd, a.Name.Value+" in front of it is not translated")
+			}
+		}
+	}
+	if otherCommit.MatchString(cmd.text) {
+		c.otherCommit = true
 	}
 	words, err := c.words(stmt)
 	if err != nil {
@@ -299,7 +358,7 @@ func (c *converter) unknown(cmd *command, call *syntax.CallExpr, err error) {
 		if mentionsDocker.MatchString(cmd.text) {
 			c.problem(cmd, err.Error())
 		}
-	} else if name == "cd" {
+	} else if name == "cd" || name == "pushd" || name == "popd" {
 		c.lost = true
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"mvdan.cc/sh/v3/syntax"
 )
 
 // A Conversion is what becomes of a buildspec.
@@ -208,9 +210,13 @@ func (c *converter) place(config string) {
 		}
 	}
 	for _, m := range inTemplate.FindAllStringSubmatch(strings.ReplaceAll(config, "env:", "${"), -1) {
-		if v, ok := c.variables[m[1]]; ok && !v.known {
+		v, ok := c.variables[m[1]]
+		switch {
+		case ok && !v.known:
 			v.at.export(m[1])
 			last = max(last, slices.Index(c.commands, v.at))
+		case !ok && c.source != nil && m[1] != "COMMIT":
+			c.source.export(m[1]) // it may be from there
 		}
 	}
 	for i, cmd := range c.commands {
@@ -237,16 +243,28 @@ func (c *converter) place(config string) {
 
 // keepVariables leaves out what sets a variable that nothing uses any more.
 func (c *converter) keepVariables() {
-	used := map[string]bool{}
+	used, translated := map[string]bool{}, map[string]bool{}
 	for name := range c.exports {
 		used[name] = true
+	}
+	for _, cmd := range c.commands {
+		if _, ok := funcOf(cmd); ok { // it is used where it is called
+			for name := range cmd.uses {
+				used[name] = true
+			}
+		}
+		if cmd.replaced || cmd.sets != "" { // what they use may be for them alone
+			for name := range cmd.uses {
+				translated[name] = true
+			}
+		}
 	}
 	for i := len(c.commands) - 1; i >= 0; i-- {
 		cmd := c.commands[i]
 		if cmd.replaced || cmd.gate {
 			continue
 		}
-		if cmd.sets != "" && !cmd.exported && len(cmd.exports) == 0 && !used[cmd.sets] {
+		if cmd.sets != "" && !cmd.exported && !c.allExport && len(cmd.exports) == 0 && !used[cmd.sets] && translated[cmd.sets] {
 			cmd.replaced = true
 			continue
 		}
@@ -261,10 +279,32 @@ func (c *converter) keepVariables() {
 	}
 }
 
+func funcOf(cmd *command) (*syntax.FuncDecl, bool) {
+	if cmd.stmt == nil {
+		return nil, false
+	}
+	f, ok := cmd.stmt.Cmd.(*syntax.FuncDecl)
+	return f, ok
+}
+
 // checkOrder finds what cannot be done all at once: a build on an image of another build, and
 // commands between two builds, which may be for one of them alone.
 func (c *converter) checkOrder() {
 	first, last := -1, -1
+	for i, cmd := range c.commands { // pushes
+		if !cmd.pushes {
+			continue
+		}
+		if last = i; first < 0 {
+			first = i
+		}
+	}
+	for _, cmd := range c.commands[max(0, first):max(0, last)] {
+		if cmd.build == nil && !cmd.login && cmd.why == "" && !cmd.harmless() && !c.isPull(cmd) {
+			c.problem(cmd, "it runs between pushes, and ecsbuild moves all tags at once")
+		}
+	}
+	first, last = -1, -1
 	for i, cmd := range c.commands {
 		if cmd.build == nil || cmd.build.at != cmd || len(cmd.build.pushed) == 0 {
 			continue

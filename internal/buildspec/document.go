@@ -174,6 +174,8 @@ func (d *document) readItems(seq *ast.SequenceNode, phase string) error {
 			it.text = n.Value
 		case *ast.LiteralNode:
 			it.text, it.block = n.Value.Value, strings.HasPrefix(n.Start.Value, "|")
+		case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
+			return &NothingError{fmt.Sprintf("line %d: anchors, aliases and tags of YAML are not understood", d.first+v.GetToken().Position.Line)}
 		case *ast.NullNode:
 			continue
 		default:

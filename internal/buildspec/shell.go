@@ -16,6 +16,9 @@ type shell struct {
 	variables map[string]assigned
 	folder    string // the working folder, a template; sourceFolder at first
 	lost      bool   // nobody knows the working folder any more
+
+	usedOutside map[string]bool // variables that the environment has, and that something needs
+	otherCommit bool            // git is not at the commit of the sources any more
 }
 
 // assigned is the value of a variable that the buildspec sets.
@@ -27,7 +30,9 @@ type assigned struct {
 	needed bool     // it is not known, and what uses it finds it in the environment
 }
 
-func newShell() *shell { return &shell{variables: map[string]assigned{}, folder: sourceFolder} }
+func newShell() *shell {
+	return &shell{variables: map[string]assigned{}, folder: sourceFolder, usedOutside: map[string]bool{}}
+}
 
 // An unknownError says what init does not understand of a word.
 type unknownError struct{ what string }
@@ -78,7 +83,11 @@ func (s *shell) part(p syntax.WordPart, quoted bool) (string, error) {
 	case *syntax.DblQuoted:
 		return s.parts(p.Parts, true)
 	case *syntax.ParamExp:
-		return s.expansion(p)
+		text, err := s.expansion(p)
+		if err == nil && !quoted && strings.ContainsAny(text, " \t\n") && isFixed(text) {
+			err = &unknownError{source(p) + " stands for several words"}
+		}
+		return text, err
 	case *syntax.CmdSubst:
 		return s.substitution(p)
 	}
@@ -114,6 +123,8 @@ func (s *shell) expansion(p *syntax.ParamExp) (string, error) {
 		}
 	} else if v, ok := outside[name]; ok {
 		value, isOutside = v, false
+	} else {
+		s.usedOutside[name] = true
 	}
 	switch {
 	case p.Slice != nil:
@@ -194,6 +205,8 @@ func (s *shell) substitution(c *syntax.CmdSubst) (string, error) {
 	switch {
 	case len(pipe) == 1 && first == "pwd":
 		return s.folder, nil
+	case strings.HasPrefix(first, "git ") && s.otherCommit:
+		return "", unknown
 	case len(pipe) == 1 && first == "git rev-parse HEAD":
 		return "${COMMIT}", nil
 	case len(pipe) == 1 && shortCommit.MatchString(first):
@@ -202,14 +215,20 @@ func (s *shell) substitution(c *syntax.CmdSubst) (string, error) {
 			n = "7"
 		}
 		return "${COMMIT:0:" + n + "}", nil
-	case strings.HasPrefix(first, "aws sts get-caller-identity") && (len(pipe) > 1 || strings.Contains(first, "--query")):
+	case strings.HasPrefix(first, "aws ") && strings.Contains(first, "--profile"):
+		return "", unknown
+	case strings.HasPrefix(first, "aws sts get-caller-identity") && strings.Contains(source(c), "Account"):
 		return callerAccount, nil
 	case strings.HasPrefix(first, "aws configure get region"), first == "aws configure get default.region":
 		return callerRegion, nil
 	case strings.HasPrefix(first, "aws ecr describe-repositories"):
-		if i := indexOf(words, "--repository-names"); i >= 0 && i+1 < len(words) &&
+		region := callerRegion
+		if i := indexOf(words, "--region"); i >= 0 && i+1 < len(words) {
+			region = words[i+1]
+		}
+		if i := indexOf(words, "--repository-names"); i >= 0 && i+1 < len(words) && !strings.Contains(first, "--registry-id") &&
 			strings.Contains(source(c), "repositoryUri") {
-			return callerAccount + ".dkr.ecr." + callerRegion + ".amazonaws.com/" + words[i+1], nil
+			return callerAccount + ".dkr.ecr." + region + ".amazonaws.com/" + words[i+1], nil
 		}
 	case words[0] == "echo" && len(words) == 2 && len(pipe) == 2:
 		next, err := s.words(pipe[1])
@@ -268,6 +287,9 @@ func (s *shell) words(stmt *syntax.Stmt) (out []string, err error) {
 
 // cd changes the working folder.
 func (s *shell) cd(to string) {
+	if strings.Contains(to, "..") && strings.Contains(s.folder, "$") {
+		s.lost = true // a variable may stand for several folders
+	}
 	s.folder = s.path(to)
 }
 
