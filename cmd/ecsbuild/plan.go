@@ -101,6 +101,9 @@ func describe(p *plan.Plan) string {
 				contexts[name] = rel(where)
 			}
 		}
+		for name, base := range img.Build.ImageContexts {
+			contexts[name] = "the image of " + base
+		}
 		each(line, "context", contexts)
 		each(line, "secret", img.Build.Secrets)
 		line("ssh", strings.Join(img.Build.SSH, ", "))

@@ -98,6 +98,10 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(s.policy(ts.ReadFile(arg(0))))
 	case "each-action": // rig each-action POLICY REPOSITORY: without any one of them, a run names it
 		s.eachAction(ts, ts.ReadFile(arg(0)), arg(1))
+	case "built-on": // rig built-on REPOSITORY TAG BASE TAG: it begins with the layers of that one, and has more
+		ts.Check(s.builtOn(arg(0), arg(1), arg(2), arg(3)))
+	case "damage": // rig damage REPOSITORY TAG: its layers are cut off
+		ts.Check(s.damage(arg(0), arg(1)))
 	case "layers": // rig layers REPOSITORY TAG: the list of a manifest, as it was put
 		var m struct{ Layers json.RawMessage }
 		ts.Check(json.Unmarshal(s.rig.Manifest(awstest.Account, arg(0), arg(1)), &m))

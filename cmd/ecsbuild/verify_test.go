@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -121,6 +122,73 @@ func (s *stage) newHost(ts *testscript.TestScript, neg bool, args []string) {
 	key, value, _ := strings.Cut(strings.TrimSpace(string(out)), "=")
 	ts.Setenv(key, value)
 	ts.Setenv("ECSBUILD_CACHE", filepath.Join(dir, "cache"))
+}
+
+// builtOn compares the layers of two images, as they are unpacked, of each platform.
+func (s *stage) builtOn(repo, tag, base, baseTag string) error {
+	own, err := s.diffIDs(repo, tag)
+	if err != nil {
+		return err
+	}
+	below, err := s.diffIDs(base, baseTag)
+	if err != nil {
+		return err
+	}
+	for platform, layers := range own {
+		under := below[platform]
+		if len(under) == 0 || len(layers) <= len(under) || !slices.Equal(layers[:len(under)], under) {
+			return fmt.Errorf("%s: %s:%s has the layers\n%s\nand %s:%s\n%s", platform, repo, tag, strings.Join(layers, "\n"), base,
+				baseTag, strings.Join(under, "\n"))
+		}
+	}
+	return nil
+}
+
+// diffIDs are those of an image's layers, by platform.
+func (s *stage) diffIDs(repo, reference string) (map[string][]string, error) {
+	out := map[string][]string{}
+	data := s.rig.Manifest(awstest.Account, repo, reference)
+	if index, err := v1.ParseIndexManifest(bytes.NewReader(data)); err == nil && len(index.Manifests) > 0 {
+		for _, m := range index.Manifests {
+			child, err := s.diffIDs(repo, m.Digest.String())
+			if err != nil {
+				return nil, err
+			}
+			maps.Copy(out, child)
+		}
+		return out, nil
+	}
+	m, err := v1.ParseManifest(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("%s:%s: %w", repo, reference, err)
+	}
+	var cfg struct {
+		Architecture string
+		RootFS       struct {
+			DiffIDs []string `json:"diff_ids"`
+		} `json:"rootfs"`
+	}
+	raw, err := s.blob(repo, m.Config.Digest.String(), false)
+	if err == nil {
+		err = json.Unmarshal(raw, &cfg)
+	}
+	out[cfg.Architecture] = cfg.RootFS.DiffIDs
+	return out, err
+}
+
+// damage cuts the layers of an image, or of a cache, off in the registry.
+func (s *stage) damage(repo, tag string) error {
+	m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awstest.Account, repo, tag)))
+	if err != nil {
+		return fmt.Errorf("%s:%s: %w", repo, tag, err)
+	}
+	for _, l := range m.Layers {
+		path := filepath.Join(s.rig.Dir, "ecr", awstest.Account, repo, "blobs", l.Digest.Algorithm, l.Digest.Hex)
+		if err := os.Truncate(path, l.Size/2); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // hasNo looks for a secret in everything that was pushed.

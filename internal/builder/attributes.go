@@ -21,7 +21,7 @@ func (e *Engine) solveOpt(ctx context.Context, j *Job) (bkclient.SolveOpt, error
 	b := j.Image.Build
 	attrs := map[string]string{}
 	mounts := map[string]fsutil.FS{}
-	opt := bkclient.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts,
+	opt := bkclient.SolveOpt{Frontend: dockerfileFrontend, FrontendAttrs: attrs, LocalMounts: mounts,
 		SharedKey: sharedKey(folders(j.Image)...), SourcePolicy: e.policy}
 	var err error
 	if opt.Session, err = j.attachables(); err != nil {
@@ -247,7 +247,7 @@ func (e *Engine) Check(img plan.Image, warn func(string)) error {
 		return fail("a source policy (EXPERIMENTAL_BUILDKIT_SOURCE_POLICY)", "it needs Docker engine 23.0 or later")
 	}
 	if e.Store == Classic && e.olderThan(23, 0) {
-		if len(b.AdditionalContexts) > 0 {
+		if len(b.AdditionalContexts)+len(b.ImageContexts) > 0 {
 			return fail("additional_contexts", "it needs Docker engine 23.0 or later")
 		}
 		if b.ShmSize > 0 {

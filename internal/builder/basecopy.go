@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/dockerpush"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 )
@@ -38,6 +39,18 @@ func (j *Job) observeBase(ctx context.Context, s step, copies *baseCopy) {
 	}
 }
 
+// baseImage is the image from a registry whose layers the job's image ends up with, "" for
+// none.
+func (j *Job) baseImage() string {
+	name := j.Dockerfile.Root(j.Image.Build.Target)
+	for context, base := range j.bases {
+		if strings.EqualFold(context, name) {
+			return base.job.baseImage()
+		}
+	}
+	return dockerfile.FullName(name)
+}
+
 // baseCopy are the layers of a base image on their way.
 type baseCopy struct {
 	store   image.Store // nil where nothing is pushed
@@ -65,7 +78,7 @@ func (e *Engine) newBaseCopy(j *Job) *baseCopy {
 		c.minSize = dockerpush.SmallBlob
 	}
 	if !j.Keep {
-		c.store, c.base = j.Store, j.Dockerfile.Base(j.Image.Build.Target)
+		c.store, c.base = j.Store, j.baseImage()
 	}
 	return c
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/grpchijack"
 	"github.com/moby/buildkit/util/grpcerrors"
+	"github.com/opencontainers/go-digest"
 	"google.golang.org/grpc/codes"
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
@@ -48,6 +49,10 @@ type Job struct {
 	Begin  func(kind report.Kind, name string) *progress.Span
 
 	sharedContext string // the key of the session that sends it, "" for the job's own
+	again         bool   // it was built, and its results are asked for once more
+
+	bases  map[string]*imageResult // the images of the run that it is built on, by the names of the contexts
+	result *imageResult            // where it is solved once, nil where it is not
 }
 
 // names are what the engine calls the image, where the engine keeps images.
@@ -61,8 +66,15 @@ func (j *Job) names() string {
 
 // Build builds an image and sends its blobs to the job's Store, or leaves it in the
 // engine under its names, without an artifact.
-func (e *Engine) Build(ctx context.Context, j Job) (*image.Artifact, error) {
+// Where the image is built on another one of the run, that one's Build must have begun before;
+// its failure is a *BaseError.
+func (e *Engine) Build(ctx context.Context, j Job) (a *image.Artifact, err error) {
 	defer j.Inputs.Wait()
+	defer func() {
+		if err != nil && j.result != nil {
+			j.result.set(nil, err)
+		}
+	}()
 	switch {
 	case j.Keep:
 		return nil, e.buildAndKeep(ctx, j)
@@ -95,9 +107,15 @@ const maxSolves = 100
 // on a machine with too much to do.
 const maxStarts = 5
 
+// dockerfileFrontend is BuildKit's own.
+const dockerfileFrontend = "dockerfile.v0"
+
 // solve runs BuildKit's Dockerfile frontend.
 func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEntry,
 	copies *baseCopy) (*bkclient.SolveResponse, error) {
+	if _, err := j.waitForBases(ctx); err != nil { // before it takes the place of one of them
+		return nil, err
+	}
 	select {
 	case e.solves <- struct{}{}:
 		defer func() { <-e.solves }()
@@ -105,12 +123,20 @@ func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEnt
 		return nil, context.Cause(ctx)
 	}
 	for start := 1; ; start++ {
-		res, err := e.solveOnce(ctx, j, exports, copies)
+		bases, err := j.waitForBases(ctx)
+		if err != nil {
+			return nil, err
+		}
+		res, err := e.solveOnce(ctx, j, bases, exports, copies)
 		switch {
 		case err == nil || start == maxStarts || ctx.Err() != nil:
 			return res, err
-		case j.retryWithoutCache(err):
-			j.withoutCaches(err)
+		case bases.haveFailed(ctx, err):
+		case j.brokenCache(err) && j.result != nil: // others may have taken something from it
+			return nil, &CacheError{err}
+		case j.brokenCache(err):
+			j.Note(progress.Warning, (&CacheError{err}).Error())
+			j.DropCaches()
 		case !notBegun(err):
 			return res, err
 		}
@@ -122,36 +148,19 @@ func notBegun(err error) bool {
 	return strings.Contains(err.Error(), "failed to receive status") && strings.Contains(err.Error(), "no such job")
 }
 
-func (e *Engine) solveOnce(ctx context.Context, j *Job, exports []bkclient.ExportEntry,
+func (e *Engine) solveOnce(ctx context.Context, j *Job, bases baseSolves, exports []bkclient.ExportEntry,
 	copies *baseCopy) (*bkclient.SolveResponse, error) {
 	opt, err := e.solveOpt(ctx, j)
+	if err == nil {
+		err = bases.addTo(&opt)
+	}
 	if err != nil {
 		return nil, err
 	}
 	opt.Exports = exports
-	log, masking, fetches := newStepLog(), newMasking(j.Masked), newCachedFetches()
 	copying, stop := context.WithCancel(ctx)
-	status := make(chan *bkclient.SolveStatus)
-	drained := make(chan struct{})
-	go func() { // until it is closed, whatever became of ctx
-		defer close(drained)
-		for s := range status {
-			for _, v := range s.Vertexes {
-				step := parseStep(v.Name)
-				j.lostCache(v, step)
-				j.observeBase(copying, step, copies)
-				j.Inputs.Observe(ctx, cmp.Or(step.base, step.frontend), step.fetches)
-			}
-			news := buildStatus(s)
-			fetches.rename(news)
-			masking.mask(news)
-			log.add(news)
-			j.Steps.Observe(news)
-			j.Status(news)
-		}
-	}()
-	res, err := e.bk.Solve(ctx, nil, opt, status)
-	<-drained
+	n := &news{ctx: ctx, engine: e, job: j, log: newStepLog(), copying: copying, copies: copies}
+	res, err := e.request(ctx, j, opt, bases.steps(), n)
 	if before := copies.stop; before != nil { // of a build that was started again
 		copies.stop = func() { before(); stop() }
 	} else {
@@ -167,9 +176,75 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, exports []bkclient.Expor
 		if nerr := unreadableName(j.Image, err); nerr != nil {
 			return nil, nerr
 		}
-		return nil, newBuildError(j, err, log)
+		return nil, newBuildError(j, err, n.log)
 	}
 	return res, nil
+}
+
+// request has BuildKit do what opt says.
+func (e *Engine) request(ctx context.Context, j *Job, opt bkclient.SolveOpt, others map[digest.Digest]bool,
+	n *news) (*bkclient.SolveResponse, error) {
+	if j.result == nil {
+		status, wait := n.follow(others)
+		defer wait()
+		return e.bk.Solve(ctx, nil, opt, status)
+	}
+	s := j.result.current()
+	if s == nil {
+		status, _ := n.follow(others) // until the engine is closed
+		var err error
+		if s, err = e.open(ctx, opt, status); err != nil {
+			return nil, err
+		}
+		j.result.set(s, nil)
+	}
+	if len(opt.Exports)+len(opt.CacheExports) == 0 {
+		return &bkclient.SolveResponse{}, s.wait(ctx)
+	}
+	status, wait := n.follow(s.steps)
+	defer wait()
+	res, err := e.export(ctx, s, opt, status)
+	if err != nil {
+		err = cmp.Or(s.wait(ctx), err) // the first of which names the step
+	}
+	return res, err
+}
+
+// news are those of the solves of one build.
+type news struct {
+	ctx     context.Context
+	engine  *Engine
+	job     *Job
+	log     *stepLog
+	copying context.Context // of the base image's layers
+	copies  *baseCopy
+}
+
+// follow reads the status of a solve until that is closed, whatever becomes of the context,
+// without the steps of others. wait waits for that.
+func (n *news) follow(others map[digest.Digest]bool) (status chan *bkclient.SolveStatus, wait func()) {
+	j, masking, fetches := n.job, newMasking(n.job.Masked), newCachedFetches()
+	status = make(chan *bkclient.SolveStatus)
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		for s := range status {
+			n.engine.started.note(s)
+			for _, v := range s.Vertexes {
+				step := parseStep(v.Name)
+				j.lostCache(v, step)
+				j.observeBase(n.copying, step, n.copies)
+				j.Inputs.Observe(n.ctx, cmp.Or(step.base, step.frontend), step.fetches)
+			}
+			status := buildStatus(withoutSteps(s, others))
+			fetches.rename(status)
+			masking.mask(status)
+			n.log.add(status)
+			j.Steps.Observe(status)
+			j.Status(status)
+		}
+	}()
+	return status, func() { <-drained }
 }
 
 func (e *Engine) sessionDialer() session.Dialer {

@@ -51,6 +51,8 @@ type Engine struct {
 	solves       chan struct{} // those that run
 	compressions chan struct{} // layers that are compressed at the moment
 	sessions     sharedSessions
+	opened       openSolves
+	started      startedSteps
 	pusher       *dockerpush.Pusher // nil where blobs leave the engine by BuildKit
 }
 
@@ -102,6 +104,7 @@ func (e *Engine) Proxies() map[string]string { return e.proxies }
 
 // Close ends the connections, the proxy, and a private engine.
 func (e *Engine) Close() {
+	e.CloseSolves()
 	e.removals.Wait()
 	e.sessions.close()
 	if e.pusher != nil {

@@ -90,14 +90,27 @@ func (j *Job) WantsCacheExport() bool {
 
 // ExportCache writes the image's own cache, of a build that has ended well.
 func (e *Engine) ExportCache(ctx context.Context, j Job) error {
-	return e.solveAgain(ctx, j, func(opt *bkclient.SolveOpt) {
+	res, err := e.solveAgain(ctx, j, func(opt *bkclient.SolveOpt) {
 		opt.CacheExports = []bkclient.CacheOptionsEntry{j.ownCacheExport()}
 	})
+	if err == nil && res.ExporterResponse["cache.manifest"] == "" {
+		err = errors.New("BuildKit has found no step that it could keep")
+	}
+	return err
 }
 
-// retryWithoutCache says whether a build may have failed by what is in its cache: a blob
+// A CacheError is a build that failed by what is in its cache, where all images of the run are
+// to be built once more, without it.
+type CacheError struct{ Err error }
+
+func (e *CacheError) Error() string {
+	return "the cache cannot be used, so the image is built without it: " + strings.TrimSpace(firstLine(e.Err))
+}
+func (e *CacheError) Unwrap() error { return e.Err }
+
+// brokenCache says whether a build may have failed by what is in its cache: a blob
 // that is gone, cut off or another one.
-func (j *Job) retryWithoutCache(err error) bool {
+func (j *Job) brokenCache(err error) bool {
 	if len(j.cacheImports()) == 0 || err == nil {
 		return false
 	}
@@ -111,9 +124,8 @@ func (j *Job) retryWithoutCache(err error) bool {
 var brokenBlob = regexp.MustCompile(
 	`sha256:[0-9a-f]{64}|short read|unexpected EOF|invalid tar header|gzip: |zstd|magic number|httpReadSeeker|failed to extract layer`)
 
-// withoutCaches has a job read no cache any more.
-func (j *Job) withoutCaches(err error) {
-	j.Note(progress.Warning, "the cache cannot be used, so the image is built without it: "+strings.TrimSpace(firstLine(err)))
+// DropCaches has a job read no cache.
+func (j *Job) DropCaches() {
 	j.Image.Build.CacheFrom = nil
 	j.Steps.loseCache()
 }

@@ -140,10 +140,11 @@ func TestBrokenCache(t *testing.T) {
 // TestExportCache asks for the build once more, with the cache and without an image.
 func TestExportCache(t *testing.T) {
 	var builds []*enginetest.Build
+	answer := map[string]string{"cache.manifest": `{"digest":"` + digest.FromString("manifest").String() + `"}`}
 	e := connect(t, &enginetest.Engine{Containerd: true, Build: func(_ context.Context, b *enginetest.Build) (map[string]string,
 		error) {
 		builds = append(builds, b)
-		return nil, nil
+		return answer, nil
 	}}, false)
 	j := job(t, func(j *Job) {
 		j.Cache, j.Image.Build.Cache, j.Image.Build.NoCache = CacheMissing, plan.CacheRegistry, true
@@ -157,6 +158,10 @@ func TestExportCache(t *testing.T) {
 	}
 	if _, ok := builds[0].Attrs["no-cache"]; ok {
 		t.Error("the steps run again")
+	}
+	answer = nil
+	if err := e.ExportCache(t.Context(), j); err == nil {
+		t.Error("an empty cache is no failure")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	bkclient "github.com/moby/buildkit/client"
@@ -64,7 +65,7 @@ func (e *Engine) Load(ctx context.Context, j Job, a *image.Artifact, built bool)
 	case own:
 		exports := mobyExport(&j)
 		addTimes(&j, exports[0].Attrs)
-		err = e.solveAgain(ctx, j, func(opt *bkclient.SolveOpt) { opt.Exports = exports })
+		_, err = e.solveAgain(ctx, j, func(opt *bkclient.SolveOpt) { opt.Exports = exports })
 	default:
 		err = e.transfer(ctx, j)
 	}
@@ -131,7 +132,7 @@ func (e *Engine) transfer(ctx context.Context, j Job) error {
 	}()
 	attrs := map[string]string{"name": j.Refs[0].String()}
 	addTimes(&j, attrs)
-	err := e.solveAgain(ctx, j, func(opt *bkclient.SolveOpt) {
+	_, err := e.solveAgain(ctx, j, func(opt *bkclient.SolveOpt) {
 		opt.Exports = []bkclient.ExportEntry{{Type: bkclient.ExporterDocker, Attrs: attrs,
 			Output: func(map[string]string) (io.WriteCloser, error) { return w, nil }}}
 	})
@@ -198,22 +199,34 @@ var ErrOutdated = errors.New("steps of it would have to run once more, since fil
 
 // solveAgain asks for a build that has ended well once more, for what set adds to it. All of
 // it comes from the engine's cache.
-func (e *Engine) solveAgain(ctx context.Context, j Job, set func(*bkclient.SolveOpt)) error {
+func (e *Engine) solveAgain(ctx context.Context, j Job, set func(*bkclient.SolveOpt)) (*bkclient.SolveResponse, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	j.Image.Build.NoCache, j.Image.Build.CacheTo, j.Image.Build.Pull = false, nil, false
-	opt, err := e.solveOpt(ctx, &j)
+	j.Image.Build.NoCache, j.Image.Build.CacheTo, j.Image.Build.Pull, j.again = false, nil, false, true
+	bases, err := j.waitForBases(ctx)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	opt, err := e.solveOpt(ctx, &j)
+	if err == nil {
+		err = bases.addTo(&opt)
+	}
+	if err != nil {
+		return nil, err
 	}
 	set(&opt)
+	others := bases.steps() // which have run in this very run
+	open := j.result.current()
+	if open != nil {
+		maps.Copy(others, open.steps)
+	}
 	status := make(chan *bkclient.SolveStatus)
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
-		fetches := newCachedFetches()
+		fetches, begun := newCachedFetches(), map[digest.Digest]bool{}
 		for s := range status {
-			news := buildStatus(s)
+			news := buildStatus(withoutSteps(e.started.later(s, begun), others))
 			fetches.rename(news)
 			for _, v := range news.Steps {
 				if v.Kind == progress.Instruction && v.Completed != nil && !v.Cached && v.Error == "" {
@@ -225,10 +238,15 @@ func (e *Engine) solveAgain(ctx context.Context, j Job, set func(*bkclient.Solve
 			}
 		}
 	}()
-	_, err = e.bk.Solve(ctx, nil, opt, status)
+	var res *bkclient.SolveResponse
+	if open != nil {
+		res, err = e.export(ctx, open, opt, status)
+	} else {
+		res, err = e.bk.Solve(ctx, nil, opt, status)
+	}
 	<-drained
 	if ctx.Err() != nil { // also where it ended before it could be stopped
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
-	return err
+	return res, err
 }

@@ -93,11 +93,12 @@ func sshProvider(img plan.Image) (session.Attachable, error) {
 // ShareContexts has jobs that read the same files of one folder send them through one
 // session, so that BuildKit fetches them once. Those that read different files of it
 // have sessions of their own: BuildKit sends each just those, and keeps them apart for
-// the next run.
+// the next run. So has one that writes a cache with its image: within one session BuildKit
+// knows a context by the session, and not by what is in it, which is no key for a cache.
 func ShareContexts(jobs []Job) {
 	uses := map[string]int{}
 	for i, j := range jobs {
-		if j.Dockerfile != nil {
+		if j.Dockerfile != nil && len(j.cacheExports()) == 0 {
 			jobs[i].sharedContext = sharedKey(append([]string{j.Image.Build.Context}, j.Dockerfile.Reads...)...)
 			uses[jobs[i].sharedContext]++
 		}
@@ -118,7 +119,8 @@ type sharedSessions struct {
 	wg       sync.WaitGroup
 }
 
-// get returns the ID of the shared session for a job's context, "" where nobody shares it.
+// get returns the ID of the shared session for a job's context, "" where nobody shares it. One
+// that is built again gets another one, which sends what has changed since.
 func (c *sharedSessions) get(j *Job, fs fsutil.FS) (string, error) {
 	if j.sharedContext == "" {
 		return "", nil
@@ -126,7 +128,7 @@ func (c *sharedSessions) get(j *Job, fs fsutil.FS) (string, error) {
 	key := sharedKey(j.sharedContext, strconv.FormatBool(j.Inputs != nil))
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s := c.sessions[key]; s != nil {
+	if s := c.sessions[key]; s != nil && !j.again {
 		return s.ID(), nil
 	}
 	// The session outlives a cancelled build; close ends it.
@@ -137,6 +139,9 @@ func (c *sharedSessions) get(j *Job, fs fsutil.FS) (string, error) {
 	s.Allow(filesync.NewFSSyncProvider(filesync.StaticDirSource{fingerprint.ContextName: fs}))
 	if c.sessions == nil {
 		c.sessions = map[string]*session.Session{}
+	}
+	if j.again {
+		key = s.ID()
 	}
 	c.sessions[key] = s
 	c.wg.Go(func() { _ = s.Run(context.Background(), c.dial) })

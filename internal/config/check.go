@@ -54,6 +54,14 @@ func keepOnly(p *plan.Plan, names []string) error {
 				Fix: fault.DidYouMean(n, all) + "the images are " + strings.Join(all, ", ")}
 		}
 	}
+	for _, img := range images {
+		for _, context := range sortedKeys(img.Build.ImageContexts) {
+			if base := img.Build.ImageContexts[context]; !kept[base] {
+				return &fault.Error{What: fmt.Sprintf("--only leaves out %s, which %s is built on", base, img.Name()),
+					Fix: "add --only " + base}
+			}
+		}
+	}
 	var gates []plan.Gate
 	for _, g := range p.Gates {
 		if v := missingVariable(g, p.Images, kept); v != "" {

@@ -237,6 +237,25 @@ func TestOnly(t *testing.T) {
 	}
 }
 
+// TestOnlyWithoutBase: an image is not built without the one that it is built on.
+func TestOnlyWithoutBase(t *testing.T) {
+	dir := t.TempDir()
+	for file, text := range map[string]string{"Dockerfile": "", "ecsbuild.yml": "images:\n  - {container: app, repository: one}\n  - {container: web, repository: two, additional_contexts: {base: 'service:app'}}\n"} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := Load(Options{Directory: dir, Environ: []string{"IMAGE_TAG=v1"}, Only: []string{"web"}})
+	if want := "--only leaves out app, which web is built on; add --only app"; fmt.Sprint(err) != want {
+		t.Errorf("%v", err)
+	}
+	for _, only := range [][]string{{"app"}, {"web", "app"}} {
+		if p, err := Load(Options{Directory: dir, Environ: []string{"IMAGE_TAG=v1"}, Only: only}); err != nil || len(p.Images) != len(only) {
+			t.Errorf("%v: %v", only, err)
+		}
+	}
+}
+
 // TestSubstring: as bash has it.
 func TestSubstring(t *testing.T) {
 	env := lookup(map[string]string{"V": "0123456789", "E": ""})

@@ -63,6 +63,9 @@ func (b *resolver) images() error {
 		b.plan.Images = append(b.plan.Images, img.Image)
 	}
 	b.nameImages()
+	if err := b.linkImages(images); err != nil {
+		return err
+	}
 	return b.checkImages(images)
 }
 
@@ -191,7 +194,7 @@ func (b *resolver) resolvePaths(img *imageConfig) {
 		}
 	}
 	for name, dir := range build.AdditionalContexts {
-		if !plan.Remote(dir) {
+		if !plan.Remote(dir) && !strings.HasPrefix(dir, servicePrefix) {
 			build.AdditionalContexts[name] = b.abs(dir)
 		}
 	}

@@ -135,7 +135,7 @@ var descriptions = []struct{ key, text string }{
 	{"network", "Network of RUN: default, none or host."},
 	{"extra_hosts", "Entries for /etc/hosts during the build: HOST=IP, or HOST=host-gateway."},
 	{"shm_size", "Size of /dev/shm during the build, as in 64m."},
-	{"additional_contexts", "Named contexts: name to folder, image (docker-image://…) or URL."},
+	{"additional_contexts", "Named contexts: name to folder, image (docker-image://…), URL, or another image of this file (service:NAME)."},
 	{"create_repository", "Create the repository where it is missing: true, or a mapping of the keys below. Needs ecr:CreateRepository."},
 	{"on_immutable", "Where a tag exists already: accept-same goes on if it is the same image, as ECR does; fail ends the run before the build, which needs ecr:DescribeImages."},
 

@@ -144,9 +144,9 @@ func Parse(data []byte) (*File, error) {
 	return d, nil
 }
 
-// Base is the base image whose layers a target ends up with, as BuildKit spells
-// it: docker.io/library/php:8. It is "" for scratch and for what a variable names.
-func (d *File) Base(target string) string {
+// Root is what the first of the stages begins with that a target is built on, as the
+// Dockerfile names it.
+func (d *File) Root(target string) string {
 	if d == nil {
 		return ""
 	}
@@ -154,16 +154,22 @@ func (d *File) Base(target string) string {
 	if stage == "" {
 		stage = strconv.Itoa(len(d.Stages) - 1)
 	}
-	base := ""
+	root := ""
 	for range d.Stages {
 		parent, ok := d.parents[stage]
 		if !ok {
 			break
 		}
-		base, stage = parent, strings.ToLower(parent)
+		root, stage = parent, strings.ToLower(parent)
 	}
-	named, err := reference.ParseNormalizedNamed(base)
-	if err != nil || base == "scratch" || strings.Contains(base, "$") {
+	return root
+}
+
+// FullName is the name of an image as BuildKit spells it: docker.io/library/php:8. It is ""
+// for scratch and for what a variable names.
+func FullName(name string) string {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil || name == "scratch" || strings.Contains(name, "$") {
 		return ""
 	}
 	return reference.TagNameOnly(named).String()

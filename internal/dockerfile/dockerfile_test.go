@@ -52,14 +52,14 @@ func TestBase(t *testing.T) {
 		"base": "docker.io/library/php:8", "production": "docker.io/library/php:8", "PRODUCTION": "docker.io/library/php:8", "1": "docker.io/library/php:8",
 		"variable": "", "": "", "nothing": "",
 	} {
-		if got := f.Base(target); got != want {
+		if got := FullName(f.Root(target)); got != want {
 			t.Errorf("%q: %q", target, got)
 		}
 	}
-	if got := parse(t, "FROM scratch\n").Base(""); got != "" {
+	if got := FullName(parse(t, "FROM scratch\n").Root("")); got != "" {
 		t.Errorf("scratch is %q", got)
 	}
-	if got := (*File)(nil).Base(""); got != "" {
+	if got := FullName((*File)(nil).Root("")); got != "" {
 		t.Errorf("no Dockerfile has the base %q", got)
 	}
 }

@@ -85,7 +85,7 @@ func (d *File) References(b plan.Build) (out References) {
 	}
 	args := metaArgs(d.meta, b, shell.NewLex(d.escape))
 	known := map[string]bool{"scratch": true}
-	for name := range b.AdditionalContexts {
+	for _, name := range slices.AppendSeq(slices.Collect(maps.Keys(b.AdditionalContexts)), maps.Keys(b.ImageContexts)) {
 		known[strings.ToLower(name)] = true
 	}
 	from := func(name string) {

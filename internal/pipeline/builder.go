@@ -42,6 +42,8 @@ type Engine interface {
 	// PackMounts packs cache mounts that are not as their listings say into a folder.
 	PackMounts(ctx context.Context, j builder.Job, mounts []dockerfile.CacheMount, listings []string,
 		folder string) ([]cachemount.Result, error)
+	// CloseSolves ends what is kept open from one image's build to another's, while nothing is built.
+	CloseSolves()
 	Close()
 }
 
@@ -54,7 +56,11 @@ type reported struct {
 func (r reported) Build(ctx context.Context, j builder.Job) (*image.Artifact, error) {
 	name := j.Image.Name()
 	a, err := r.Builder.Build(ctx, j)
+	var base *builder.BaseError
 	switch {
+	case errors.As(err, &base):
+		r.progress.Image(name, report.Stopped, "")
+		return nil, wrap(base.Image, base.Err)
 	case err != nil && ctx.Err() != nil: // stopped by another one's failure, or by a signal
 		r.progress.Image(name, report.Stopped, "")
 	case err != nil:

@@ -42,6 +42,9 @@ type fakeBuilder struct {
 	hold    chan struct{}    // a build waits for it, nil for not
 	closed  bool
 
+	closedSolves int // how often
+	cacheFails   int // builds
+
 	exported    []string // caches
 	exportFails error
 	onExport    func()
@@ -109,6 +112,10 @@ func (f *fakeBuilder) Build(ctx context.Context, j builder.Job) (*image.Artifact
 	f.built, f.running = append(f.built, j.Image.Name()), f.running+1
 	f.most = max(f.most, f.running)
 	err := f.fail[j.Image.Name()]
+	if f.cacheFails > 0 {
+		f.cacheFails--
+		err = &builder.CacheError{Err: errors.New("a blob is gone")}
+	}
 	f.mu.Unlock()
 	defer func() { f.mu.Lock(); f.running--; f.mu.Unlock() }()
 	if f.hold != nil {
@@ -151,6 +158,7 @@ func (f *fakeBuilder) Check(img plan.Image, warn func(string)) error {
 func (*fakeBuilder) HasSourcePolicy() bool                                  { return false }
 func (f *fakeBuilder) Platform(context.Context) (string, error)             { return "linux/amd64", nil }
 func (f *fakeBuilder) LocalDigests(context.Context, string) (none []string) { return none }
+func (f *fakeBuilder) CloseSolves()                                         { f.closedSolves++ }
 func (f *fakeBuilder) Close()                                               { f.closed = true }
 
 // fakeECR is ECR's own API, with a list of what was asked.

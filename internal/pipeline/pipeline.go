@@ -6,6 +6,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 
 	"golang.org/x/sync/errgroup"
 
@@ -150,12 +151,24 @@ func (r *run) build(ctx context.Context) ([]Pushed, error) {
 	defer r.backends.Bases.Close()
 	ctx, stop := background(ctx, r)
 	defer stop()
-	return r.buildAll(ctx, &reusing{
+	b := &reusing{
 		Builder:  &fillingMounts{reported{r.engine, r.deps.Progress}, r},
 		backends: r.backends,
 		hasher:   fingerprint.NewHasher(r.engine, r.backends.Bases.Resolve),
 		progress: r.deps.Progress,
-	})
+	}
+	images, err := r.buildAll(ctx, b)
+	var broken *builder.CacheError
+	if !errors.As(err, &broken) {
+		return images, err
+	}
+	r.engine.CloseSolves()
+	r.deps.Progress.Note("", progress.Warning, broken.Error())
+	r.jobs = makeJobs(r)
+	for i := range r.jobs {
+		r.jobs[i].DropCaches()
+	}
+	return r.buildAll(ctx, b)
 }
 
 // buildAll builds as many images at once as the options allow, beginning with the first
@@ -166,7 +179,8 @@ func (r *run) buildAll(ctx context.Context, b Builder) ([]Pushed, error) {
 	if r.options.Jobs > 0 {
 		g.SetLimit(r.options.Jobs)
 	}
-	for i, j := range r.jobs {
+	for _, i := range r.plan.BuildOrder() { // one waits for those that it is built on
+		j := r.jobs[i]
 		built[i] = Pushed{Image: j.Image, Refs: j.Refs}
 		g.Go(func() (err error) {
 			if ctx.Err() != nil {

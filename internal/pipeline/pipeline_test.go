@@ -90,6 +90,41 @@ func TestJobs(t *testing.T) {
 	}
 }
 
+// TestBases: what others are built on begins before them, and its failure is its own.
+func TestBases(t *testing.T) {
+	f := newFixture(t, "web", "app", "proxy")
+	f.plan.Images[0].Build.ImageContexts = map[string]string{"base": "app"}
+	f.plan.Images[2].Build.ImageContexts = map[string]string{"web": "web"}
+	r, err := f.run(t, Options{Jobs: 1})
+	if err != nil || !slices.Equal(f.engine.built, []string{"app", "web", "proxy"}) || r.Images[0].Image.Name() != "web" {
+		t.Errorf("%v, %v", f.engine.built, err)
+	}
+	said := &listener{}
+	app := f.plan.Images[1]
+	b := reported{&fakeBuilder{fail: map[string]error{"web": &builder.BaseError{Image: app, Err: errors.New("no")}}}, said}
+	_, err = b.Build(t.Context(), builder.Job{Image: f.plan.Images[0]})
+	var e *ImageError
+	if !errors.As(err, &e) || e.Image.Name() != "app" || e.Error() != "app: no" {
+		t.Errorf("%v", err)
+	}
+	said.has(t, "web is "+string(report.Stopped))
+}
+
+// TestBrokenCache: all images are built once more, without the caches, and once alone.
+func TestBrokenCache(t *testing.T) {
+	f := newFixture(t, "app", "web")
+	f.engine.cacheFails = 1
+	if _, err := f.run(t, Options{Jobs: 1}); err != nil || f.engine.closedSolves != 1 || len(f.engine.built) != 3 {
+		t.Errorf("%v, %v, %d", err, f.engine.built, f.engine.closedSolves)
+	}
+	f.said.has(t, "the cache cannot be used, so the image is built without it: a blob is gone")
+	f = newFixture(t, "app")
+	f.engine.cacheFails = 2
+	if _, err := f.run(t, Options{}); err == nil || len(f.puts) != 0 {
+		t.Errorf("%v, %v", err, f.puts)
+	}
+}
+
 // TestSignalBeforeTheTags: one that comes when every image is built, and no tag has moved
 // yet, leaves all tags.
 func TestSignalBeforeTheTags(t *testing.T) {

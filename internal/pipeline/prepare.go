@@ -144,5 +144,6 @@ func makeJobs(r *run) []builder.Job {
 		jobs = append(jobs, j)
 	}
 	builder.ShareContexts(jobs)
+	builder.LinkImages(jobs)
 	return jobs
 }

@@ -5,6 +5,7 @@ package plan
 
 import (
 	"cmp"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -75,6 +76,30 @@ type Image struct {
 
 	Reuse  bool  `json:"reuse,omitempty"`   // an image made of the same inputs is not built again
 	MaxAge int64 `json:"max_age,omitempty"` // of an image that is reused, in seconds; 0 for any
+}
+
+// BuildOrder are the indices of the images, those that others are built on before those.
+func (p *Plan) BuildOrder() (order []int) {
+	index, seen := map[string]int{}, map[int]bool{}
+	for i, img := range p.Images {
+		index[img.Name()] = i
+	}
+	var visit func(i int)
+	visit = func(i int) {
+		if seen[i] {
+			return
+		}
+		seen[i] = true
+		b := p.Images[i].Build
+		for _, context := range slices.Sorted(maps.Keys(b.ImageContexts)) {
+			visit(index[b.ImageContexts[context]])
+		}
+		order = append(order, i)
+	}
+	for i := range p.Images {
+		visit(i)
+	}
+	return order
 }
 
 // Creation is how a missing repository is made.
@@ -160,6 +185,7 @@ type Build struct {
 	ExtraHosts         []string          `json:"extra_hosts,omitempty"` // "host=ip"
 	ShmSize            int64             `json:"shm_size,omitempty"`    // bytes
 	AdditionalContexts map[string]string `json:"additional_contexts,omitempty"`
+	ImageContexts      map[string]string `json:"image_contexts,omitempty"` // names of contexts, to those of images of the plan
 	Cache              Cache             `json:"cache,omitempty"`
 	CacheMounts        bool              `json:"cache_mounts,omitempty"` // what RUN --mount=type=cache holds is kept where Cache is
 	Compression        Compression       `json:"compression,omitempty"`
