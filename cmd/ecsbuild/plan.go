@@ -79,6 +79,7 @@ func describe(p *plan.Plan) string {
 		return s
 	}
 	fmt.Fprintln(&b, "registry")
+	flag(line, "public", p.Public)
 	line("account", or(p.Account, "the caller's own, as ECR names it"))
 	line("region", or(p.Region, "as the AWS configuration has it"))
 	if p.Builder != plan.BuilderAuto {

@@ -303,6 +303,9 @@ func (r *execution) results(result *pipeline.Result, err error) error {
 // dry builds and tags with the local engine, and prints what would be written.
 func (r *execution) dry() error {
 	host := registry.DefaultHost(r.plan.Account, r.plan.Region)
+	if r.plan.Public {
+		host = registry.PublicHost()
+	}
 	if host.Name == "" {
 		r.display.Note("", progress.Info, "account or region is unknown here, so images are named without their registry")
 	}

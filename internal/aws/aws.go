@@ -18,6 +18,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
+	"github.com/aws/aws-sdk-go-v2/service/ecrpublic"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -35,8 +36,9 @@ import (
 type Client struct {
 	config aws.Config
 
-	mu    sync.Mutex
-	token Token
+	mu     sync.Mutex
+	token  Token
+	public Token // of ECR Public
 }
 
 // Load finds credentials where the AWS CLI would: environment, shared
@@ -127,7 +129,7 @@ type Token struct {
 func (a *Client) Token(ctx context.Context, expired string) (Token, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.token.Host.Name != "" && a.token.Password.Reveal() != expired && time.Until(a.token.Expires) > 10*time.Minute {
+	if a.token.fresh(expired) {
 		return a.token, nil
 	}
 	out, err := ecr.NewFromConfig(a.config).GetAuthorizationToken(ctx, &ecr.GetAuthorizationTokenInput{})
@@ -138,18 +140,59 @@ func (a *Client) Token(ctx context.Context, expired string) (Token, error) {
 		return Token{}, &Error{Action: "ecr:GetAuthorizationToken", Err: err}
 	}
 	data := out.AuthorizationData[0]
-	raw, err := base64.StdEncoding.DecodeString(aws.ToString(data.AuthorizationToken))
-	user, pass, ok := strings.Cut(string(raw), ":")
-	if err != nil || !ok {
-		return Token{}, &Error{Action: "ecr:GetAuthorizationToken",
-			Err: errors.New("the token is not of the form user:password")}
+	user, password, err := parseToken(data.AuthorizationToken)
+	if err != nil {
+		return Token{}, &Error{Action: "ecr:GetAuthorizationToken", Err: err}
 	}
 	host, err := registry.ParseHost(aws.ToString(data.ProxyEndpoint))
 	if err != nil {
 		return Token{}, &Error{Action: "ecr:GetAuthorizationToken", Err: err}
 	}
-	a.token = Token{Username: user, Password: plan.NewSecret(pass), Host: host, Expires: aws.ToTime(data.ExpiresAt)}
+	a.token = Token{Username: user, Password: password, Host: host, Expires: aws.ToTime(data.ExpiresAt)}
 	return a.token, nil
+}
+
+// PublicToken is Token for ECR Public, whose API is in one region.
+func (a *Client) PublicToken(ctx context.Context, expired string) (Token, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.public.fresh(expired) {
+		return a.public, nil
+	}
+	fail := func(err error) (Token, error) {
+		return Token{}, &Error{Action: "ecr-public:GetAuthorizationToken", Err: err}
+	}
+	out, err := a.ecrPublic().GetAuthorizationToken(ctx, &ecrpublic.GetAuthorizationTokenInput{})
+	if err == nil && out.AuthorizationData == nil {
+		err = errors.New("the answer holds no token")
+	}
+	if err != nil {
+		return fail(err)
+	}
+	user, password, err := parseToken(out.AuthorizationData.AuthorizationToken)
+	if err != nil {
+		return fail(err)
+	}
+	a.public = Token{user, password, registry.PublicHost(), aws.ToTime(out.AuthorizationData.ExpiresAt)}
+	return a.public, nil
+}
+
+func (a *Client) ecrPublic() *ecrpublic.Client {
+	return ecrpublic.NewFromConfig(a.config, func(o *ecrpublic.Options) { o.Region = "us-east-1" })
+}
+
+func parseToken(token *string) (user string, password plan.Secret, err error) {
+	raw, err := base64.StdEncoding.DecodeString(aws.ToString(token))
+	user, pass, ok := strings.Cut(string(raw), ":")
+	if err != nil || !ok {
+		return "", plan.Secret{}, errors.New("the token is not of the form user:password")
+	}
+	return user, plan.NewSecret(pass), nil
+}
+
+// fresh says whether a token can be used, where the password expired cannot.
+func (t Token) fresh(expired string) bool {
+	return t.Host.Name != "" && t.Password.Reveal() != expired && time.Until(t.Expires) > 10*time.Minute
 }
 
 // Values maps Source.String() to what is there.

@@ -3,9 +3,11 @@ package aws
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
+	"github.com/aws/aws-sdk-go-v2/service/ecrpublic"
 	"github.com/aws/smithy-go"
 
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -48,6 +50,18 @@ func (a *Client) CreateRepository(ctx context.Context, account string, img plan.
 		return &Error{Action: "ecr:PutLifecyclePolicy", Resources: []string{img.Repository}, Err: err}
 	}
 	return nil
+}
+
+// CreatePublicRepository makes the repository of an image in ECR Public. One that has appeared
+// meanwhile is fine.
+func (a *Client) CreatePublicRepository(ctx context.Context, img plan.Image) error {
+	_, name, _ := strings.Cut(img.Repository, "/") // the registry's alias
+	var api smithy.APIError
+	_, err := a.ecrPublic().CreateRepository(ctx, &ecrpublic.CreateRepositoryInput{RepositoryName: &name})
+	if err == nil || errors.As(err, &api) && api.ErrorCode() == "RepositoryAlreadyExistsException" {
+		return nil
+	}
+	return &Error{Action: "ecr-public:CreateRepository", Resources: []string{img.Repository}, Err: err}
 }
 
 // CheckTagsFree is for on_immutable: fail: a tag of the image that is there

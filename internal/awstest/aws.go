@@ -70,6 +70,8 @@ func (r *Rig) aws(w http.ResponseWriter, req *http.Request) {
 		"AmazonEC2ContainerRegistry_V20150921.CreateRepository":      {"ecr:CreateRepository", r.createRepository},
 		"AmazonEC2ContainerRegistry_V20150921.PutLifecyclePolicy":    {"ecr:PutLifecyclePolicy", r.putLifecyclePolicy},
 		"AmazonEC2ContainerRegistry_V20150921.DescribeImages":        {"ecr:DescribeImages", r.describeImages},
+		"SpencerFrontendService.GetAuthorizationToken":               {"ecr-public:GetAuthorizationToken", r.publicAuthorizationToken},
+		"SpencerFrontendService.CreateRepository":                    {"ecr-public:CreateRepository", r.createPublicRepository},
 		"AmazonSSM.GetParameters":                                    {"ssm:GetParameters", r.getParameters},
 		"secretsmanager.GetSecretValue":                              {"secretsmanager:GetSecretValue", r.getSecretValue},
 		"AmazonEC2ContainerServiceV20141113.DescribeServices":        {"ecs:DescribeServices", r.describeServices},
@@ -104,17 +106,59 @@ func (r *Rig) getAuthorizationToken(map[string]any) (any, *awsError) {
 	if !r.allowed("ecr:GetAuthorizationToken", "*") {
 		return nil, denied("ecr:GetAuthorizationToken", "*")
 	}
-	token := rand.Text()
-	expires := time.Now().Add(12 * time.Hour)
-	r.mu.Lock()
-	r.tokens[token] = expires
-	r.mu.Unlock()
+	token, expires := r.newToken()
 	return map[string]any{"authorizationData": []any{map[string]any{
-		"authorizationToken": base64.StdEncoding.EncodeToString([]byte("AWS:" + token)),
+		"authorizationToken": token,
 		"expiresAt":          float64(expires.Unix()),
 		"proxyEndpoint":      "https://" + r.Host(Account),
 	}}}, nil
 }
+
+// newToken makes a password of ECR.
+func (r *Rig) newToken() (authorization string, expires time.Time) {
+	token := rand.Text()
+	expires = time.Now().Add(12 * time.Hour)
+	r.mu.Lock()
+	r.tokens[token] = expires
+	r.mu.Unlock()
+	return base64.StdEncoding.EncodeToString([]byte("AWS:" + token)), expires
+}
+
+// publicAuthorizationToken is ECR Public's: its role needs an action of STS as well.
+func (r *Rig) publicAuthorizationToken(map[string]any) (any, *awsError) {
+	for _, action := range []string{"ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"} {
+		if !r.allowed(action, "*") {
+			return nil, denied(action, "*")
+		}
+	}
+	token, expires := r.newToken()
+	return map[string]any{"authorizationData": map[string]any{"authorizationToken": token, "expiresAt": float64(expires.Unix())}}, nil
+}
+
+// publicToken is the exchange that docker makes of a password: the token is the same.
+func (r *Rig) publicToken(w http.ResponseWriter, req *http.Request) {
+	basic, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Basic ")
+	if !ok {
+		http.Error(w, "Not Authorized", http.StatusUnauthorized)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]string{"token": basic})
+}
+
+// createPublicRepository makes one under the alias of the rig's account.
+func (r *Rig) createPublicRepository(in map[string]any) (any, *awsError) {
+	name, _ := in["repositoryName"].(string)
+	arn := fmt.Sprintf("arn:aws:ecr-public::%s:repository/%s", Account, name)
+	if !r.allowed("ecr-public:CreateRepository", arn) {
+		return nil, denied("ecr-public:CreateRepository", arn)
+	}
+	r.AddRepository(Account, PublicAlias+"/"+name, false)
+	return map[string]any{"repository": map[string]any{"repositoryName": name}}, nil
+}
+
+// PublicAlias is that of the account's registry in ECR Public.
+const PublicAlias = "a1b2c3d4"
 
 func (r *Rig) describeRepositories(in map[string]any) (any, *awsError) {
 	names, _ := in["repositoryNames"].([]any)

@@ -95,10 +95,20 @@ func action(method, kind string) string {
 	return "ecr:CompleteLayerUpload"
 }
 
-// ecr serves one account's registry.
+// publicHost is ECR Public, whose repositories here are the account's of the same names,
+// ALIAS/NAME.
+const publicHost = "public.ecr.aws"
+
+// ecr serves one account's registry, or ECR Public.
 func (r *Rig) ecr(w http.ResponseWriter, req *http.Request, account string) {
+	public := req.Host == publicHost
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
-	if status, code, message := r.authenticate(req); status != 0 {
+	if status, code, message := r.authenticate(req); status != 0 && public {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="https://public.ecr.aws/token/",service="public.ecr.aws",scope="aws"`)
+		r.record(Request{Action: "ecr-public:authenticate", Method: req.Method, Status: status})
+		registryError(w, status, code, message)
+		return
+	} else if status != 0 {
 		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Basic realm="https://%s/",service="ecr.amazonaws.com"`,
 			r.Host(account)))
 		r.record(Request{Action: "ecr:authenticate", Method: req.Method, Status: status})
@@ -114,7 +124,12 @@ func (r *Rig) ecr(w http.ResponseWriter, req *http.Request, account string) {
 		return
 	}
 	q := Request{Action: action(req.Method, m[2]), Method: req.Method, Repository: m[1], Path: m[2] + "/" + m[3]}
-	if q.Action == "ecr:PutImage" {
+	arn := fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s", r.Region, account, m[1])
+	if public {
+		_, name, _ := strings.Cut(m[1], "/")
+		q.Action, arn = strings.Replace(q.Action, "ecr:", "ecr-public:", 1), fmt.Sprintf("arn:aws:ecr-public::%s:repository/%s", account, name)
+	}
+	if strings.HasSuffix(q.Action, ":PutImage") {
 		r.mu.Lock()
 		r.putTimes = append(r.putTimes, time.Now())
 		r.mu.Unlock()
@@ -135,8 +150,8 @@ func (r *Rig) ecr(w http.ResponseWriter, req *http.Request, account string) {
 		}
 	}
 	req.Body = body
-	arn := fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s", r.Region, account, m[1])
-	if !r.allowed(q.Action, arn) {
+	pull := req.Method == http.MethodGet || req.Method == http.MethodHead && m[2] == "manifests"
+	if !(public && pull) && !r.allowed(q.Action, arn) {
 		registryError(rec, http.StatusForbidden, "DENIED", refusal(q.Action, arn))
 		return
 	}
@@ -243,6 +258,13 @@ func (r *Rig) putManifest(w http.ResponseWriter, req *http.Request, account stri
 
 // authenticate returns a status other than 0 for a request that may not pass.
 func (r *Rig) authenticate(req *http.Request) (status int, code, message string) {
+	bearer, isBearer := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
+	if isBearer != (req.Host == publicHost) {
+		return http.StatusUnauthorized, "UNAUTHORIZED", "Not Authorized"
+	}
+	if isBearer {
+		req.Header.Set("Authorization", "Basic "+bearer)
+	}
 	user, token, ok := req.BasicAuth()
 	if !ok || user != "AWS" {
 		return http.StatusUnauthorized, "UNAUTHORIZED", "Not Authorized"

@@ -41,7 +41,7 @@ func (r *Rig) Forget() { r.mu.Lock(); r.log, r.putTimes = nil, nil; r.mu.Unlock(
 // Bytes is how much of layers and configs was sent to ECR.
 func (r *Rig) Bytes() (n int64) {
 	for _, q := range r.Requests() {
-		if q.Action == "ecr:UploadLayerPart" || q.Action == "ecr:CompleteLayerUpload" { // some clients send all with the last
+		if strings.HasSuffix(q.Action, ":UploadLayerPart") || strings.HasSuffix(q.Action, ":CompleteLayerUpload") { // some clients send all with the last
 			n += q.Bytes
 		}
 	}
@@ -60,7 +60,7 @@ func (r *Rig) Summary() string {
 		if q.Repository != "" {
 			line += " " + q.Repository
 		}
-		if q.Action == "ecr:PutImage" {
+		if strings.HasSuffix(q.Action, ":PutImage") {
 			line += " " + q.Path
 		}
 		counts[fmt.Sprintf("%s %d", line, q.Status)]++

@@ -127,6 +127,10 @@ func (r *Rig) byHost(w http.ResponseWriter, req *http.Request) {
 	switch account, isECR := r.ecrAccount(host); {
 	case isECR:
 		r.ecr(w, req, account)
+	case host == publicHost && req.URL.Path == "/token/":
+		r.publicToken(w, req)
+	case host == publicHost:
+		r.ecr(w, req, Account)
 	case hubHosts[host]:
 		r.hubServe(w, req)
 	default:
@@ -156,7 +160,7 @@ func (r *Rig) connect(w http.ResponseWriter, req *http.Request) {
 	if err != nil {
 		return
 	}
-	if _, isECR := r.ecrAccount(host); !isECR && !hubHosts[host] {
+	if _, isECR := r.ecrAccount(host); !isECR && !hubHosts[host] && host != publicHost {
 		fmt.Fprintf(conn, "HTTP/1.1 502 the rig has no %s\r\n\r\n", host)
 		_ = conn.Close()
 		return

@@ -29,6 +29,7 @@ type command struct {
 	images   []use        // that it names
 	assigns  map[string]bool
 	login    bool // to ECR
+	public   bool // to ECR Public, which counts where images go there
 	lost     bool // nobody knows where it runs
 
 	exports []string // of what it sets, what must be in the environment
@@ -286,11 +287,11 @@ func (c *converter) assign(cmd *command, assigns []*syntax.Assign) {
 	}
 }
 
-var getLogin = regexp.MustCompile(`\baws\s+(\S+\s+)*?ecr\s+get-login(\s|\)|$)`)
+var getLogin = regexp.MustCompile(`\baws\s+(\S+\s+)*?ecr(-public)?\s+get-login(\s|\)|$)`)
 
 func (c *converter) call(cmd *command, stmt *syntax.Stmt, call *syntax.CallExpr) {
 	if getLogin.MatchString(cmd.text) || getPassword.MatchString(cmd.text) { // $(aws ecr get-login …)
-		cmd.login = true
+		cmd.login, cmd.public = true, toPublic.MatchString(cmd.text)
 		return
 	}
 	switch name := call.Args[0].Lit(); name {
@@ -387,7 +388,10 @@ func (c *converter) mentions(cmd *command) {
 	})
 }
 
-var getPassword = regexp.MustCompile(`\baws\s+(\S+\s+)*?ecr\s+get-login-password\b`)
+// toPublic finds commands that log in to ECR Public.
+var toPublic = regexp.MustCompile(`\becr-public\b|\bpublic\.ecr\.aws\b`)
+
+var getPassword = regexp.MustCompile(`\baws\s+(\S+\s+)*?ecr(-public)?\s+get-login-password\b`)
 
 // pipe follows logins: of AWS's password to ECR, of a variable to Docker Hub.
 func (c *converter) pipe(cmd *command, pipe []*syntax.Stmt) {
@@ -396,7 +400,7 @@ func (c *converter) pipe(cmd *command, pipe []*syntax.Stmt) {
 		return
 	}
 	if getPassword.MatchString(cmd.text) {
-		cmd.login = true
+		cmd.login, cmd.public = true, toPublic.MatchString(cmd.text)
 		return
 	}
 	first, err := c.words(pipe[0])

@@ -203,6 +203,21 @@ func (c *converter) composeImage(cmd *command, dir string, s composeService) (*b
 			if text == "true" {
 				b.flags = append(b.flags, key)
 			}
+		case key == "additional_contexts":
+			pairs, err := c.composePairs(section[key])
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", key, err)
+			}
+			for _, p := range pairs {
+				if service, ok := strings.CutPrefix(p.value, "service:"); ok {
+					b.links = append(b.links, link{context: p.key, service: service})
+					continue
+				}
+				if !isURL(p.value) {
+					p.value = relative(at(p.value))
+				}
+				b.lists[key] = append(b.lists[key], p.key+"="+p.value)
+			}
 		case slices.Contains(lists, key):
 			list, ok := section[key].([]any)
 			if !ok {

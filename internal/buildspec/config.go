@@ -12,6 +12,12 @@ import (
 func (c *converter) config(images []*outcome) string {
 	var b strings.Builder
 	b.WriteString("# Written by ecsbuild init. Every key: https://github.com/ecsbuild/ecsbuild/blob/main/docs/configuration.md\n")
+	isPublic := func(o *outcome) bool { return strings.HasPrefix(o.repository, publicRegistry+"/") }
+	for _, o := range images {
+		if isPublic(o) != isPublic(images[0]) && !strings.HasPrefix(o.repository, "${") && !strings.HasPrefix(images[0].repository, "${") {
+			c.problem(o.at, "it goes to another registry than the first image; ecsbuild pushes to one registry in a run")
+		}
+	}
 	top := func(key string, of func(*outcome) string) {
 		value := of(images[0])
 		for _, o := range images {
@@ -35,7 +41,7 @@ func (c *converter) config(images []*outcome) string {
 	definitions := c.definitions(images)
 	b.WriteString("images:\n")
 	for _, o := range images {
-		c.image(&b, o)
+		c.image(&b, o, images)
 	}
 	b.WriteString(definitions)
 	if gates := c.gates(images); len(gates) > 0 {
@@ -65,7 +71,7 @@ func (c *converter) hubByDefault() bool {
 }
 
 // image writes one image, the keys in the order of docs/configuration.md.
-func (c *converter) image(b *strings.Builder, o *outcome) {
+func (c *converter) image(b *strings.Builder, o *outcome, images []*outcome) {
 	begin := "  - "
 	line := func(key, value string) {
 		fmt.Fprintf(b, "%s%s: %s\n", begin, key, value)
@@ -106,7 +112,11 @@ func (c *converter) image(b *strings.Builder, o *outcome) {
 	pairs(b, "args", o.args)
 	pairs(b, "labels", o.labels)
 	for _, key := range lists {
-		list(key, o.lists[key])
+		values := o.lists[key]
+		if key == "additional_contexts" {
+			values = append(slices.Clone(values), c.links(o, images)...)
+		}
+		list(key, values)
 	}
 	for _, p := range o.texts {
 		text(p.key, p.value)
@@ -114,6 +124,35 @@ func (c *converter) image(b *strings.Builder, o *outcome) {
 	for _, flag := range o.flags {
 		line(flag, "true")
 	}
+}
+
+// links are the additional_contexts that are other images of the run.
+func (c *converter) links(o *outcome, images []*outcome) (out []string) {
+	uses := map[string]int{}
+	for _, other := range images {
+		for _, name := range other.containers {
+			uses[name]++
+		}
+	}
+	for _, l := range o.build.links {
+		base := l.base
+		if base == nil {
+			base = c.services[l.service]
+		}
+		i := slices.IndexFunc(images, func(other *outcome) bool { return other.build == base })
+		if i < 0 {
+			c.problem(o.at, "it builds on an image that is not pushed: "+l.context+l.service)
+			continue
+		}
+		name := images[i].repository
+		for _, container := range images[i].containers {
+			if uses[container] == 1 {
+				name = container
+			}
+		}
+		out = append(out, l.context+"=service:"+name)
+	}
+	return out
 }
 
 // pairs writes a mapping. A key alone takes the environment's value.

@@ -79,7 +79,7 @@ func (c *converter) settle() (config string) {
 		failed := len(c.failed())
 		c.notes = slices.Clone(notes)
 		for _, cmd := range c.commands {
-			cmd.replaced, cmd.gate, cmd.exports = cmd.login, false, nil
+			cmd.replaced, cmd.gate, cmd.exports = cmd.login && (!cmd.public || c.isPublic()), false, nil
 			if cmd.build != nil && cmd.build.at.why != "" && cmd.build.at != cmd {
 				c.problem(cmd, "its docker build is not translated")
 			}
@@ -95,6 +95,14 @@ func (c *converter) settle() (config string) {
 			return config
 		}
 	}
+}
+
+// isPublic says whether images go to ECR Public, as far as they say; else its account is for
+// base images, and docker's own login is used for those.
+func (c *converter) isPublic() bool {
+	return slices.ContainsFunc(c.builds, func(b *build) bool {
+		return slices.ContainsFunc(b.pushed, func(r reference) bool { return strings.HasPrefix(r.name, publicRegistry+"/") })
+	})
 }
 
 // isSet says whether the buildspec sets a variable to something that is not known.
@@ -321,14 +329,18 @@ func (c *converter) checkOrder() {
 			c.problem(cmd, "it runs between builds, and ecsbuild does all of them at once")
 		}
 	}
-	for _, b := range c.builds {
-		for _, other := range c.builds {
+	for i, b := range c.builds {
+		used := c.usedBy(b)
+		for j, other := range c.builds {
 			if other == b {
 				continue
 			}
 			for _, name := range other.names {
-				if b.mentions(name) || c.isBase(b, name) {
+				switch {
+				case b.mentions(name), used[name] && (j > i || len(other.pushed) == 0 || slices.Contains(b.flags, "pull")):
 					c.problem(b.at, "it builds on an image of another docker build: "+out(name.String()))
+				case used[name]:
+					b.links = append(b.links, link{context: strings.TrimSuffix(name.String(), ":latest"), base: other})
 				}
 			}
 		}
@@ -345,12 +357,13 @@ func (b *build) mentions(r reference) bool {
 		slices.ContainsFunc(b.lists["additional_contexts"], func(v string) bool { return strings.HasSuffix(v, r.String()) })
 }
 
-var fromLine = regexp.MustCompile(`(?mi)^\s*FROM\s+(?:--platform=\S+\s+)?(\S+)`)
+// usesImage finds the images that a Dockerfile names in FROM, COPY --from and RUN --mount.
+var usesImage = regexp.MustCompile(`(?mi)^\s*FROM\s+(?:--platform=\S+\s+)?(\S+)|--from=(\S+)|--mount=\S*\bfrom=([^,\s]+)`)
 
-// isBase says whether the Dockerfile of a build begins with another image.
-func (c *converter) isBase(b *build, r reference) bool {
+// usedBy are the images that the Dockerfile of a build names.
+func (c *converter) usedBy(b *build) map[reference]bool {
 	if isURL(b.context) {
-		return false
+		return nil
 	}
 	file := b.dockerfile
 	if file == "" {
@@ -358,12 +371,11 @@ func (c *converter) isBase(b *build, r reference) bool {
 	}
 	data, err := c.read(relative(file))
 	if err != nil {
-		return false
+		return nil
 	}
-	for _, m := range fromLine.FindAllStringSubmatch(string(data), -1) {
-		if parseReference(m[1]) == r {
-			return true
-		}
+	out := map[reference]bool{}
+	for _, m := range usesImage.FindAllStringSubmatch(string(data), -1) {
+		out[parseReference(m[1]+m[2]+m[3])] = true
 	}
-	return false
+	return out
 }

@@ -21,6 +21,14 @@ type build struct {
 	names  []reference // that it has here
 	pushed []reference // in their order
 	users  []*command  // that name it otherwise, between build and push
+	links  []link      // to the images that it is built on
+}
+
+// A link is an image of the run that another one is built on.
+type link struct {
+	context string // as the Dockerfile names it
+	base    *build // nil for a service
+	service string // of a Compose file
 }
 
 type pair struct {
@@ -94,6 +102,14 @@ func (c *converter) parseBuild(cmd *command, args []string) (b *build, push bool
 		case !known:
 			return nil, false, fmt.Errorf("docker build's flag %s has no key in ecsbuild.yml", flag)
 		case key == "":
+		case key == "additional_contexts":
+			name, folder, ok := strings.Cut(value, "=")
+			if ok && !isURL(folder) {
+				value = name + "=" + relative(c.path(folder))
+			}
+			b.lists[key] = append(b.lists[key], value)
+		case (key == "cache_from" || key == "cache_to") && strings.Contains(value, "type=local") && c.folder != sourceFolder:
+			return nil, false, fmt.Errorf("its %s is a folder below another one than that of the sources", flag)
 		case slices.Contains(lists, key):
 			for _, v := range strings.Split(value, ",") {
 				if key == "cache_from" || key == "cache_to" || key == "ssh" {
@@ -235,7 +251,8 @@ func (c *converter) login(cmd *command, args []string) {
 			i++
 		case strings.HasPrefix(a, "-"):
 		default:
-			cmd.login = strings.Contains(a, ".dkr.ecr.")
+			cmd.public = strings.HasPrefix(a, publicRegistry)
+			cmd.login = cmd.public || strings.Contains(a, ".dkr.ecr.")
 		}
 	}
 }

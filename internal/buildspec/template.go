@@ -70,6 +70,9 @@ func parseReference(t string) reference {
 
 func (r reference) String() string { return r.name + ":" + r.tag }
 
+// publicRegistry is ECR Public.
+const publicRegistry = "public.ecr.aws"
+
 // A destination is a repository in ECR, its account and region: "" where ecsbuild finds
 // them by itself.
 type destination struct{ account, region, repository string }
@@ -94,6 +97,9 @@ func (r reference) destination(set func(variable string) bool) (d destination, o
 		if v := variable(region); region != callerRegion && (v != "AWS_DEFAULT_REGION" || set(v)) {
 			d.region = region
 		}
+		return d, true
+	case host == publicRegistry && strings.Contains(rest, "/"):
+		d.repository = r.name
 		return d, true
 	case strings.HasPrefix(r.name, "${"): // a URI, or its beginning, is in a variable
 		d.repository = r.name

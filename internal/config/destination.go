@@ -20,6 +20,9 @@ type destination struct {
 // ecrURI is a registry as ECR's URIs have it; the groups are account and region.
 var ecrURI = regexp.MustCompile(`^([0-9]{12})\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.(?:` + ecrDomains + `)$`)
 
+// publicRegistry is ECR Public, which has one registry for everybody, and an alias for each account.
+const publicRegistry = "public.ecr.aws"
+
 // ecrDomains are those of all partitions.
 // https://docs.aws.amazon.com/general/latest/gr/ecr.html
 const ecrDomains = `on\.aws|on\.amazonwebservices\.com\.cn|amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov`
@@ -44,12 +47,15 @@ func parseDestination(text string) (d destination, _ *fault.Error) {
 	case slash && (strings.Contains(strings.ToLower(first), ".dkr.ecr") || strings.Contains(strings.ToLower(first), ".dkr-ecr")):
 		return d, &fault.Error{What: fmt.Sprintf("%q is not the URI of a repository in ECR", text),
 			Fix: "write it as in 123456789012.dkr.ecr.us-east-1.amazonaws.com/" + rest + ", the account with its 12 digits, all in lower case"}
-	case first == "public.ecr.aws":
-		return d, &fault.Error{What: fmt.Sprintf("%q is in ECR Public, which ecsbuild does not push to", text),
-			Fix: "push to a private repository, and copy the image from there by another command"}
+	case first == publicRegistry:
+		d = destination{host: first, repository: rest}
+		if !strings.Contains(rest, "/") {
+			return d, &fault.Error{What: fmt.Sprintf("%q is not the URI of a repository in ECR Public", text),
+				Fix: "write it as in " + publicRegistry + "/ALIAS/NAME; the console has the alias of your registry"}
+		}
 	case slash && strings.ContainsAny(first, ".:"):
 		return d, &fault.Error{What: fmt.Sprintf("%q is not in Amazon ECR", text),
-			Why: "ecsbuild pushes to private registries of ECR, whose hosts are as in 123456789012.dkr.ecr.us-east-1.amazonaws.com",
+			Why: "ecsbuild pushes to registries of ECR, whose hosts are as in 123456789012.dkr.ecr.us-east-1.amazonaws.com, or " + publicRegistry,
 			Fix: "name the repository alone, or its URI in ECR; push to " + first + " by another command"}
 	default:
 		d.repository = text
@@ -147,7 +153,41 @@ func (b *resolver) fromURIs() error {
 				Fix: "push to one registry in a run"})
 		}
 	}
+	if first.host == publicRegistry {
+		b.plan.Public = true
+		errs = append(errs, b.checkPublic()...)
+	}
 	return errs.OrNil()
+}
+
+// checkPublic finds repositories that have no registry, where others are in ECR Public.
+func (b *resolver) checkPublic() (errs fault.Errors) {
+	for _, at := range b.destinations() {
+		if d, e := parseDestination(at.text); e == nil && d.host == "" {
+			errs = append(errs, &fault.Error{Place: at.place, What: fmt.Sprintf("%s has no registry, and %s is in ECR Public", at.text, b.uri),
+				Fix: "write it as in " + publicRegistry + "/ALIAS/" + at.text})
+		}
+	}
+	return errs
+}
+
+// checkPublicImage finds what ECR Public does not have, and what must not be public.
+func checkPublicImage(img imageConfig) *fault.Error {
+	fail := func(what, why, fix string) *fault.Error {
+		return &fault.Error{Place: img.place, What: what + ", in ECR Public", Why: why, Fix: fix}
+	}
+	cache := img.Build.Cache
+	switch c := img.Create; {
+	case c != nil && (c.ScanOnPush || c.Immutable || c.LifecyclePolicy != ""):
+		return fail("create_repository with keys", "its repositories have neither scans nor immutable tags nor lifecycle policies", "write create_repository: true")
+	case img.OnImmutable == plan.FailTaken:
+		return fail("on_immutable: fail", "its tags may always be moved", "leave on_immutable out")
+	case cache == plan.CacheRegistry:
+		return fail("cache: registry", "everybody could read all stages of the build", "use cache: local")
+	case img.Build.CacheMounts && cache != plan.CacheLocal:
+		return fail("cache_mounts", "everybody could read what the mounts hold", "use cache: local beside it")
+	}
+	return nil
 }
 
 // A placed is what names an image's destination, and where it stands.

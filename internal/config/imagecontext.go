@@ -67,15 +67,26 @@ func (b *resolver) passOnNoCache() {
 	}
 }
 
-// findImage finds the image of a container, or of a name that images have in messages.
+// findImage finds the image of a container, or of the name that messages call it by, or else
+// of a repository, which may be a URI.
 func findImage(images []plan.Image, name string) (*plan.Image, *fault.Error) {
-	var found []*plan.Image
+	repository := name
+	if d, e := parseDestination(name); e == nil {
+		repository = d.repository
+	}
+	var found, others []*plan.Image
 	var all []string
 	for i, img := range images {
 		all = append(all, img.Names()...)
 		if img.Name() == name || slices.Contains(img.Containers, name) {
 			found = append(found, &images[i])
 		}
+		if img.Repository == repository {
+			others = append(others, &images[i])
+		}
+	}
+	if len(found) == 0 {
+		found = others
 	}
 	switch len(found) {
 	case 0:

@@ -219,6 +219,9 @@ func (b *resolver) checkImages(images []imageConfig) error {
 	var errs fault.Errors
 	refs := map[string]string{}
 	for _, img := range images {
+		if e := checkPublicImage(img); e != nil && b.plan.Public {
+			errs = append(errs, e)
+		}
 		for i, c := range img.Containers {
 			if slices.Contains(img.Containers[:i], c) {
 				errs = append(errs, &fault.Error{Place: img.place, What: fmt.Sprintf("duplicate container %q", c),

@@ -64,8 +64,12 @@ func (s Source) FromAWS(ctx context.Context) (*pipeline.Backends, error) {
 	c.Registry = registry.NewClient(token.Host.ForAccount(s.Plan.Account), authorize, s.Agent, s.watch)
 	other := c.Login
 	c.Login = func(ctx context.Context, host string) (plan.Account, bool) {
+		get := a.Token
+		if host == token.Host.Name && s.Plan.Public {
+			get = a.PublicToken
+		}
 		if host == token.Host.Name || host == c.Registry.Host.Name || registry.IsECR(host, a.Region()) {
-			t, err := s.token(ctx, a, "")
+			t, err := s.masked(get(ctx, ""))
 			account := plan.Account{Username: t.Username, Password: t.Password, From: "ECR's token for the caller"}
 			s.Accounts.use(host, account)
 			return account, err == nil
@@ -78,9 +82,16 @@ func (s Source) FromAWS(ctx context.Context) (*pipeline.Backends, error) {
 	return c, nil
 }
 
-// token gets ECR's token, which nothing shows.
+// token gets the token of the plan's registry.
 func (s Source) token(ctx context.Context, a *aws.Client, expired string) (aws.Token, error) {
-	t, err := a.Token(ctx, expired)
+	if s.Plan.Public {
+		return s.masked(a.PublicToken(ctx, expired))
+	}
+	return s.masked(a.Token(ctx, expired))
+}
+
+// masked has nothing show a token.
+func (s Source) masked(t aws.Token, err error) (aws.Token, error) {
 	if err == nil {
 		s.mask(t.Username, t.Password)
 	}
@@ -102,6 +113,9 @@ type ecr struct {
 
 func (e *ecr) CreateRepository(ctx context.Context, img plan.Image) error {
 	e.source.Note(progress.Info, "creating the repository "+img.Repository)
+	if e.source.Plan.Public {
+		return e.client.CreatePublicRepository(ctx, img)
+	}
 	return e.client.CreateRepository(ctx, e.source.Plan.Account, img)
 }
 
@@ -110,6 +124,9 @@ func (e *ecr) CheckTagsFree(ctx context.Context, img plan.Image) error {
 }
 
 func (e *ecr) TagStates(ctx context.Context, images []plan.Image) map[string]registry.TagState {
+	if e.source.Plan.Public {
+		return nil // its tags may always be moved
+	}
 	look := func(ctx context.Context, repository, tag string) (digest.Digest, error) {
 		return e.registry.Repository(repository).TagDigest(ctx, tag)
 	}

@@ -29,8 +29,8 @@ func (f Facts) grant(action string, names []string) []string {
 			resources = append(resources, f.ParameterARN(n))
 		case service == "secretsmanager":
 			resources = append(resources, f.InCaller("secretsmanager", "secret:"+n+"-??????"))
-		case service == "ecr":
-			resources = append(resources, f.InRegistry("ecr", "repository/"+n))
+		case service == "ecr", service == "ecr-public":
+			resources = append(resources, f.Repository(n))
 		case service == "kms":
 			resources = append(resources, n)
 		}

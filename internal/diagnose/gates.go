@@ -26,7 +26,7 @@ func (f Facts) load(e *pipeline.LoadError, err error) Finding {
 		found.Why = "it was not built, since nothing has changed (reuse), and may not be pulled: " + pull.Err.Error()
 		found.Do = append([]string{"leave reuse out, or add this to the policy of the role:"},
 			iampolicy.Statement([]string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"},
-				f.InRegistry("ecr", "repository/"+pull.Ref.Repository))...)
+				f.Repository(pull.Ref.Repository))...)
 	case errors.As(err, &pull):
 		found.Do = []string{"see that the Docker engine reaches " + pull.Ref.Registry + ", or leave reuse out"}
 	case errors.Is(err, builder.ErrOutdated):

@@ -39,15 +39,15 @@ func (f Facts) registry(e *registry.Error) Finding {
 		found.What = fmt.Sprintf("the registry %s gives an address for the upload that cannot be used", e.Host)
 		found.Why = e.Err.Error()
 		found.Do = []string{impostor}
-	case status == 0 && e.Action == "ecr:InitiateLayerUpload" && httptransport.Dropped(e.Err):
+	case status == 0 && e.IsAction("InitiateLayerUpload") && httptransport.Dropped(e.Err):
 		found.What = fmt.Sprintf("the registry drops the connection when an upload to %s begins", e.Repository)
 		found.Why = fmt.Sprintf("%v; ECR does that where a repository does not exist", e.Err)
-		found.Do = append(CreateRepositoryFix(e.Repository, region), "if it exists, check the network on the way to "+e.Host)
+		found.Do = append(f.CreateRepository(e.Repository), "if it exists, check the network on the way to "+e.Host)
 		if httptransport.Proxied(e.Host) {
 			found.Do = append(found.Do, "the connection goes through a proxy (HTTPS_PROXY), which may have ended it as well")
 		}
 		found.Exit = ExitUnreachable
-	case status == 0 && e.Action == "ecr:UploadLayerPart" && httptransport.Dropped(e.Err):
+	case status == 0 && e.IsAction("UploadLayerPart") && httptransport.Dropped(e.Err):
 		found.What = fmt.Sprintf("uploads to %s keep being interrupted", e.Repository)
 		found.Why = e.Err.Error()
 		found.Do = []string{"run again; if it goes on, check the network on the way to " + e.Host +
@@ -64,7 +64,7 @@ func (f Facts) registry(e *registry.Error) Finding {
 		found.Exit = ExitUnreachable
 	case code == "NAME_UNKNOWN" || status == http.StatusNotFound && code == "":
 		found.What = fmt.Sprintf("the repository %s does not exist in %s", e.Repository, e.Host)
-		found.Do = CreateRepositoryFix(e.Repository, region)
+		found.Do = f.CreateRepository(e.Repository)
 	case e.IsImmutable():
 		found.What = fmt.Sprintf("the tag %s of %s names another image already, and may not be moved", e.Tag, e.Repository)
 		found.Do = []string{"give this build a tag of its own (IMAGE_TAG, such as the commit), or let tags be moved:",
@@ -107,9 +107,14 @@ func proxyFix(e *httptransport.ProxyError) []string {
 	return []string{"correct HTTPS_PROXY, or unset it"}
 }
 
-func CreateRepositoryFix(name, region string) []string {
-	return []string{"create it, or correct the name:",
-		fmt.Sprintf("  aws ecr create-repository --region %s --repository-name %s", region, name)}
+// CreateRepository is how a missing repository is made.
+func (f Facts) CreateRepository(name string) []string {
+	command := fmt.Sprintf("  aws ecr create-repository --region %s --repository-name %s", f.RegionName(), name)
+	if f.Public {
+		_, name, _ = strings.Cut(name, "/")
+		command = "  aws ecr-public create-repository --region us-east-1 --repository-name " + name
+	}
+	return []string{"create it, or correct the name:", command}
 }
 
 func (f Facts) unreachable(e *builder.UnreachableError) Finding {

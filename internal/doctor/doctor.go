@@ -117,8 +117,11 @@ func (p Options) account(ctx context.Context, files dockerfile.Files) []Check {
 	defer creds.Registry.Close()
 	out = append(out, Check{Name: "ecr", Verdict: OK, Text: "logged in to " + creds.Registry.Host.Name})
 	out = append(out, p.repositories(ctx, a, creds)...)
-	out = append(out, Check{Name: "push", Verdict: NotChecked,
-		Text: "ecr:InitiateLayerUpload, ecr:UploadLayerPart, ecr:CompleteLayerUpload and ecr:PutImage, which cannot be tried without an upload"})
+	actions := "ecr:InitiateLayerUpload, ecr:UploadLayerPart, ecr:CompleteLayerUpload and ecr:PutImage"
+	if p.Plan.Public {
+		actions = strings.ReplaceAll(actions, "ecr:", "ecr-public:")
+	}
+	out = append(out, Check{Name: "push", Verdict: NotChecked, Text: actions + ", which cannot be tried without an upload"})
 	for _, img := range p.Plan.Images {
 		if img.OnImmutable == plan.FailTaken { // as a run asks before it builds
 			if err := a.CheckTagsFree(ctx, p.Plan.Account, img); err != nil {
@@ -182,6 +185,10 @@ func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipelin
 			out = append(out, p.failed(title, err))
 			continue
 		}
+		if p.Plan.Public {
+			out = append(out, Check{Name: title, Verdict: NotChecked, Text: "whether it exists in ECR Public, which a run learns in its first second; its tags may always be moved"})
+			continue
+		}
 		described, err := a.Mutability(ctx, creds.Registry.Host.Account(), name)
 		var missing *aws.MissingError
 		switch {
@@ -191,7 +198,7 @@ func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipelin
 			out = append(out, p.tags(ctx, a, img, title, described))
 		case errors.As(err, &missing):
 			found := diagnose.Finding{What: fmt.Sprintf("the repository %s does not exist in %s", name,
-				creds.Registry.Host.Name), Do: diagnose.CreateRepositoryFix(name, a.Region()), Exit: diagnose.ExitOther}
+				creds.Registry.Host.Name), Do: p.Facts.CreateRepository(name), Exit: diagnose.ExitOther}
 			out = append(out, Check{Name: title, Verdict: Failure, Text: found.What, Found: []diagnose.Finding{found}})
 		default:
 			out = append(out, Check{Name: title, Verdict: NotChecked,

@@ -16,6 +16,8 @@ type Scope struct {
 	Account string // of the registry, "" for unknown
 	Caller  string // the account of the role that runs this, "" for unknown
 
+	Public bool // the registry is ECR Public
+
 	CallerRegion string // where its parameters, secrets and services lie, "" for Region
 }
 
@@ -50,6 +52,16 @@ func (s Scope) InCaller(service, resource string) string {
 	}
 	s.Region = cmp.Or(s.CallerRegion, s.Region)
 	return s.InRegistry(service, resource)
+}
+
+// Repository is that of a repository of the registry; in ECR Public it begins with the
+// registry's alias, which its ARN does not have.
+func (s Scope) Repository(name string) string {
+	if !s.Public {
+		return s.InRegistry("ecr", "repository/"+name)
+	}
+	_, name, _ = strings.Cut(name, "/")
+	return fmt.Sprintf("arn:aws:ecr-public::%s:repository/%s", s.account(), name)
 }
 
 func (s Scope) InRegistry(service, resource string) string {

@@ -27,9 +27,14 @@ type Need struct {
 // account may be another one than the caller's, in which everything else lies: "" for
 // unknown. The files tell of base images in ECR.
 func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
-	f := Scope{Region: cmp.Or(p.Region, "*"), Account: cmp.Or(p.Account, "*"), Caller: cmp.Or(caller, "*"), CallerRegion: p.CallerRegion}
-	needs := []Need{{"LogIn", []string{"ecr:GetAuthorizationToken"}, []string{"*"},
-		"the token for ECR; IAM knows this action for every resource only"}}
+	f := Scope{Region: cmp.Or(p.Region, "*"), Account: cmp.Or(p.Account, "*"), Caller: cmp.Or(caller, "*"), CallerRegion: p.CallerRegion, Public: p.Public}
+	logIn := Need{"LogIn", []string{"ecr:GetAuthorizationToken"}, []string{"*"},
+		"the token for ECR; IAM knows this action for every resource only"}
+	needs := []Need{logIn}
+	if p.Public {
+		needs[0].Actions = []string{"ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"}
+		needs[0].Feature = "the token for ECR Public; IAM knows these actions for every resource only"
+	}
 	var repos, params, secrets, services, pulls, caches, creates, looks []string
 	lifecycle := false
 	add := func(to *[]string, arn string) {
@@ -52,7 +57,7 @@ func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
 		source(l.Password)
 	}
 	for _, img := range p.Images {
-		repo := f.InRegistry("ecr", "repository/"+img.Repository)
+		repo := f.Repository(img.Repository)
 		add(&repos, repo)
 		if img.Create != nil {
 			add(&creates, repo)
@@ -76,11 +81,13 @@ func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
 		}
 		switch img.Build.Cache {
 		case plan.CacheInline:
-			add(&pulls, repo)
+			if !p.Public { // everybody may pull from there
+				add(&pulls, repo)
+			}
 		case plan.CacheRegistry:
 			add(&caches, repo)
 		}
-		if img.Reuse && len(p.Gates) > 0 { // one that was not built is pulled
+		if img.Reuse && len(p.Gates) > 0 && !p.Public { // one that was not built is pulled
 			add(&pulls, repo)
 		}
 		if img.Build.CacheMounts && img.Build.Cache != plan.CacheLocal {
@@ -101,20 +108,32 @@ func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
 	}
 	push := []string{"ecr:BatchCheckLayerAvailability", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart",
 		"ecr:CompleteLayerUpload", "ecr:PutImage"}
+	publicOnes := func(actions []string) []string {
+		out := slices.Clone(actions)
+		for i := range out {
+			if p.Public {
+				out[i] = strings.Replace(out[i], "ecr:", "ecr-public:", 1)
+			}
+		}
+		return out
+	}
 	pull := []string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}
 	create := []string{"ecr:CreateRepository"}
 	if lifecycle {
 		create = append(create, "ecr:PutLifecyclePolicy")
 	}
+	if p.Public && len(pulls)+len(caches) > 0 { // the private registry's token opens those
+		needs = append(needs, Need{"LogInPrivate", logIn.Actions, logIn.Resources, logIn.Feature})
+	}
 	for _, n := range []Need{
-		{"Push", push, repos, "layers and tags of the images"},
+		{"Push", publicOnes(push), repos, "layers and tags of the images"},
 		{"Parameters", []string{"ssm:GetParameters"}, params,
 			"registry accounts and build secrets from SSM; a parameter under a KMS key of your own needs kms:Decrypt on that key as well"},
 		{"Secrets", []string{"secretsmanager:GetSecretValue"}, secrets,
 			"registry accounts and build secrets from Secrets Manager"},
 		{"Service", []string{"ecs:DescribeServices"}, services, "the check of container names: service under definitions"},
 		{"Pull", pull, pulls, "base images, cache_from, cache: inline, and reuse with gates, in ECR"},
-		{"Create", create, creates, "create_repository: made where it is missing"},
+		{"Create", publicOnes(create), creates, "create_repository: made where it is missing"},
 		{"Tags", []string{"ecr:DescribeImages"}, looks, "on_immutable: fail looks for the tag before the build"},
 		{"Cache", append(slices.Clone(push), pull...), caches, "cache_to, cache: registry and cache_mounts in ECR"},
 	} {

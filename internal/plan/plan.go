@@ -23,6 +23,7 @@ type Plan struct {
 	Directory string `json:"directory"`      // where relative paths start and outputs go, absolute
 	Region    string `json:"region"`
 	Account   string `json:"account,omitempty"` // "" for the caller's own
+	Public    bool   `json:"public,omitempty"`  // the registry is ECR Public, whose repositories are ALIAS/NAME
 	// Region of SSM, Secrets Manager and ECS, where that is another one; "" for Region.
 	CallerRegion string        `json:"caller_region,omitempty"`
 	Builder      Builder       `json:"builder"`

@@ -13,6 +13,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
-// The IAM action that ECR asks for each request.
+// The IAM action that ECR asks for each request; ECR Public has its own of the same names.
 const (
 	actionHead     = "ecr:BatchCheckLayerAvailability"
 	actionBegin    = "ecr:InitiateLayerUpload"
@@ -99,7 +100,7 @@ func (c *Client) do(ctx context.Context, repo string, r request) (*http.Response
 		if err == nil {
 			return resp, nil
 		}
-		e := &Error{Host: c.Host.Name, Repository: repo, Action: r.action, Err: err}
+		e := &Error{Host: c.Host.Name, Repository: repo, Action: c.Host.service() + strings.TrimPrefix(r.action, "ecr"), Err: err}
 		if attempt == 0 && r.stream == nil && c.auth != nil && e.expired() {
 			expired = password
 			continue
@@ -148,7 +149,9 @@ func (c *Client) once(ctx context.Context, r request, expired string) (_ *http.R
 		if user, password, err = c.auth(ctx, expired); err != nil {
 			return nil, "", &authError{err}
 		}
-		req.SetBasicAuth(user, password)
+		if req.SetBasicAuth(user, password); c.Host.IsPublic() { // which has both as the token itself
+			req.Header.Set("Authorization", "Bearer "+strings.TrimPrefix(req.Header.Get("Authorization"), "Basic "))
+		}
 	}
 	resp, err := c.http.Do(req)
 	if stream != nil {

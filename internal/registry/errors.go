@@ -39,6 +39,9 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// IsAction says whether the action has a name, as InitiateLayerUpload, in whatever service.
+func (e *Error) IsAction(name string) bool { return strings.HasSuffix(e.Action, ":"+name) }
+
 // Status is the HTTP status of the answer, 0 where there was none.
 func (e *Error) Status() int {
 	var t *transport.Error
@@ -64,7 +67,7 @@ func (e *Error) Code() (code, message string) {
 // refuses in its own form. The answer to a HEAD has no form.
 func (e *Error) Foreign() bool {
 	var t *transport.Error
-	if !errors.As(e.Err, &t) || len(t.Errors) > 0 || e.Action == actionHead {
+	if !errors.As(e.Err, &t) || len(t.Errors) > 0 || e.IsAction("BatchCheckLayerAvailability") {
 		return false
 	}
 	switch t.StatusCode {
@@ -79,7 +82,7 @@ func (e *Error) Foreign() bool {
 func (e *Error) expired() bool {
 	_, msg := e.Code()
 	return e.Status() == http.StatusUnauthorized ||
-		e.Status() == http.StatusForbidden && (e.Action == actionHead ||
+		e.Status() == http.StatusForbidden && (e.IsAction("BatchCheckLayerAvailability") ||
 			strings.Contains(msg, "authorization token has expired"))
 }
 

@@ -38,6 +38,23 @@ func ParseHost(endpoint string) (Host, error) {
 	return h, nil
 }
 
+// publicName is ECR Public, the one registry for everybody.
+const publicName = "public.ecr.aws"
+
+// PublicHost is ECR Public.
+func PublicHost() Host { return Host{Name: publicName} }
+
+// IsPublic says whether it is ECR Public.
+func (h Host) IsPublic() bool { return h.Name == publicName }
+
+// service is how IAM calls the service of its actions.
+func (h Host) service() string {
+	if h.IsPublic() {
+		return "ecr-public"
+	}
+	return "ecr"
+}
+
 func (h Host) scheme() string {
 	if h.Plain {
 		return "http"
