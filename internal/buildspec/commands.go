@@ -188,9 +188,14 @@ func (c *converter) conditional(cmd *command, n syntax.Node) {
 		}
 		return true
 	})
-	if mentionsDocker.MatchString(cmd.text) {
+	if mentionsDocker.MatchString(textOf(cmd, n)) {
 		c.problem(cmd, "what it builds or pushes depends on what happens when it runs")
 	}
+}
+
+// textOf is a part of a command as it stands there.
+func textOf(cmd *command, n syntax.Node) string {
+	return cmd.item.text[n.Pos().Offset():n.End().Offset()]
 }
 
 // quiet are variables in front of docker that change no image.
@@ -227,6 +232,9 @@ func (c *converter) simple(cmd *command, stmt *syntax.Stmt) {
 	if b, ok := stmt.Cmd.(*syntax.BinaryCmd); ok && b.Op == syntax.OrStmt && !isTest(b.X) { // docker pull … || true
 		c.simple(cmd, b.X)
 		c.conditional(cmd, b.Y)
+		if (cmd.pushes || cmd.build != nil) && !leaves.MatchString(textOf(cmd, b.Y)) {
+			c.notes = append(c.notes, fmt.Sprintf("line %d: the buildspec went on where %s failed; ecsbuild run fails then", cmd.line, shorten(textOf(cmd, b.X))))
+		}
 		return
 	}
 	if pipe := pipeline(stmt); len(pipe) > 1 {

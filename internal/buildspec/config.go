@@ -18,6 +18,16 @@ func (c *converter) config(images []*outcome) string {
 			c.problem(o.at, "it goes to another registry than the first image; ecsbuild pushes to one registry in a run")
 		}
 	}
+	refs := map[string]bool{}
+	for _, o := range images {
+		for _, t := range o.tags {
+			ref := fmt.Sprint(o.destination, ":", t)
+			if refs[ref] {
+				c.problem(o.at, "another docker build goes to the same tag: "+out(o.repository+":"+t))
+			}
+			refs[ref] = true
+		}
+	}
 	top := func(key string, of func(*outcome) string) {
 		value := of(images[0])
 		for _, o := range images {
@@ -227,7 +237,12 @@ func (c *converter) definitions(images []*outcome) string {
 	for _, o := range images {
 		order = append(order, o.containers...)
 	}
+	paths := map[string]bool{}
 	for _, f := range kept {
+		if paths[f.path] {
+			c.problem(f.at, "it writes "+f.path+" a second time")
+		}
+		paths[f.path] = true
 		var names, also []string
 		for _, e := range f.entries {
 			switch {

@@ -231,6 +231,9 @@ func (c *converter) push(cmd *command, args []string) {
 	for _, p := range pushed {
 		b := c.local[p.String()]
 		if b == nil {
+			b = c.latest(p)
+		}
+		if b == nil {
 			c.problem(cmd, "no image that is built here has this name")
 			return
 		}
@@ -241,6 +244,18 @@ func (c *converter) push(cmd *command, args []string) {
 		b.pushed, cmd.build = append(b.pushed, p), b
 		cmd.pushes = true
 	}
+}
+
+// latest finds the image that a push names by a variable from outside: docker tag without a
+// tag has named it latest, so that only latest can be pushed.
+func (c *converter) latest(r reference) *build {
+	name := variable(r.tag)
+	b := c.local[reference{r.name, "latest"}.String()]
+	if _, set := c.variables[name]; name == "" || set || b == nil {
+		return nil
+	}
+	c.notes = append(c.notes, fmt.Sprintf("docker tag gave %s the tag latest, and docker push takes %s: that must be latest, or the buildspec has never worked", out(r.name), name))
+	return b
 }
 
 // login leaves out what ecsbuild does by itself: logging in to ECR.
