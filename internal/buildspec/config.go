@@ -215,8 +215,11 @@ func (b *build) file() (string, error) {
 // one with every container, in the order of the images, is not what the buildspec writes.
 func (c *converter) definitions(images []*outcome) string {
 	var kept []*file
-	for _, f := range c.files {
-		if c.resolve(f, images) {
+	for i, f := range c.files {
+		if slices.ContainsFunc(c.files[i+1:], func(later *file) bool { return later.path == f.path }) {
+			c.problem(f.at, "it writes "+f.path+", which is written once more")
+		}
+		if f.at.why == "" && c.resolve(f, images) {
 			kept = append(kept, f)
 			f.at.replaced = true
 		}
@@ -237,12 +240,7 @@ func (c *converter) definitions(images []*outcome) string {
 	for _, o := range images {
 		order = append(order, o.containers...)
 	}
-	paths := map[string]bool{}
 	for _, f := range kept {
-		if paths[f.path] {
-			c.problem(f.at, "it writes "+f.path+" a second time")
-		}
-		paths[f.path] = true
 		var names, also []string
 		for _, e := range f.entries {
 			switch {

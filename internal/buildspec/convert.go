@@ -308,7 +308,7 @@ func (c *converter) checkOrder() {
 		}
 	}
 	for _, cmd := range c.commands[max(0, first):max(0, last)] {
-		if cmd.build == nil && !cmd.login && cmd.why == "" && !cmd.harmless() && !c.isPull(cmd) {
+		if cmd.build == nil && !cmd.login && cmd.why == "" && !cmd.harmless() && !c.isPull(cmd) && !c.writes(cmd) {
 			c.problem(cmd, "it runs between pushes, and ecsbuild moves all tags at once")
 		}
 	}
@@ -325,7 +325,7 @@ func (c *converter) checkOrder() {
 		return
 	}
 	for _, cmd := range c.commands[first:last] {
-		if cmd.build == nil && !cmd.login && cmd.why == "" && !cmd.harmless() && !c.isPull(cmd) {
+		if cmd.build == nil && !cmd.login && cmd.why == "" && !cmd.harmless() && !c.isPull(cmd) && !c.writes(cmd) {
 			c.problem(cmd, "it runs between builds, and ecsbuild does all of them at once")
 		}
 	}
@@ -345,6 +345,11 @@ func (c *converter) checkOrder() {
 			}
 		}
 	}
+}
+
+// writes says whether a command writes a definitions file.
+func (c *converter) writes(cmd *command) bool {
+	return slices.ContainsFunc(c.files, func(f *file) bool { return f.at == cmd })
 }
 
 func (c *converter) isPull(cmd *command) bool {
