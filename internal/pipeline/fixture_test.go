@@ -242,17 +242,18 @@ func (l *listener) has(t *testing.T, want string) {
 
 // fixture is a run of some images.
 type fixture struct {
-	plan    *plan.Plan
-	engine  *fakeBuilder
-	ecr     *fakeECR
-	deps    Deps
-	state   *hoststate.State
-	said    *listener
-	mu      sync.Mutex
-	puts    []string // manifests, in order
-	refuse  string   // the manifest that is refused
-	missing bool     // the repositories do not exist
-	masked  *redact.Set
+	plan     *plan.Plan
+	engine   *fakeBuilder
+	ecr      *fakeECR
+	deps     Deps
+	state    *hoststate.State
+	said     *listener
+	mu       sync.Mutex
+	puts     []string // manifests, in order
+	refuse   string   // the manifest that is refused
+	missing  bool     // the repositories do not exist
+	archived bool     // their blobs are there, and no manifest can be had
+	masked   *redact.Set
 }
 
 func newFixture(t *testing.T, names ...string) *fixture {
@@ -278,11 +279,14 @@ func newFixture(t *testing.T, names ...string) *fixture {
 		_, ref, put := strings.Cut(r.URL.Path, "/manifests/")
 		put = put && r.Method == http.MethodPut
 		refused, missing := put && ref == f.refuse, f.missing
+		archived := f.archived && ref != "" && !put
 		if put && !refused {
 			f.puts = append(f.puts, strings.TrimPrefix(r.URL.Path, "/v2/shop/"))
 		}
 		f.mu.Unlock()
 		switch {
+		case archived:
+			w.WriteHeader(http.StatusNotFound)
 		case refused:
 			w.WriteHeader(http.StatusBadRequest)
 			_, _ = io.WriteString(w, `{"errors":[{"code":"TAG_INVALID","message":"the tag is immutable"}]}`)

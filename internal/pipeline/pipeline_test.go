@@ -281,6 +281,9 @@ func TestReuse(t *testing.T) {
 	builds(1, "the first run")
 	builds(1, "nothing has changed")
 	f.said.has(t, "app is reused: not built: what it is made of has not changed since")
+	f.archived = true
+	builds(2, "it is archived")
+	f.archived, f.engine.built = false, f.engine.built[:1]
 	f.state = hoststate.Open(t.TempDir())
 	builds(1, "another host")
 	f.plan.Images[0].MaxAge = 60

@@ -106,7 +106,9 @@ func fresh(img plan.Image, since time.Time) bool {
 	return img.MaxAge == 0 || !since.IsZero() && passed > -time.Hour && passed <= time.Duration(img.MaxAge)*time.Second
 }
 
-// complete asks whether every blob of an image is still in the repository.
+// complete asks whether every blob of an image is still in the repository, and, where the
+// role may, whether the image can be pulled: one that is archived cannot.
+// https://docs.aws.amazon.com/AmazonECR/latest/userguide/archive_restore_image.html
 func (r *reusing) complete(ctx context.Context, img plan.Image, manifests []image.Manifest) bool {
 	repo := r.backends.Registry.Repository(img.Repository)
 	for _, m := range manifests {
@@ -114,7 +116,13 @@ func (r *reusing) complete(ctx context.Context, img plan.Image, manifests []imag
 			return false
 		}
 	}
-	return len(manifests) > 0
+	if len(manifests) == 0 {
+		return false
+	}
+	root := manifests[len(manifests)-1].Digest
+	d, err := repo.TagDigest(ctx, root.String())
+	var e *registry.Error
+	return err == nil && d == root || errors.As(err, &e) && e.IsRefused()
 }
 
 // findByLabel asks the image that a tag points at what it was made of, where the role
