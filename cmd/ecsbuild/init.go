@@ -20,14 +20,15 @@ import (
 
 type initCmd struct {
 	Directory string `short:"C" placeholder:"DIR" help:"Folder of the sources (default: the working directory)."`
-	Buildspec string `placeholder:"FILE" help:"The buildspec, or a CloudFormation template that has one in it (default: buildspec.yml, then buildspec.yaml)."`
+	Buildspec string `placeholder:"FILE" help:"The buildspec, a CloudFormation template that has one in it, or a workflow of GitHub Actions (default: buildspec.yml, then buildspec.yaml, then the one workflow that pushes images)."`
 	Yes       bool   `short:"y" help:"Write the files without asking."`
 }
 
 func (*initCmd) Help() string {
-	return `Reads a buildspec of shell lines, writes ecsbuild.yml for what they build and push, and
-a new buildspec that runs ecsbuild in their place. Every other command stays where it is.
-Shows both, and asks. Runs nothing, and changes no file that git does not have.`
+	return `Reads a buildspec of shell lines, or a workflow of GitHub Actions, writes ecsbuild.yml for
+what they build and push, and a new buildspec or workflow that runs ecsbuild in their place.
+Everything else stays where it is. Shows both, and asks. Runs nothing, and changes no file
+that git does not have.`
 }
 
 // convertedConfig is what init writes beside the new buildspec.
@@ -48,7 +49,11 @@ func (c *initCmd) Run(a *app) error {
 		}
 	}
 	read := func(path string) ([]byte, error) { return os.ReadFile(filepath.Join(dir, path)) }
-	found, err := buildspec.Convert(data, read)
+	convert := buildspec.Convert
+	if buildspec.IsWorkflow(data) {
+		convert = buildspec.ConvertWorkflow
+	}
+	found, err := convert(data, read)
 	var nothing *buildspec.NothingError
 	switch {
 	case errors.As(err, &nothing):
@@ -96,8 +101,34 @@ func (c *initCmd) find(dir string) (name string, data []byte, err error) {
 		}
 		return n, data, nil
 	}
+	if c.Buildspec == "" {
+		if name, data, err := findWorkflow(dir); name != "" || err != nil {
+			return name, data, err
+		}
+	}
 	return "", nil, &fault.Error{What: "there is no " + strings.Join(names, " or ") + " in " + dir,
-		Fix: "name the buildspec, or the CloudFormation template that has it, by --buildspec"}
+		Fix: "name the buildspec, the CloudFormation template that has it, or a workflow of GitHub Actions by --buildspec"}
+}
+
+// findWorkflow finds the workflow of GitHub Actions that pushes images; name is "" for none.
+func findWorkflow(dir string) (name string, data []byte, err error) {
+	var found []string
+	for _, pattern := range []string{"*.yml", "*.yaml"} {
+		files, _ := filepath.Glob(filepath.Join(dir, ".github", "workflows", pattern))
+		for _, f := range files {
+			text, err := os.ReadFile(f)
+			if err == nil && buildspec.PushesImages(text) {
+				found, data = append(found, filepath.Join(".github", "workflows", filepath.Base(f))), text
+			}
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", nil, nil
+	case 1:
+		return found[0], data, nil
+	}
+	return "", nil, &fault.Error{What: "several workflows push images: " + strings.Join(found, ", "), Fix: "name one by --buildspec"}
 }
 
 // describeConversion shows what would be written, and what could not be translated.

@@ -31,6 +31,7 @@ type command struct {
 	login    bool // to ECR
 	public   bool // to ECR Public, which counts where images go there
 	lost     bool // nobody knows where it runs
+	output   bool // it sets an output of a step of GitHub Actions
 
 	exports []string // of what it sets, what must be in the environment
 }
@@ -71,7 +72,10 @@ type converter struct {
 	group                *syntax.Stmt
 	source               *command // that sets variables nobody sees, nil for none
 	allExport            bool     // set -a
-	at                   *command // after which ecsbuild runs, nil for none
+
+	names         func([]*outcome) // gives images without containers a name, nil for none
+	noDefinitions bool             // no definitions file is written where none was
+	at            *command         // after which ecsbuild runs, nil for none
 }
 
 func (c *converter) problem(cmd *command, why string) {

@@ -49,6 +49,9 @@ func (c *converter) config(images []*outcome) string {
 		fmt.Fprintf(&b, "docker_hub:\n  username: %s\n  password: %s\n", quote(user), quote("env:"+c.hubPassword))
 	}
 	definitions := c.definitions(images)
+	if definitions == "" && c.noDefinitions {
+		definitions = "definitions: []\n"
+	}
 	b.WriteString("images:\n")
 	for _, o := range images {
 		c.image(&b, o, images)

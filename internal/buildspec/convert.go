@@ -89,6 +89,9 @@ func (c *converter) settle() (config string) {
 			c.at = nil
 			return ""
 		}
+		if c.names != nil {
+			c.names(images)
+		}
 		config = c.config(images)
 		c.place(config)
 		if len(c.failed()) == failed {

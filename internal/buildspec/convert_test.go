@@ -48,7 +48,11 @@ func TestConvert(t *testing.T) {
 					kept.Files = append(kept.Files, txtar.File{Name: "want/" + name, Data: []byte(text)})
 				}
 			}
-			c, err := Convert(given["buildspec.yml"], read)
+			name, convert := "buildspec.yml", Convert
+			if given["workflow.yml"] != nil {
+				name, convert = "workflow.yml", ConvertWorkflow
+			}
+			c, err := convert(given[name], read)
 			var nothing *NothingError
 			switch {
 			case errors.As(err, &nothing):
@@ -57,11 +61,14 @@ func TestConvert(t *testing.T) {
 				t.Fatal(err)
 			default:
 				checkConfig(t, c.Config)
-				if _, err := parse([]byte(c.Buildspec)); err != nil && c.Config != "" {
+				if _, err := parse([]byte(c.Buildspec)); err != nil && c.Config != "" && name == "buildspec.yml" {
 					t.Errorf("the new buildspec: %v", err)
 				}
+				if name == "workflow.yml" && c.Config != "" && !IsWorkflow([]byte(c.Buildspec)) {
+					t.Errorf("the new workflow is none:\n%s", c.Buildspec)
+				}
 				add("ecsbuild.yml", c.Config)
-				add("buildspec.yml", c.Buildspec)
+				add(name, c.Buildspec)
 				var said strings.Builder
 				for _, p := range c.Problems {
 					fmt.Fprintf(&said, "%d: %s: %s\n", p.Line, p.Command, p.Why)

@@ -59,7 +59,7 @@ func usedBy(images []*outcome, cmd *command) *outcome {
 // harmless says whether a command only tells or sets something, so that its place among the
 // others does not matter.
 func (cmd *command) harmless() bool {
-	if cmd.sets != "" || cmd.exported {
+	if cmd.sets != "" || cmd.exported || cmd.output {
 		return true
 	}
 	if cmd.stmt == nil || len(cmd.stmt.Redirs) > 0 {

@@ -19,6 +19,13 @@ type shell struct {
 
 	usedOutside map[string]bool // variables that the environment has, and that something needs
 	otherCommit bool            // git is not at the commit of the sources any more
+	inserted    map[string]insertion
+}
+
+// An insertion is an expression of GitHub's in the text of the shell.
+type insertion struct {
+	value  string // a template
+	source string // as it stands there
 }
 
 // assigned is the value of a variable that the buildspec sets.
@@ -31,7 +38,7 @@ type assigned struct {
 }
 
 func newShell() *shell {
-	return &shell{variables: map[string]assigned{}, folder: sourceFolder, usedOutside: map[string]bool{}}
+	return &shell{variables: map[string]assigned{}, folder: sourceFolder, usedOutside: map[string]bool{}, inserted: map[string]insertion{}}
 }
 
 // An unknownError says what init does not understand of a word.
@@ -62,7 +69,10 @@ func (s *shell) parts(parts []syntax.WordPart, quoted bool) (string, error) {
 }
 
 func (s *shell) part(p syntax.WordPart, quoted bool) (string, error) {
-	literal := func(text string) string { return strings.ReplaceAll(text, "$", "$$") }
+	literal := func(text string) string {
+		text = strings.ReplaceAll(text, "$", "$$")
+		return mark.ReplaceAllStringFunc(text, func(m string) string { return s.inserted[mark.FindStringSubmatch(m)[1]].value })
+	}
 	switch p := p.(type) {
 	case *syntax.Lit:
 		text := p.Value
@@ -102,7 +112,8 @@ func source(n syntax.Node) string {
 }
 
 // outside are the variables that CodeBuild sets, and what ecsbuild has in their place.
-var outside = map[string]string{"CODEBUILD_RESOLVED_SOURCE_VERSION": "${COMMIT}", "CODEBUILD_SRC_DIR": sourceFolder}
+var outside = map[string]string{"CODEBUILD_RESOLVED_SOURCE_VERSION": "${COMMIT}", "CODEBUILD_SRC_DIR": sourceFolder,
+	"GITHUB_SHA": "${COMMIT}", "GITHUB_WORKSPACE": sourceFolder}
 
 func (s *shell) expansion(p *syntax.ParamExp) (string, error) {
 	name := p.Param.Value
