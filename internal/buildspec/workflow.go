@@ -40,8 +40,9 @@ type step struct {
 	keys           map[string]entryNode
 	from, to, dash int // lines in the file, and the column of the dash
 	commands       []*command
-	login          bool // of amazon-ecr-login
-	gone           bool // ecsbuild does it
+	login          bool   // of amazon-ecr-login
+	gone           bool   // ecsbuild does it
+	before, after  string // commands of it that stay, in a step of their own
 }
 
 // IsWorkflow says whether a file is a workflow of GitHub Actions.
@@ -449,7 +450,11 @@ func (w *workflow) buildPush(s *step) {
 			return
 		}
 		switch key {
-		case "push", "load", "provenance", "sbom", "builder", "github-token":
+		case "push", "load", "builder", "github-token":
+		case "provenance", "sbom":
+			if raw != "false" {
+				c.notes = append(c.notes, key+" of docker/build-push-action is left out: ecsbuild pushes no attestations")
+			}
 		case "context":
 			if strings.Contains(text, "{{") {
 				c.problem(cmd, "its context is fetched by the build")
@@ -518,14 +523,8 @@ func (w *workflow) check() {
 				first = i
 			}
 		}
-		for _, cmd := range s.commands {
-			switch {
-			case cmd.why != "" || cmd.replaced || cmd.output:
-			case len(cmd.exports) > 0:
-				w.problem(cmd.line, shorten(w.withExpressions(cmd.text)), "its value is known only when it runs: set it in an earlier step, by GITHUB_ENV")
-			case !cmd.harmless():
-				w.problem(cmd.line, shorten(w.withExpressions(cmd.text)), "it is in a step that builds or pushes: give it one of its own")
-			}
+		for _, cmd := range w.split(s) {
+			w.problem(cmd.line, shorten(w.withExpressions(cmd.text)), "it is in a step that builds or pushes: give it one of its own")
 		}
 	}
 	for i, s := range w.steps {
@@ -533,6 +532,85 @@ func (w *workflow) check() {
 			w.problem(s.from+1, strings.TrimSpace(w.lines[s.from]), "it uses an image between its build and its push: make it a gate, see docs/configuration.md")
 		}
 	}
+}
+
+// split finds the commands of a step before its first build and after its last push that stay,
+// and returns those that cannot.
+func (w *workflow) split(s *step) (stuck []*command) {
+	docker := func(cmd *command) bool { return cmd.build != nil }
+	first := slices.IndexFunc(s.commands, docker)
+	last := len(s.commands) - 1
+	for last > first && !docker(s.commands[last]) {
+		last--
+	}
+	from, to := len(s.commands), -1 // of those after the last push, and before the first build
+	for i, cmd := range s.commands {
+		switch {
+		case len(cmd.exports) > 0 && cmd.why == "":
+			w.problem(cmd.line, shorten(w.withExpressions(cmd.text)), "its value is known only when it runs: set it in an earlier step, by GITHUB_ENV")
+		case cmd.why != "" || cmd.replaced || cmd.output || cmd.harmless():
+		case first >= 0 && i < first && cmd.stmt != nil:
+			to = i
+		case i > last && cmd.stmt != nil && len(cmd.images) == 0:
+			from = min(from, i)
+		default:
+			stuck = append(stuck, cmd)
+		}
+	}
+	text := func(cmds []*command) string {
+		var lines []string
+		for _, cmd := range cmds {
+			if !cmd.output && !cmd.login {
+				lines = append(lines, w.withExpressions(cmd.text))
+			}
+		}
+		return strings.Join(lines, "\n")
+	}
+	s.before, s.after = text(s.commands[:to+1]), text(s.commands[from:])
+	assigned := map[string]bool{}
+	for _, cmd := range s.commands[:from] {
+		maps.Copy(assigned, cmd.assigns)
+	}
+	for _, cmd := range s.commands[from:] { // in a shell of its own
+		for name := range cmd.uses {
+			if assigned[name] {
+				stuck = append(stuck, cmd)
+				break
+			}
+		}
+		if cmd.folder != s.commands[0].folder {
+			stuck = append(stuck, cmd)
+		}
+	}
+	return stuck
+}
+
+// ownStep is a step for commands that stay.
+func (w *workflow) ownStep(s *step, commands string) (out []string) {
+	if commands == "" {
+		return nil
+	}
+	pad := strings.Repeat(" ", s.dash)
+	out = append(out, pad+"- run: |")
+	for _, l := range strings.Split(commands, "\n") {
+		out = append(out, pad+"    "+l)
+	}
+	for _, key := range []string{"working-directory", "shell"} {
+		if v := scalar(s.keys[key].value); v != "" {
+			out = append(out, fmt.Sprintf("%s  %s: %s", pad, key, v))
+		}
+	}
+	env := entries(s.keys["env"].value)
+	var used []string
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if strings.Contains(commands, name) || strings.HasPrefix(name, "AWS_") {
+			used = append(used, fmt.Sprintf("%s    %s: %s", pad, name, quote(scalar(env[name].value))))
+		}
+	}
+	if len(used) > 0 {
+		out = append(append(out, pad+"  env:"), used...)
+	}
+	return out
 }
 
 // usesImages says whether a step names an image that is built before, as far as can be seen.
@@ -688,8 +766,14 @@ func (w *workflow) edit(config string) string {
 	}
 	var out []string
 	for i, l := range w.lines {
-		if i == at.from {
-			out = append(out, own...)
+		for _, s := range w.steps {
+			if s.gone && s.from == i {
+				out = append(out, w.ownStep(s, s.before)...)
+				if s == at {
+					out = append(out, own...)
+				}
+				out = append(out, w.ownStep(s, s.after)...)
+			}
 		}
 		if !gone[i] {
 			out = append(out, l)
@@ -735,10 +819,16 @@ func (w *workflow) nameLine(s *step) string {
 
 // loginIsIdle says whether nothing that stays needs the login to ECR.
 func (w *workflow) loginIsIdle(login *step) bool {
+	var lines []string
 	for i, l := range w.lines {
-		if slices.ContainsFunc(w.steps, func(s *step) bool { return (s.gone || s == login) && i >= s.from && i < s.to }) {
-			continue
+		if !slices.ContainsFunc(w.steps, func(s *step) bool { return (s.gone || s == login) && i >= s.from && i < s.to }) {
+			lines = append(lines, l)
 		}
+	}
+	for _, s := range w.steps {
+		lines = append(append(lines, w.ownStep(s, s.before)...), w.ownStep(s, s.after)...)
+	}
+	for _, l := range lines {
 		if strings.Contains(l, "docker ") || strings.Contains(l, "docker/") || login.id != "" && strings.Contains(l, "steps."+login.id+".") {
 			return false
 		}
