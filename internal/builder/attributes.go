@@ -52,7 +52,7 @@ func (e *Engine) solveOpt(ctx context.Context, j *Job) (bkclient.SolveOpt, error
 		network = "host" // it has no other
 	}
 	set("force-network-mode", network)
-	if network == "host" {
+	if network == "host" || j.usesHostNetwork() {
 		opt.AllowedEntitlements = []string{"network.host"}
 	}
 	if b.ShmSize > 0 {

@@ -44,7 +44,7 @@ func (j *Job) observeBase(ctx context.Context, s step, copies *baseCopy) {
 func (j *Job) baseImage() string {
 	name := j.Dockerfile.Root(j.Image.Build.Target)
 	for context, base := range j.bases {
-		if strings.EqualFold(context, name) {
+		if context == dockerfile.ContextName(name) {
 			return base.job.baseImage()
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
 	"github.com/ecsbuild/ecsbuild/internal/hoststate"
 	"github.com/ecsbuild/ecsbuild/internal/image"
@@ -175,6 +176,10 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, bases baseSolves, export
 		}
 		if nerr := unreadableName(j.Image, err); nerr != nil {
 			return nil, nerr
+		}
+		if strings.Contains(err.Error(), "invalid input "+missingPlatform) {
+			return nil, &fault.Error{What: j.Image.Name() + ": its Dockerfile takes another platform of an image of the run than that is built for",
+				Why: "FROM --platform=$BUILDPLATFORM, for one, takes the engine's", Fix: "add that platform to platforms of the image that it is built on"}
 		}
 		return nil, newBuildError(j, err, n.log)
 	}

@@ -51,7 +51,7 @@ func Connect(ctx context.Context, ep Endpoint) (*Engine, error) {
 func (e *Engine) connect(ctx context.Context) (err error) {
 	if e.Endpoint.BuildKit != "" {
 		e.Store = BuildKitd
-		if e.bk, err = bkclient.New(ctx, e.Endpoint.BuildKit); err != nil {
+		if e.bk, err = e.buildkit(ctx); err != nil {
 			return err
 		}
 		info, err := e.bk.Info(ctx)
@@ -71,7 +71,7 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 	if _, err = e.docker.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
 		return err
 	}
-	if e.bk, err = buildkitInside(ctx, e.docker); err != nil {
+	if e.bk, err = e.buildkit(ctx); err != nil {
 		return err
 	}
 	if err := e.detect(ctx); err != nil {
@@ -81,6 +81,14 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 		e.pusher = dockerpush.New(e.docker, e.String())
 	}
 	return nil
+}
+
+// buildkit connects to BuildKit.
+func (e *Engine) buildkit(ctx context.Context) (*bkclient.Client, error) {
+	if e.Endpoint.BuildKit != "" {
+		return bkclient.New(ctx, e.Endpoint.BuildKit)
+	}
+	return buildkitInside(ctx, e.docker)
 }
 
 // buildkitInside connects to the BuildKit of a Docker engine. API 1.53

@@ -35,6 +35,9 @@ func (e *Engine) buildAndExport(ctx context.Context, j Job) (*image.Artifact, er
 			export = directExport(&j)
 		}
 		res, err := e.solve(ctx, &j, []bkclient.ExportEntry{export}, copies)
+		if j.result == nil {
+			j.Image.Build.NoCache = false // what has just been built need not be built again
+		}
 		if err == nil && direct {
 			if err = e.copyBlobs(ctx, store, res); errors.Is(err, fs.ErrNotExist) {
 				direct = false // the engine has left a layer where it is, and fetches it for an export of this kind

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/containerd/platforms"
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
@@ -28,12 +30,15 @@ import (
 // the results of another build.
 
 // LinkImages has the jobs know the images of the run that they are built on, and which of
-// them are solved once.
-func LinkImages(jobs []Job) {
+// them are solved once. again says that images are asked for once more when they are built, as
+// for gates.
+func LinkImages(jobs []Job, again bool) {
 	byName := map[string]*Job{}
 	for i := range jobs {
 		byName[jobs[i].Image.Name()] = &jobs[i]
-		if b := jobs[i].Image.Build; b.NoCache || jobs[i].Image.MaxAge > 0 || len(b.ImageContexts) > 0 {
+		b := jobs[i].Image.Build
+		uncached := b.NoCache || jobs[i].Image.MaxAge > 0
+		if len(b.ImageContexts) > 0 || uncached && (again || b.Cache != "") {
 			jobs[i].result = newImageResult(&jobs[i])
 		}
 	}
@@ -98,8 +103,36 @@ func (r *imageResult) set(s *openSolve, err error) {
 	r.changed = make(chan struct{})
 }
 
-// wait waits for a solve that has not failed. Its error is a *BaseError, or the context's.
-func (r *imageResult) wait(ctx context.Context) (*openSolve, error) {
+// private says whether the build of a job, or of what it is built on, has secrets or keys of
+// SSH: BuildKit asks the sessions of all builds that need a step for them, whosever it is.
+func (j *Job) private() bool {
+	if len(j.Image.Build.Secrets)+len(j.Image.Build.SSH) > 0 {
+		return true
+	}
+	for _, base := range j.bases {
+		if base.job.private() {
+			return true
+		}
+	}
+	return false
+}
+
+// usesHostNetwork says whether steps of a job, or of what it is built on, have the host's network.
+func (j *Job) usesHostNetwork() bool {
+	if j.Image.Build.Network == "host" {
+		return true
+	}
+	for _, base := range j.bases {
+		if base.job.usesHostNetwork() {
+			return true
+		}
+	}
+	return false
+}
+
+// wait waits for a solve that has not failed, until its steps have ended where the job must
+// not have a part in them. Its error is a *BaseError, or the context's.
+func (r *imageResult) wait(ctx context.Context, evaluated bool) (*openSolve, error) {
 	for {
 		r.mu.Lock()
 		err, changed := r.err, r.changed
@@ -108,7 +141,10 @@ func (r *imageResult) wait(ctx context.Context) (*openSolve, error) {
 			return nil, &BaseError{r.job.Image, err}
 		}
 		if s := r.current(); s != nil {
-			return s, nil
+			if !evaluated || s.wait(ctx) == nil {
+				return s, nil
+			}
+			continue // it has failed, or the context has ended
 		}
 		select {
 		case <-changed:
@@ -124,6 +160,7 @@ type openSolve struct {
 	metadata    map[string][]byte
 	definitions map[string]*pb.Definition // by platform, "" for the only one; nil for an empty image
 	steps       map[digest.Digest]bool    // those of the definitions
+	platform    string                    // of the only one, "" for the engine's
 
 	evaluated chan struct{} // closed when all steps have ended, or one has failed
 	err       error
@@ -190,6 +227,8 @@ func (s *openSolve) take(ctx context.Context, res *gateway.Result) error {
 type openSolves struct {
 	mu      sync.Mutex
 	cancels []context.CancelFunc
+	clients []*bkclient.Client // of their own; the last one may have room
+	solves  int
 	wg      sync.WaitGroup
 }
 
@@ -201,6 +240,26 @@ func (o *openSolves) context(ctx context.Context) (context.Context, context.Canc
 	return ctx, cancel
 }
 
+// maxOpenSolves is how many one connection carries, of two streams each; the engine lets a
+// connection have 250.
+const maxOpenSolves = 50
+
+// clientOfOpenSolve is a connection that has room for one more.
+func (e *Engine) clientOfOpenSolve(ctx context.Context) (*bkclient.Client, error) {
+	o := &e.opened
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.solves%maxOpenSolves == 0 {
+		c, err := e.buildkit(ctx)
+		if err != nil {
+			return nil, &UnreachableError{Endpoint: e.Endpoint, Err: err}
+		}
+		o.clients = append(o.clients, c)
+	}
+	o.solves++
+	return o.clients[len(o.clients)-1], nil
+}
+
 // CloseSolves ends the solves that stay open, while nothing is built.
 func (e *Engine) CloseSolves() {
 	e.opened.mu.Lock()
@@ -208,8 +267,13 @@ func (e *Engine) CloseSolves() {
 		cancel()
 	}
 	e.opened.cancels = nil
+	clients := e.opened.clients
+	e.opened.clients, e.opened.solves = nil, 0
 	e.opened.mu.Unlock()
 	e.opened.wg.Wait()
+	for _, c := range clients {
+		_ = c.Close()
+	}
 }
 
 // open begins a solve that stays open, and returns as soon as its graph is known.
@@ -223,11 +287,15 @@ func (e *Engine) open(ctx context.Context, opt bkclient.SolveOpt, status chan *b
 		inputs[name] = def.ToPB()
 	}
 	opt.Exports, opt.CacheExports, opt.FrontendInputs = nil, nil, nil
-	s := &openSolve{known: make(chan struct{}), evaluated: make(chan struct{})}
+	s := &openSolve{known: make(chan struct{}), evaluated: make(chan struct{}), platform: normalPlatform(opt.FrontendAttrs["platform"])}
+	client, err := e.clientOfOpenSolve(ctx)
+	if err != nil {
+		return nil, err
+	}
 	own, cancel := e.opened.context(ctx)
 	follows := context.AfterFunc(ctx, cancel) // until its steps have ended
 	e.opened.wg.Go(func() {
-		_, err := e.bk.Build(own, opt, "", func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
+		_, err := client.Build(own, opt, "", func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
 			res, err := c.Solve(ctx, gateway.SolveRequest{Frontend: dockerfileFrontend, FrontendOpt: c.BuildOpts().Opts,
 				FrontendInputs: inputs})
 			if err == nil {
@@ -252,6 +320,15 @@ func (e *Engine) open(ctx context.Context, opt bkclient.SolveOpt, status chan *b
 	case <-s.evaluated:
 		return nil, s.err
 	}
+}
+
+// normalPlatform is the one platform of a build as BuildKit spells it, "" for several or none.
+func normalPlatform(list string) string {
+	p, err := platforms.Parse(list)
+	if list == "" || strings.Contains(list, ",") || err != nil {
+		return ""
+	}
+	return platforms.FormatAll(platforms.Normalize(p))
 }
 
 // evaluate runs the steps of all platforms.
@@ -297,7 +374,7 @@ type baseSolves map[string]*openSolve
 func (j *Job) waitForBases(ctx context.Context) (baseSolves, error) {
 	solves := baseSolves{}
 	for name, base := range j.bases {
-		s, err := base.wait(ctx)
+		s, err := base.wait(ctx, j.private())
 		if err != nil {
 			return nil, err
 		}
@@ -315,16 +392,29 @@ func (b baseSolves) steps() map[digest.Digest]bool {
 	return steps
 }
 
-// addTo gives a solve the bases.
+// missingPlatform is the name of an input that no solve has.
+const missingPlatform = "another-platform"
+
+// addTo gives a solve the bases. Their inputs have names of their own: one called context
+// would be taken for the files that are sent. BuildKit looks for a platform first, and then
+// for the image without one, of which there is none where the base has platforms: or else it
+// would look for the name in a registry.
 // https://github.com/moby/buildkit/blob/v0.34.2/frontend/dockerui/namedcontext.go
 func (b baseSolves) addTo(opt *bkclient.SolveOpt) error {
 	for context, s := range b {
+		if only := s.platform; only != "" || len(s.definitions) > 1 {
+			opt.FrontendAttrs["context:"+context] = "input:" + missingPlatform
+		}
 		for platform, def := range s.definitions {
 			name, key := context, exptypes.ExporterImageConfigKey
-			if platform != "" {
+			switch {
+			case platform != "":
 				name, key = name+"::"+platform, key+"/"+platform
+			case s.platform != "":
+				name += "::" + s.platform
 			}
-			state := llb.Scratch()
+			// An image without layers has no graph, and an input must have one.
+			state := llb.Scratch().File(llb.Mkdir("/", 0o755, llb.WithParents(true)), llb.WithCustomName("[internal] an image without layers"))
 			if def != nil {
 				op, err := llb.NewDefinitionOp(def)
 				if err != nil {
@@ -339,8 +429,9 @@ func (b baseSolves) addTo(opt *bkclient.SolveOpt) error {
 			if opt.FrontendInputs == nil {
 				opt.FrontendInputs = map[string]llb.State{}
 			}
-			opt.FrontendInputs[name] = state
-			opt.FrontendAttrs["context:"+name], opt.FrontendAttrs["input-metadata:"+name] = "input:"+name, string(metadata)
+			input := "image-" + name
+			opt.FrontendInputs[input] = state
+			opt.FrontendAttrs["context:"+name], opt.FrontendAttrs["input-metadata:"+input] = "input:"+input, string(metadata)
 		}
 	}
 	return nil

@@ -27,7 +27,7 @@ func newOpenSolve() *openSolve {
 func TestWaitForBases(t *testing.T) {
 	jobs := []Job{{Image: plan.Image{ID: "web", Build: plan.Build{ImageContexts: map[string]string{"base": "app"}}}},
 		{Image: plan.Image{ID: "app"}}, {Image: plan.Image{ID: "other", Build: plan.Build{NoCache: true}}}, {Image: plan.Image{ID: "last"}}}
-	LinkImages(jobs)
+	LinkImages(jobs, true)
 	web, app := &jobs[0], &jobs[1]
 	if web.result == nil || app.result == nil || web.bases["base"] != app.result || jobs[2].result == nil || jobs[3].result != nil {
 		t.Fatalf("%+v", jobs)
@@ -78,7 +78,7 @@ func TestWaitForBases(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := newImageResult(app).wait(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := newImageResult(app).wait(ctx, false); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }
@@ -97,13 +97,13 @@ func TestBaseInputs(t *testing.T) {
 	if err := (baseSolves{"a": one, "b": two}).addTo(&opt); err != nil {
 		t.Fatal(err)
 	}
-	if got := slices.Sorted(maps.Keys(opt.FrontendInputs)); !slices.Equal(got, []string{"a", "b::linux/amd64", "b::linux/arm64"}) {
+	if got := slices.Sorted(maps.Keys(opt.FrontendInputs)); !slices.Equal(got, []string{"image-a", "image-b::linux/amd64", "image-b::linux/arm64"}) {
 		t.Errorf("%v", got)
 	}
 	for name, want := range map[string]string{"a": "one", "b::linux/amd64": "amd", "b::linux/arm64": "arm"} {
 		var metadata map[string][]byte
-		if err := json.Unmarshal([]byte(opt.FrontendAttrs["input-metadata:"+name]), &metadata); err != nil ||
-			string(metadata["containerimage.config"]) != want || opt.FrontendAttrs["context:"+name] != "input:"+name {
+		if err := json.Unmarshal([]byte(opt.FrontendAttrs["input-metadata:image-"+name]), &metadata); err != nil ||
+			string(metadata["containerimage.config"]) != want || opt.FrontendAttrs["context:"+name] != "input:image-"+name {
 			t.Errorf("%s: %v, %v", name, opt.FrontendAttrs, err)
 		}
 	}
@@ -151,9 +151,9 @@ func TestBaseImage(t *testing.T) {
 		}
 		return f
 	}
-	jobs := []Job{{Image: plan.Image{ID: "web", Build: plan.Build{ImageContexts: map[string]string{"Base": "app"}}}, Dockerfile: parse("FROM base AS x\nFROM x\n")},
+	jobs := []Job{{Image: plan.Image{ID: "web", Build: plan.Build{ImageContexts: map[string]string{"base": "app"}}}, Dockerfile: parse("FROM base:latest AS x\nFROM x\n")},
 		{Image: plan.Image{ID: "app"}, Dockerfile: parse("FROM php:8\n")}}
-	LinkImages(jobs)
+	LinkImages(jobs, true)
 	if got := jobs[0].baseImage(); got != "docker.io/library/php:8" {
 		t.Error(got)
 	}

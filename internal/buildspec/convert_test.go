@@ -125,16 +125,9 @@ func checkConfig(t *testing.T, text string) {
 // FuzzConvert: whatever a file holds, it is read or refused, and what is written of it can be
 // read again.
 func FuzzConvert(f *testing.F) {
-	files, _ := filepath.Glob("testdata/*.txtar")
-	for _, file := range files {
-		archive, err := txtar.ParseFile(file)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(archive.Files[0].Data)
-	}
+	seed(f, "buildspec.yml")
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := Convert(data, os.ReadFile)
+		c, err := Convert(data, dockerfile)
 		if err != nil || c.Config == "" {
 			return
 		}
@@ -142,4 +135,35 @@ func FuzzConvert(f *testing.F) {
 			t.Errorf("%v\n%s", err, c.Buildspec)
 		}
 	})
+}
+
+func FuzzWorkflow(f *testing.F) {
+	seed(f, "workflow.yml")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if !IsWorkflow(data) {
+			return
+		}
+		c, err := ConvertWorkflow(data, dockerfile)
+		if err == nil && c.Config != "" && !IsWorkflow([]byte(c.Buildspec)) {
+			t.Errorf("the new workflow is none:\n%s", c.Buildspec)
+		}
+	})
+}
+
+// dockerfile is every file of the sources.
+func dockerfile(string) ([]byte, error) { return []byte("FROM base\nCOPY --from=shop /x /x\n"), nil }
+
+func seed(f *testing.F, name string) {
+	files, _ := filepath.Glob("testdata/*.txtar")
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, one := range archive.Files {
+			if one.Name == name {
+				f.Add(one.Data)
+			}
+		}
+	}
 }

@@ -181,7 +181,7 @@ func (d *document) readItems(seq *ast.SequenceNode, phase string) error {
 		default:
 			it.text = v.GetToken().Value
 		}
-		at := d.first + v.GetToken().Position.Line - 1
+		at := min(d.first+v.GetToken().Position.Line, d.last) - 1 // a \r of its own ends a line for the parser
 		for at > d.first && !dashed.MatchString(d.lines[at]) {
 			at--
 		}

@@ -29,6 +29,10 @@ func (c *converter) gates(images []*outcome) (out []string) {
 		if cmd.replaced || cmd.why != "" || first < 0 || o == nil && cmd.harmless() {
 			continue
 		}
+		if cmd.stmt == nil {
+			c.problem(cmd, "it is not understood as a command of the shell, and runs before a push")
+			continue
+		}
 		if sources(cmd) {
 			continue
 		}

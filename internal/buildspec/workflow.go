@@ -178,7 +178,7 @@ func (w *workflow) parse(text string) error {
 	for _, v := range seq.Values {
 		s := &step{keys: entries(v)}
 		s.id, s.name, s.uses = scalar(s.keys["id"].value), scalar(s.keys["name"].value), scalar(s.keys["uses"].value)
-		at := v.GetToken().Position.Line - 1
+		at := min(v.GetToken().Position.Line, len(w.lines)) - 1
 		for at > 0 && !dashed.MatchString(w.lines[at]) {
 			at--
 		}
@@ -746,7 +746,11 @@ func (w *workflow) edit(config string) string {
 	env := w.credentials(pad)
 	for _, name := range slices.Sorted(maps.Keys(w.expressions)) {
 		if strings.Contains(config, "${"+name+"}") || strings.Contains(config, "${"+name+":") {
-			env = append(env, fmt.Sprintf("%s    %s: ${{ %s }}", pad, name, w.expressions[name]))
+			value := "${{ " + w.expressions[name] + " }}"
+			if !plainExpression.MatchString(value) {
+				value = quote(value)
+			}
+			env = append(env, fmt.Sprintf("%s    %s: %s", pad, name, value))
 		}
 	}
 	if len(env) > 0 {
@@ -800,6 +804,8 @@ func (w *workflow) credentials(pad string) (out []string) {
 	}
 	return out
 }
+
+var plainExpression = regexp.MustCompile(`^\$\{\{ [A-Za-z0-9_.-]+ \}\}$`)
 
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
@@ -29,6 +30,11 @@ func (b *resolver) linkImages(configs []imageConfig) error {
 			if e == nil {
 				e = checkBase(images[i], *base)
 			}
+			key := dockerfile.ContextName(context)
+			if e == nil && key == "" {
+				e = &fault.Error{What: fmt.Sprintf("additional_contexts: %q is no name that a Dockerfile can have for an image", context),
+					Fix: "write it in lower case, as in base or shop/base"}
+			}
 			if e != nil {
 				e.Place = configs[i].place
 				errs = append(errs, e)
@@ -37,7 +43,7 @@ func (b *resolver) linkImages(configs []imageConfig) error {
 			if build.ImageContexts == nil {
 				build.ImageContexts = map[string]string{}
 			}
-			build.ImageContexts[context] = base.Name()
+			build.ImageContexts[key] = base.Name()
 		}
 	}
 	if len(errs) > 0 {
@@ -109,6 +115,9 @@ func checkBase(img, base plan.Image) *fault.Error {
 	case len(missing) > 0 || len(own) == 0 && len(below) > 0:
 		return &fault.Error{What: fmt.Sprintf("%s is built on %s, and for other platforms: %s, and %s", img.Name(), base.Name(),
 			orEngines(own), orEngines(below)), Fix: "give them the same platforms"}
+	case img.Build.Reproducible != base.Build.Reproducible:
+		return &fault.Error{What: fmt.Sprintf("%s is built on %s, and only one of them is reproducible", img.Name(), base.Name()),
+			Why: "the times of the files that they share would differ", Fix: "give reproducible to both, or to none"}
 	case img.Reuse || base.Reuse:
 		return &fault.Error{What: fmt.Sprintf("reuse, where %s is built on %s", img.Name(), base.Name()),
 			Why: "an image that is not built is not there for the other one", Fix: "leave reuse out of both"}

@@ -214,6 +214,26 @@ func (d *File) Check(img plan.Image) (warnings []string, err error) {
 			warnings = append(warnings, fmt.Sprintf("the Dockerfile declares no ARG %s, so it has no effect", arg))
 		}
 	}
+	for context, base := range img.Build.ImageContexts {
+		if !d.names(context) {
+			warnings = append(warnings, fmt.Sprintf("the Dockerfile takes nothing from the context %s, the image of %s", context, base))
+		}
+	}
 	slices.Sort(warnings)
 	return warnings, nil
+}
+
+// names says whether a Dockerfile may take something from a context: one of its names may be
+// a variable.
+func (d *File) names(context string) (found bool) {
+	look := func(name string) {
+		found = found || strings.Contains(name, "$") || ContextName(name) == context
+	}
+	for _, s := range d.stages {
+		look(s.BaseName)
+		for _, c := range s.Commands {
+			_ = takes(c, look)
+		}
+	}
+	return found
 }

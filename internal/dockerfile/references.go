@@ -32,6 +32,17 @@ type References struct {
 	Unknown error    // the first reason why more may be taken than can be known from here, or nil
 }
 
+// ContextName is the name of a context as BuildKit compares it with those of a Dockerfile:
+// base for base:latest and docker.io/library/base. It is "" for one that cannot be.
+// https://github.com/moby/buildkit/blob/v0.34.2/frontend/dockerui/config.go
+func ContextName(name string) string {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil || name == "scratch" {
+		return ""
+	}
+	return strings.TrimSuffix(reference.FamiliarString(named), ":latest")
+}
+
 // All are the names of both kinds.
 func (r References) All() []string { return slices.Concat(r.Names, r.Pinned) }
 
@@ -85,11 +96,12 @@ func (d *File) References(b plan.Build) (out References) {
 	}
 	args := metaArgs(d.meta, b, shell.NewLex(d.escape))
 	known := map[string]bool{"scratch": true}
+	contexts := map[string]bool{}
 	for _, name := range slices.AppendSeq(slices.Collect(maps.Keys(b.AdditionalContexts)), maps.Keys(b.ImageContexts)) {
-		known[strings.ToLower(name)] = true
+		contexts[name] = true
 	}
 	from := func(name string) {
-		if known[strings.ToLower(name)] || name == "" {
+		if known[strings.ToLower(name)] || name == "" || contexts[ContextName(name)] {
 			return
 		}
 		expanded, unset, err := shell.NewLex(d.escape).ProcessWord(name, args)
@@ -99,7 +111,7 @@ func (d *File) References(b plan.Build) (out References) {
 			if repository, ok := repositoryOf(name); ok {
 				add(repository)
 			}
-		case !known[strings.ToLower(expanded)]:
+		case !known[strings.ToLower(expanded)] && !contexts[ContextName(expanded)]:
 			add(expanded)
 		}
 	}

@@ -144,6 +144,6 @@ func makeJobs(r *run) []builder.Job {
 		jobs = append(jobs, j)
 	}
 	builder.ShareContexts(jobs)
-	builder.LinkImages(jobs)
+	builder.LinkImages(jobs, len(r.plan.Gates) > 0)
 	return jobs
 }
