@@ -63,7 +63,8 @@ type converter struct {
 	local    map[string]*build // by the names that images have here
 	services map[string]*build // of a Compose file
 	pulls    []pull
-	files    []*file // definitions
+	tagged   []reference // images that are not built here, and get another name
+	files    []*file     // definitions
 	exports  map[string]bool
 	read     func(path string) ([]byte, error) // a file below the folder of the sources
 
@@ -72,6 +73,8 @@ type converter struct {
 	group                *syntax.Stmt
 	source               *command // that sets variables nobody sees, nil for none
 	allExport            bool     // set -a
+	functions            map[string]*syntax.Stmt
+	calling              map[string]bool // functions
 
 	names         func([]*outcome) // gives images without containers a name, nil for none
 	noDefinitions bool             // no definitions file is written where none was
@@ -128,7 +131,7 @@ func (c *converter) statement(it *item, stmt *syntax.Stmt) {
 		return
 	}
 	cmd := &command{item: it, stmt: stmt, line: it.lineOf(int(stmt.Pos().Line())), uses: map[string]bool{},
-		text: strings.TrimSpace(it.text[stmt.Pos().Offset():stmt.End().Offset()])}
+		text: strings.TrimSpace(it.text[stmt.Pos().Offset():endOf(stmt, it.text)])}
 	cmd.text = strings.TrimSuffix(strings.TrimSpace(cmd.text), ";")
 	cmd.folder, cmd.lost, cmd.assigns = c.folder, c.lost, map[string]bool{}
 	top := c.group == nil
@@ -139,8 +142,25 @@ func (c *converter) statement(it *item, stmt *syntax.Stmt) {
 	cmd.group = c.group
 	c.commands = append(c.commands, cmd)
 	syntax.Walk(stmt, func(n syntax.Node) bool {
-		if p, ok := n.(*syntax.ParamExp); ok && p.Param != nil {
-			cmd.uses[p.Param.Value] = true
+		switch n := n.(type) {
+		case *syntax.ParamExp:
+			if n.Param != nil {
+				cmd.uses[n.Param.Value] = true
+			}
+			if n.Excl { // ${!V}
+				c.usesAll(cmd)
+			}
+		case *syntax.Assign:
+			if n.Naked && n.Name != nil { // export V
+				cmd.uses[n.Name.Value] = true
+			}
+		case *syntax.ArithmExp, *syntax.ArithmCmd, *syntax.LetClause:
+			syntax.Walk(n, func(n syntax.Node) bool {
+				if w, ok := n.(*syntax.Word); ok && syntax.ValidName(w.Lit()) {
+					cmd.uses[w.Lit()] = true
+				}
+				return true
+			})
 		}
 		return true
 	})
@@ -155,6 +175,24 @@ func (c *converter) statement(it *item, stmt *syntax.Stmt) {
 	if ok && len(call.Args) > 0 && slices.Contains([]string{"bash", "sh", "eval"}, call.Args[0].Lit()) && mentionsDocker.MatchString(cmd.text) {
 		c.problem(cmd, "what another shell builds or pushes is not seen")
 	}
+}
+
+// endOf is where a part of a text ends, with the here-documents that stand after it.
+func endOf(n syntax.Node, text string) uint {
+	end := n.End().Offset()
+	syntax.Walk(n, func(n syntax.Node) bool {
+		if r, ok := n.(*syntax.Redirect); ok && r.Hdoc != nil {
+			last := r.Hdoc.End().Offset()
+			if line := strings.IndexByte(text[last:], '\n'); line >= 0 { // that of the delimiter
+				last += uint(line)
+			} else {
+				last = uint(len(text))
+			}
+			end = max(end, last)
+		}
+		return true
+	})
+	return end
 }
 
 // isTest says whether a statement is a condition, on which the next one depends.
@@ -185,10 +223,26 @@ func (c *converter) conditional(cmd *command, n syntax.Node) {
 			if n.Name != nil && !subshell {
 				c.set(n.Name.Value, assigned{at: cmd})
 			}
+		case *syntax.ForClause:
+			if loop, ok := n.Loop.(*syntax.WordIter); ok && loop.Name != nil && !subshell {
+				c.set(loop.Name.Value, assigned{at: cmd})
+			}
+		case *syntax.DeclClause:
+			if !subshell {
+				c.declares(cmd, n)
+			}
+		case *syntax.ArithmCmd, *syntax.ArithmExp, *syntax.LetClause:
+			if !subshell {
+				c.calculates(cmd, n)
+			}
 		case *syntax.CallExpr:
-			if len(n.Args) > 0 && !subshell && slices.Contains([]string{"cd", "pushd", "popd"}, n.Args[0].Lit()) {
+			if subshell || len(n.Args) == 0 {
+				return true
+			}
+			if slices.Contains([]string{"cd", "pushd", "popd"}, n.Args[0].Lit()) {
 				c.lost = true
 			}
+			c.setsOtherwise(cmd, n)
 		}
 		return true
 	})
@@ -197,16 +251,73 @@ func (c *converter) conditional(cmd *command, n syntax.Node) {
 	}
 }
 
+// declares is for export $(cat .env), which sets variables nobody sees.
+func (c *converter) declares(cmd *command, n *syntax.DeclClause) {
+	for _, a := range n.Args {
+		if a.Name == nil && a.Value != nil && !strings.HasPrefix(a.Value.Lit(), "-") {
+			c.opaque(cmd)
+		}
+	}
+}
+
+// calculates is for ((N++)) and let N=1.
+func (c *converter) calculates(cmd *command, n syntax.Node) {
+	syntax.Walk(n, func(n syntax.Node) bool {
+		var x syntax.ArithmExpr
+		switch n := n.(type) {
+		case *syntax.UnaryArithm:
+			x = n.X
+		case *syntax.BinaryArithm:
+			x = n.X
+		default:
+			return true
+		}
+		if w, ok := x.(*syntax.Word); ok && syntax.ValidName(w.Lit()) {
+			if _, known := c.variables[w.Lit()]; known {
+				c.set(w.Lit(), assigned{at: cmd})
+			}
+		}
+		return true
+	})
+}
+
+// setsOtherwise is for commands that set variables, and are no assignments.
+func (c *converter) setsOtherwise(cmd *command, call *syntax.CallExpr) {
+	name := call.Args[0].Lit()
+	switch name {
+	case ".", "source", "eval":
+		c.opaque(cmd)
+	case "read", "unset", "mapfile", "readarray", "getopts", "printf":
+		for i, w := range call.Args[1:] {
+			if syntax.ValidName(w.Lit()) && (name != "printf" || i > 0 && call.Args[i].Lit() == "-v") {
+				c.set(w.Lit(), assigned{at: cmd})
+			}
+		}
+	}
+	if body := c.functions[name]; body != nil && !c.calling[name] {
+		c.calling[name] = true
+		c.conditional(cmd, body)
+		delete(c.calling, name)
+	}
+}
+
 // textOf is a part of a command as it stands there.
 func textOf(cmd *command, n syntax.Node) string {
-	return cmd.item.text[n.Pos().Offset():n.End().Offset()]
+	return cmd.item.text[n.Pos().Offset():endOf(n, cmd.item.text)]
 }
 
 // quiet are variables in front of docker that change no image.
 var quiet = []string{"DOCKER_BUILDKIT", "BUILDKIT_PROGRESS", "COMPOSE_DOCKER_CLI_BUILD", "BUILDPLATFORM", "DOCKER_CLI_HINTS"}
 
 // otherCommit finds commands after which git rev-parse tells another commit.
-var otherCommit = regexp.MustCompile(`\bgit\s+(clone|checkout|switch|pull|reset|merge)\b`)
+var otherCommit = regexp.MustCompile(`\bgit\s+(-\S+\s+\S+\s+)*(clone|checkout|switch|pull|reset|merge|commit|rebase|cherry-pick|am|revert)\b`)
+
+// usesAll is for a command that may use every variable.
+func (c *converter) usesAll(cmd *command) {
+	for name := range c.variables {
+		cmd.uses[name] = true
+	}
+}
 
 // opaque is for a command that sets variables nobody sees: every one may be another after it,
 // and it may use every one.
@@ -227,15 +338,27 @@ func (c *converter) set(name string, v assigned) {
 	if old := c.variables[name]; old.needed && old.at != v.at { // its value then is not the one that ecsbuild finds
 		v.at.why = fmt.Sprintf("it sets %s again, of which an earlier value is needed as well", name)
 		v = assigned{at: old.at, needed: true, lost: true}
+	} else if _, was := c.variables[name]; !was && c.usedOutside[name] && !v.known {
+		c.problem(v.at, fmt.Sprintf("it sets %s, whose earlier value is needed as well", name))
 	}
 	c.variables[name] = v
 }
 
 // simple follows a statement that is no loop, condition or function.
 func (c *converter) simple(cmd *command, stmt *syntax.Stmt) {
+	if stmt.Background || stmt.Negated { // a shell of its own; a failure that is none
+		folder, lost := c.folder, c.lost
+		c.conditional(cmd, stmt)
+		if stmt.Background {
+			c.folder, c.lost = folder, lost
+		}
+		return
+	}
 	if b, ok := stmt.Cmd.(*syntax.BinaryCmd); ok && b.Op == syntax.OrStmt && !isTest(b.X) { // docker pull … || true
+		folder := c.folder
 		c.simple(cmd, b.X)
 		c.conditional(cmd, b.Y)
+		c.lost = c.lost || c.folder != folder && !leaves.MatchString(textOf(cmd, b.Y))
 		if (cmd.pushes || cmd.build != nil) && !leaves.MatchString(textOf(cmd, b.Y)) {
 			c.notes = append(c.notes, fmt.Sprintf("line %d: the buildspec went on where %s failed; ecsbuild run fails then", cmd.line, shorten(textOf(cmd, b.X))))
 		}
@@ -252,6 +375,9 @@ func (c *converter) simple(cmd *command, stmt *syntax.Stmt) {
 	switch call := stmt.Cmd.(type) {
 	default:
 		c.conditional(cmd, stmt)
+	case *syntax.FuncDecl:
+		c.functions[call.Name.Value] = call.Body
+		c.conditional(cmd, stmt)
 	case *syntax.DeclClause:
 		plain := call.Variant.Value == "export"
 		cmd.exported = plain
@@ -259,11 +385,7 @@ func (c *converter) simple(cmd *command, stmt *syntax.Stmt) {
 		if !plain {
 			cmd.sets = "" // declare -x A=1: nothing can be put before it
 		}
-		for _, a := range call.Args {
-			if a.Name == nil && a.Value != nil && !strings.HasPrefix(a.Value.Lit(), "-") { // export $(cat .env)
-				c.opaque(cmd)
-			}
-		}
+		c.declares(cmd, call)
 	case *syntax.CallExpr:
 		if len(call.Args) == 0 {
 			c.assign(cmd, call.Assigns)
@@ -299,24 +421,22 @@ func (c *converter) assign(cmd *command, assigns []*syntax.Assign) {
 	}
 }
 
+var setAll = regexp.MustCompile(`\s-[a-z]*a|allexport`)
+
 var getLogin = regexp.MustCompile(`\baws\s+(\S+\s+)*?ecr(-public)?\s+get-login(\s|\)|$)`)
 
 func (c *converter) call(cmd *command, stmt *syntax.Stmt, call *syntax.CallExpr) {
-	if getLogin.MatchString(cmd.text) || getPassword.MatchString(cmd.text) { // $(aws ecr get-login …)
+	_, substitutes := call.Args[0].Parts[0].(*syntax.CmdSubst)
+	if substitutes && getLogin.MatchString(cmd.text) || dockerLogin.MatchString(cmd.text) && getPassword.MatchString(cmd.text) { // $(aws ecr get-login …)
 		cmd.login, cmd.public = true, toPublic.MatchString(cmd.text)
 		return
 	}
+	c.setsOtherwise(cmd, call)
 	switch name := call.Args[0].Lit(); name {
-	case ".", "source", "eval":
-		c.opaque(cmd)
-	case "read":
-		for _, w := range call.Args[1:] {
-			if syntax.ValidName(w.Lit()) {
-				c.set(w.Lit(), assigned{at: cmd})
-			}
-		}
+	case "command", "builtin", "exec", "env", "time", "nohup", "nice", "stdbuf":
+		c.lost = c.lost || strings.Contains(cmd.text, "cd ") || strings.Contains(cmd.text, "pushd ")
 	case "set":
-		c.allExport = c.allExport || strings.Contains(cmd.text, " -a") || strings.Contains(cmd.text, "allexport")
+		c.allExport = c.allExport || setAll.MatchString(cmd.text)
 	case "docker", "docker-compose":
 		for _, a := range call.Assigns {
 			if a.Name != nil && !slices.Contains(quiet, a.Name.Value) {
@@ -354,19 +474,27 @@ func (c *converter) call(cmd *command, stmt *syntax.Stmt, call *syntax.CallExpr)
 	case "popd":
 		c.lost = true
 	case ":": // ${TAG:=latest}
-		syntax.Walk(stmt, func(n syntax.Node) bool {
-			if p, ok := n.(*syntax.ParamExp); ok && p.Exp != nil && (p.Exp.Op == syntax.AssignUnset || p.Exp.Op == syntax.AssignUnsetOrNull) {
-				c.set(p.Param.Value, assigned{at: cmd})
-			}
-			return true
-		})
+		c.assignsDefaults(cmd)
 	case "printf", "echo", "cat":
 		c.write(cmd, stmt, words)
 	}
 }
 
+// assignsDefaults is for : ${TAG:=latest}.
+func (c *converter) assignsDefaults(cmd *command) {
+	syntax.Walk(cmd.stmt, func(n syntax.Node) bool {
+		if p, ok := n.(*syntax.ParamExp); ok && p.Exp != nil && (p.Exp.Op == syntax.AssignUnset || p.Exp.Op == syntax.AssignUnsetOrNull) {
+			c.set(p.Param.Value, assigned{at: cmd})
+		}
+		return true
+	})
+}
+
 // unknown is for a command with a word that is not understood.
 func (c *converter) unknown(cmd *command, call *syntax.CallExpr, err error) {
+	if call.Args[0].Lit() == ":" {
+		c.assignsDefaults(cmd)
+	}
 	if name := call.Args[0].Lit(); name == "docker" || name == "docker-compose" || name == "sudo" {
 		if mentionsDocker.MatchString(cmd.text) {
 			c.problem(cmd, err.Error())
@@ -376,9 +504,26 @@ func (c *converter) unknown(cmd *command, call *syntax.CallExpr, err error) {
 	}
 }
 
+// takesImages are commands whose words may be images without a tag.
+var takesImages = regexp.MustCompile(`(^|[\s(|&;/])(docker|podman|trivy|grype|syft|dive|dockle|snyk|goss|dgoss|container-structure-test|cosign|hadolint)\s`)
+
+// findSubstitution finds a command whose output is a part of another one.
+func findSubstitution(stmt *syntax.Stmt) (found *syntax.CmdSubst, ok bool) {
+	syntax.Walk(stmt, func(n syntax.Node) bool {
+		if s, is := n.(*syntax.CmdSubst); is {
+			found, ok = s, true
+		}
+		return !ok
+	})
+	return found, ok
+}
+
 // mentions finds images that are built here among the words of another command, such as a
 // test or a scan.
 func (c *converter) mentions(cmd *command) {
+	if _, substitutes := findSubstitution(cmd.stmt); cmd.sets != "" && !substitutes {
+		return // IMAGE=$REPOSITORY_URI:latest
+	}
 	if call, ok := cmd.stmt.Cmd.(*syntax.CallExpr); ok && len(call.Args) > 0 && slices.Contains([]string{"echo", "printf", "cat"}, call.Args[0].Lit()) {
 		return
 	}
@@ -391,7 +536,7 @@ func (c *converter) mentions(cmd *command) {
 		if err != nil || text == "" {
 			return true
 		}
-		if b := c.local[parseReference(text).String()]; b != nil {
+		if b := c.local[parseReference(text).String()]; b != nil && (strings.ContainsAny(text, ":/") || takesImages.MatchString(cmd.text)) {
 			b.users = append(b.users, cmd)
 			cmd.images = append(cmd.images, use{b, w.Pos().Offset(), w.End().Offset()})
 			return false
@@ -399,6 +544,8 @@ func (c *converter) mentions(cmd *command) {
 		return true
 	})
 }
+
+var dockerLogin = regexp.MustCompile(`^(sudo )?docker login\b`)
 
 // toPublic finds commands that log in to ECR Public.
 var toPublic = regexp.MustCompile(`\becr-public\b|\bpublic\.ecr\.aws\b`)

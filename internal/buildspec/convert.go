@@ -46,8 +46,12 @@ func Convert(data []byte, read func(path string) ([]byte, error)) (*Conversion, 
 	if err != nil {
 		return nil, err
 	}
-	c := &converter{shell: newShell(), local: map[string]*build{}, services: map[string]*build{}, exports: map[string]bool{}, read: read}
-	for _, name := range doc.exported {
+	c := &converter{shell: newShell(), local: map[string]*build{}, services: map[string]*build{}, exports: map[string]bool{}, read: read,
+		functions: map[string]*syntax.Stmt{}, calling: map[string]bool{}}
+	if setsCommit.Match(data) {
+		c.commit = "${CODEBUILD_RESOLVED_SOURCE_VERSION}"
+	}
+	for _, name := range append(doc.exported, doc.environment...) { // commands see what these are set to
 		c.exports[name] = true
 	}
 	for _, it := range doc.items {
@@ -70,6 +74,9 @@ func Convert(data []byte, read func(path string) ([]byte, error)) (*Conversion, 
 	}
 	return out, nil
 }
+
+// setsCommit finds a variable of a file that has the name which ecsbuild has for the commit.
+var setsCommit = regexp.MustCompile(`\bCOMMIT\s*[=:]`)
 
 // settle writes ecsbuild.yml and finds the place of ecsbuild, again and again until nothing
 // more turns out not to be translated. The result is "" for no image.
@@ -157,7 +164,8 @@ func (c *converter) images() (out []*outcome) {
 		}
 	}
 	for _, p := range c.pulls { // for the cache of an image that is built here
-		if o := c.find(out, p.name); o != nil {
+		o := c.find(out, p.name)
+		if o != nil && !slices.Contains(c.tagged, p.name) && (slices.Contains(o.tags, p.name.tag) || c.isCache(p.name)) {
 			p.at.replaced = true
 		}
 	}
@@ -168,6 +176,13 @@ func (c *converter) images() (out []*outcome) {
 		}
 	}
 	return out
+}
+
+// isCache says whether a build reads an image as its cache.
+func (c *converter) isCache(r reference) bool {
+	return slices.ContainsFunc(c.builds, func(b *build) bool {
+		return slices.ContainsFunc(b.lists["cache_from"], func(v string) bool { return strings.Contains(v, r.name) })
+	})
 }
 
 // find is the image that has a name in a registry.

@@ -60,15 +60,20 @@ func (c *converter) write(cmd *command, stmt *syntax.Stmt, words []string) {
 		ImageURI string `json:"imageUri"`
 	}
 	var detail struct{ ImageURI string }
+	strict := func(into any) bool { // what ecsbuild does not write stays with the command
+		d := json.NewDecoder(strings.NewReader(text))
+		d.DisallowUnknownFields()
+		return d.Decode(into) == nil && strings.TrimSpace(text[d.InputOffset():]) == ""
+	}
 	switch {
-	case json.Unmarshal([]byte(text), &list) == nil && len(list) > 0:
+	case strict(&list) && len(list) > 0:
 		for _, e := range list {
 			if e.Name == "" || e.ImageURI == "" {
 				return
 			}
 			f.entries = append(f.entries, entry{container: e.Name, uri: e.ImageURI})
 		}
-	case json.Unmarshal([]byte(text), &detail) == nil && detail.ImageURI != "" && strings.Contains(text, `"ImageURI"`):
+	case strict(&detail) && detail.ImageURI != "" && strings.Contains(text, `"ImageURI"`):
 		f.detail, f.entries = true, []entry{{uri: detail.ImageURI}}
 	default:
 		return

@@ -74,7 +74,7 @@ func (c *converter) parseBuild(cmd *command, args []string) (b *build, push bool
 			if on := !hasValue || value == "true"; on && key != "" {
 				b.flags = append(b.flags, key)
 			}
-			push = push || flag == "--push"
+			push = push || flag == "--push" && (!hasValue || value == "true")
 			continue
 		}
 		if !hasValue {
@@ -94,6 +94,17 @@ func (c *converter) parseBuild(cmd *command, args []string) (b *build, push bool
 		case flag == "--build-arg" || flag == "--label":
 			name, text, ok := strings.Cut(value, "=")
 			p := pair{name, text, !ok}
+			if !isFixed(name) {
+				return nil, false, fmt.Errorf("the name of a %s is known only when it runs", strings.TrimPrefix(flag, "--"))
+			}
+			if v, set := c.variables[name]; set && p.fromEnv && flag == "--build-arg" { // as it is at this place
+				if p.fromEnv, p.value = false, "${"+name+"}"; v.known {
+					p.value = v.value
+				} else {
+					v.needed = true
+					c.variables[name] = v
+				}
+			}
 			if flag == "--label" {
 				b.labels = append(b.labels, p)
 			} else {
@@ -101,6 +112,8 @@ func (c *converter) parseBuild(cmd *command, args []string) (b *build, push bool
 			}
 		case !known:
 			return nil, false, fmt.Errorf("docker build's flag %s has no key in ecsbuild.yml", flag)
+		case (flag == "--provenance" || flag == "--sbom") && value != "false":
+			c.notes = append(c.notes, fmt.Sprintf("line %d: %s is left out: ecsbuild pushes no attestations", cmd.line, flag))
 		case key == "":
 		case key == "additional_contexts":
 			name, folder, ok := strings.Cut(value, "=")
@@ -166,6 +179,8 @@ func (c *converter) docker(cmd *command, words []string) {
 		c.push(cmd, words[1:])
 	case "login":
 		c.login(cmd, words[1:])
+	case "commit", "load", "import":
+		c.problem(cmd, "it makes an image in another way than docker build")
 	case "pull":
 		if len(words) == 2 {
 			c.pulls = append(c.pulls, pull{cmd, parseReference(words[1])})
@@ -186,15 +201,29 @@ func (c *converter) dockerBuild(cmd *command, args []string) {
 		c.local[n.String()] = b
 	}
 	cmd.build = b
-	if push {
-		b.pushed = append(b.pushed, b.names...)
+	if !push {
+		return
 	}
+	if len(b.names) == 0 {
+		c.problem(cmd, "it pushes an image without a name")
+	}
+	for _, n := range b.names {
+		if _, ok := n.destination(c.isSet); !ok {
+			c.problem(cmd, "it goes to another registry than ECR")
+			return
+		}
+	}
+	b.pushed, cmd.pushes = append(b.pushed, b.names...), true
 }
 
 func (c *converter) tag(cmd *command, from, to reference) {
 	b := c.local[from.String()]
-	if b == nil {
-		return // of an image that is not built here
+	if b == nil { // of an image that is not built here
+		if c.local[to.String()] != nil {
+			c.problem(cmd, "it gives the name of an image that is built here to another one")
+		}
+		c.tagged = append(c.tagged, from)
+		return
 	}
 	cmd.build = b
 	b.names = append(b.names, to)

@@ -24,7 +24,9 @@ type document struct {
 	newline  string
 	items    []*item
 	exported []string // exported-variables
-	blocks   []block
+
+	environment []string // variables that it gives its commands
+	blocks      []block
 }
 
 // An item is one entry of a list of commands.
@@ -55,6 +57,9 @@ type block struct {
 
 var inTemplateFile = regexp.MustCompile(`(?i)^(\s*)BuildSpec:\s*(?:!Sub\s+)?[|>][-+0-9]*\s*$`)
 
+// substituted finds a value that !Sub puts in; ${!V} is one of the shell's.
+var substituted = regexp.MustCompile(`\$\{[A-Za-z]`)
+
 // maxSize bounds a buildspec, in bytes.
 const maxSize = 1 << 20
 
@@ -74,6 +79,9 @@ func parse(data []byte) (*document, error) {
 		m := inTemplateFile.FindStringSubmatch(l)
 		if m == nil {
 			continue
+		}
+		if strings.Contains(l, "!Sub") && substituted.MatchString(text) {
+			return nil, &NothingError{"CloudFormation puts values of its own into it (!Sub)"}
 		}
 		d.first, d.last = i+1, i+1
 		for j := i + 1; j < len(d.lines); j++ {
@@ -109,6 +117,15 @@ func (d *document) read(text string) error {
 		return &NothingError{"it is empty"}
 	}
 	root := entries(f.Docs[0].Body)
+	env := entries(root["env"].value)
+	if shell := scalar(env["shell"].value); shell != "" && shell != "bash" && shell != "/bin/sh" && shell != "sh" {
+		return &NothingError{"its commands are for " + shell}
+	}
+	for _, key := range []string{"variables", "parameter-store", "secrets-manager"} {
+		for name := range entries(env[key].value) {
+			d.environment = append(d.environment, name)
+		}
+	}
 	for _, name := range phases {
 		phase := entries(entries(f.Docs[0].Body)["phases"].value)[name]
 		keys := entries(phase.value)
@@ -257,7 +274,8 @@ func (d *document) edit(c *converter) string {
 				}
 			case cmd.replaced || cmd.gate:
 			case cmd.sets != "" && len(cmd.exports) > 0:
-				out = append(out, yamlItem(pad, "export "+cmd.text)...)
+				out = append(out, yamlItem(pad, cmd.text)...) // export V=$(…) would not fail where the command does
+				out = append(out, yamlItem(pad, "export "+cmd.sets)...)
 			case len(cmds) == 1:
 				out = append(out, d.lines[it.from:it.to]...)
 			default:
@@ -312,9 +330,12 @@ func (d *document) edit(c *converter) string {
 	return strings.Join(out, d.newline)
 }
 
+// notText are plain scalars of YAML that are no texts.
+var notText = regexp.MustCompile(`(?i)^(true|false|yes|no|on|off|y|n|null|[-+0-9._]+)$`)
+
 // yamlItem is an entry of a list of commands.
 func yamlItem(pad, text string) []string {
-	plain := !strings.ContainsAny(text[:1], "!&*-?[]{},#|>@`\"'%:") && !strings.Contains(text, ": ") &&
+	plain := !notText.MatchString(text) && !strings.ContainsAny(text[:1], "!&*-?[]{},#|>@`\"'%:") && !strings.Contains(text, ": ") &&
 		!strings.Contains(text, " #") && !strings.HasSuffix(text, ":") && !strings.Contains(text, "\n")
 	if plain {
 		return []string{pad + "- " + text}

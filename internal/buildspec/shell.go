@@ -1,6 +1,7 @@
 package buildspec
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"regexp"
@@ -20,6 +21,7 @@ type shell struct {
 	usedOutside map[string]bool // variables that the environment has, and that something needs
 	otherCommit bool            // git is not at the commit of the sources any more
 	inserted    map[string]insertion
+	commit      string // how ecsbuild.yml names it: by another variable where COMMIT is something else
 }
 
 // An insertion is an expression of GitHub's in the text of the shell.
@@ -38,7 +40,7 @@ type assigned struct {
 }
 
 func newShell() *shell {
-	return &shell{variables: map[string]assigned{}, folder: sourceFolder, usedOutside: map[string]bool{}, inserted: map[string]insertion{}}
+	return &shell{variables: map[string]assigned{}, folder: sourceFolder, usedOutside: map[string]bool{}, inserted: map[string]insertion{}, commit: commit}
 }
 
 // An unknownError says what init does not understand of a word.
@@ -76,6 +78,9 @@ func (s *shell) part(p syntax.WordPart, quoted bool) (string, error) {
 	switch p := p.(type) {
 	case *syntax.Lit:
 		text := p.Value
+		if !quoted && strings.HasPrefix(text, "~") {
+			return "", &unknownError{text + " is a folder of the user's"}
+		}
 		if quoted {
 			text = regexp.MustCompile("\\\\([\"\\\\$`\n])").ReplaceAllString(text, "$1")
 		} else {
@@ -94,7 +99,7 @@ func (s *shell) part(p syntax.WordPart, quoted bool) (string, error) {
 		return s.parts(p.Parts, true)
 	case *syntax.ParamExp:
 		text, err := s.expansion(p)
-		if err == nil && !quoted && strings.ContainsAny(text, " \t\n") && isFixed(text) {
+		if err == nil && !quoted && strings.ContainsAny(text, " \t\n") {
 			err = &unknownError{source(p) + " stands for several words"}
 		}
 		return text, err
@@ -111,15 +116,28 @@ func source(n syntax.Node) string {
 	return b.String()
 }
 
+// commit is that of the sources.
+const commit = "${COMMIT}"
+
 // outside are the variables that CodeBuild sets, and what ecsbuild has in their place.
-var outside = map[string]string{"CODEBUILD_RESOLVED_SOURCE_VERSION": "${COMMIT}", "CODEBUILD_SRC_DIR": sourceFolder,
-	"GITHUB_SHA": "${COMMIT}", "GITHUB_WORKSPACE": sourceFolder}
+var outside = map[string]string{"CODEBUILD_RESOLVED_SOURCE_VERSION": commit, "CODEBUILD_SRC_DIR": sourceFolder,
+	"GITHUB_SHA": commit, "GITHUB_WORKSPACE": sourceFolder}
+
+// shellVariables are those that a shell has, and no other program.
+var shellVariables = map[string]bool{"UID": true, "EUID": true, "HOSTNAME": true, "RANDOM": true, "SECONDS": true, "LINENO": true, "PPID": true,
+	"OLDPWD": true, "SHLVL": true, "OSTYPE": true, "HOSTTYPE": true, "MACHTYPE": true, "IFS": true, "BASH": true, "BASH_VERSION": true, "BASHPID": true, "SHELLOPTS": true}
 
 func (s *shell) expansion(p *syntax.ParamExp) (string, error) {
 	name := p.Param.Value
 	unknown := &unknownError{source(p) + " is not understood"}
 	if p.Excl || p.Length || p.Width || p.Index != nil || p.Repl != nil || p.Names != 0 || !syntax.ValidName(name) {
 		return "", unknown
+	}
+	if name == "PWD" {
+		return s.folder, nil
+	}
+	if shellVariables[name] {
+		return "", &unknownError{source(p) + " is known to the shell alone"}
 	}
 	value, isOutside := "${"+name+"}", true
 	if v, ok := s.variables[name]; ok {
@@ -133,8 +151,10 @@ func (s *shell) expansion(p *syntax.ParamExp) (string, error) {
 			s.variables[name] = v
 		}
 	} else if v, ok := outside[name]; ok {
-		value, isOutside = v, false
-	} else {
+		if value, isOutside = v, false; v == commit {
+			value = s.commit
+		}
+	} else if p.Exp == nil || p.Exp.Op != syntax.AssignUnset && p.Exp.Op != syntax.AssignUnsetOrNull {
 		s.usedOutside[name] = true
 	}
 	switch {
@@ -153,7 +173,12 @@ func (s *shell) expansion(p *syntax.ParamExp) (string, error) {
 		return "", err
 	}
 	switch op := p.Exp.Op; op {
-	case syntax.DefaultUnset, syntax.DefaultUnsetOrNull, syntax.AssignUnset, syntax.AssignUnsetOrNull:
+	case syntax.DefaultUnset, syntax.AssignUnset:
+		if !isOutside {
+			return value, nil
+		}
+		return fmt.Sprintf("${%s-%s}", name, word), nil
+	case syntax.DefaultUnsetOrNull, syntax.AssignUnsetOrNull:
 		if !isOutside {
 			if value == "" {
 				return word, nil
@@ -197,7 +222,7 @@ func substring(value string, offset, length int, limited bool, unknown error) (s
 var (
 	cutCharacters = regexp.MustCompile(`^cut -c ?1?-([0-9]+)$`)
 	headBytes     = regexp.MustCompile(`^head -c ?([0-9]+)$`)
-	shortCommit   = regexp.MustCompile(`^git rev-parse --short(?:=([0-9]+))? (?:HEAD|\$\{COMMIT\})$`)
+	shortCommit   = regexp.MustCompile(`^git rev-parse --short(?:=([0-9]+))? (?:HEAD|\$\{(?:COMMIT|CODEBUILD_RESOLVED_SOURCE_VERSION|GITHUB_SHA)\})$`)
 	accountOfARN  = regexp.MustCompile(`^cut (?:-d ?'?"?:"?'? -f ?5|-f ?5 -d ?'?"?:"?'?)$`)
 )
 
@@ -208,6 +233,11 @@ func (s *shell) substitution(c *syntax.CmdSubst) (string, error) {
 		return "", unknown
 	}
 	pipe := pipeline(c.Stmts[0])
+	for _, stmt := range pipe { // AWS_PROFILE=prod aws …
+		if call, ok := stmt.Cmd.(*syntax.CallExpr); ok && len(call.Assigns) > 0 {
+			return "", unknown
+		}
+	}
 	words, err := s.words(pipe[0])
 	if err != nil {
 		return "", err
@@ -216,31 +246,24 @@ func (s *shell) substitution(c *syntax.CmdSubst) (string, error) {
 	switch {
 	case len(pipe) == 1 && first == "pwd":
 		return s.folder, nil
-	case strings.HasPrefix(first, "git ") && s.otherCommit:
+	case strings.HasPrefix(first, "git ") && (s.otherCommit || s.lost || !strings.HasPrefix(s.folder, sourceFolder)):
 		return "", unknown
 	case len(pipe) == 1 && first == "git rev-parse HEAD":
-		return "${COMMIT}", nil
+		return s.commit, nil
 	case len(pipe) == 1 && shortCommit.MatchString(first):
-		n := shortCommit.FindStringSubmatch(first)[1]
-		if n == "" {
-			n = "7"
+		digits, err := strconv.Atoi(cmp.Or(shortCommit.FindStringSubmatch(first)[1], "7"))
+		if err != nil {
+			return "", unknown
 		}
-		return "${COMMIT:0:" + n + "}", nil
+		return substring(s.commit, 0, digits, true, unknown)
 	case strings.HasPrefix(first, "aws ") && strings.Contains(first, "--profile"):
 		return "", unknown
 	case strings.HasPrefix(first, "aws sts get-caller-identity") && strings.Contains(source(c), "Account"):
 		return callerAccount, nil
 	case strings.HasPrefix(first, "aws configure get region"), first == "aws configure get default.region":
 		return callerRegion, nil
-	case strings.HasPrefix(first, "aws ecr describe-repositories"):
-		region := callerRegion
-		if i := indexOf(words, "--region"); i >= 0 && i+1 < len(words) {
-			region = words[i+1]
-		}
-		if i := indexOf(words, "--repository-names"); i >= 0 && i+1 < len(words) && !strings.Contains(first, "--registry-id") &&
-			strings.Contains(source(c), "repositoryUri") {
-			return callerAccount + ".dkr.ecr." + region + ".amazonaws.com/" + words[i+1], nil
-		}
+	case len(pipe) == 1 && strings.HasPrefix(first, "aws ecr describe-repositories "):
+		return repositoryURI(words[3:], unknown)
 	case words[0] == "echo" && len(words) == 2 && len(pipe) == 2:
 		next, err := s.words(pipe[1])
 		if err != nil {
@@ -263,13 +286,33 @@ func (s *shell) substitution(c *syntax.CmdSubst) (string, error) {
 	return "", unknown
 }
 
-func indexOf(list []string, s string) int {
-	for i, one := range list {
-		if one == s {
-			return i
+// repositoryURI is what aws ecr describe-repositories prints of one repository.
+func repositoryURI(args []string, unknown error) (string, error) {
+	region, name := callerRegion, ""
+	for i := 0; i < len(args); i++ {
+		flag, value, ok := strings.Cut(args[i], "=")
+		if !ok && i+1 < len(args) {
+			i++
+			value = args[i]
+		}
+		switch flag {
+		case "--region":
+			region = value
+		case "--repository-names", "--repository-name":
+			name = value
+		case "--query":
+			if !strings.HasSuffix(value, "repositories[0].repositoryUri") && !strings.HasSuffix(value, "repositories[].repositoryUri") {
+				return "", unknown
+			}
+		case "--output":
+		default: // a second name, or another registry
+			return "", unknown
 		}
 	}
-	return -1
+	if name == "" {
+		return "", unknown
+	}
+	return callerAccount + ".dkr.ecr." + region + ".amazonaws.com/" + name, nil
 }
 
 // pipeline are the statements of a | b | c.

@@ -85,7 +85,11 @@ func ConvertWorkflow(data []byte, read func(path string) ([]byte, error)) (*Conv
 	w := &workflow{newline: "\n", env: map[string]string{}, expressions: map[string]string{}, outputs: map[string]map[string]string{},
 		digests: map[string]*build{}, logins: map[string]string{}}
 	w.converter = &converter{shell: newShell(), local: map[string]*build{}, services: map[string]*build{}, exports: map[string]bool{}, read: read,
+		functions: map[string]*syntax.Stmt{}, calling: map[string]bool{},
 		names: w.nameContainers}
+	if setsCommit.Match(data) {
+		w.commit = "${GITHUB_SHA}"
+	}
 	text := string(data)
 	if strings.Contains(text, "\r\n") {
 		w.newline, text = "\r\n", strings.ReplaceAll(text, "\r\n", "\n")
@@ -238,7 +242,7 @@ var (
 func (w *workflow) expression(e string) (string, error) {
 	switch {
 	case e == "github.sha":
-		return "${COMMIT}", nil
+		return w.commit, nil
 	case e == "github.workspace":
 		return sourceFolder, nil
 	}
