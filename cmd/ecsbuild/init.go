@@ -161,7 +161,7 @@ func committed(dir, name string) error {
 		path = filepath.Join(dir, name)
 	}
 	for _, args := range [][]string{{"ls-files", "--error-unmatch"}, {"diff", "--quiet", "HEAD"}} {
-		cmd := exec.Command("git", append(args, "--", filepath.Base(path))...)
+		cmd := exec.Command("git", append(append([]string{"--literal-pathspecs"}, args...), "--", filepath.Base(path))...)
 		cmd.Dir = filepath.Dir(path)
 		if cmd.Run() != nil {
 			return &fault.Error{What: "git does not have " + name + " as it is, so it could not give it back", Fix: "commit it, and run ecsbuild init again"}
@@ -189,7 +189,14 @@ func (a *app) writeConversion(dir, name string, found *buildspec.Conversion) err
 	if err := atomicfile.Write(config, []byte(found.Config), 0o644); err != nil {
 		return &fault.Error{What: "cannot write " + config, Why: err.Error()}
 	}
-	if err := atomicfile.Write(spec, []byte(found.Buildspec), 0o644); err != nil {
+	if target, err := filepath.EvalSymlinks(spec); err == nil {
+		spec = target // a link stays one
+	}
+	mode := fs.FileMode(0o644)
+	if st, err := os.Stat(spec); err == nil {
+		mode = st.Mode().Perm()
+	}
+	if err := atomicfile.Write(spec, []byte(found.Buildspec), mode); err != nil {
 		_ = os.Remove(config)
 		return &fault.Error{What: "cannot write " + spec, Why: err.Error()}
 	}

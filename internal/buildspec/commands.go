@@ -44,7 +44,7 @@ type use struct {
 
 // export has a variable that the command sets go into the environment.
 func (cmd *command) export(name string) {
-	if !cmd.exported && !slices.Contains(cmd.exports, name) {
+	if (!cmd.exported || cmd.sets == "") && !slices.Contains(cmd.exports, name) {
 		cmd.exports = append(cmd.exports, name)
 	}
 }
@@ -64,6 +64,7 @@ type converter struct {
 	services map[string]*build // of a Compose file
 	pulls    []pull
 	tagged   []reference // images that are not built here, and get another name
+	foreign  []reference // those names
 	files    []*file     // definitions
 	exports  map[string]bool
 	read     func(path string) ([]byte, error) // a file below the folder of the sources
@@ -73,8 +74,10 @@ type converter struct {
 	group                *syntax.Stmt
 	source               *command // that sets variables nobody sees, nil for none
 	allExport            bool     // set -a
+	pipefail             bool     // set -o pipefail
 	functions            map[string]*syntax.Stmt
 	calling              map[string]bool // functions
+	times                map[string]int  // how often a variable is set
 
 	names         func([]*outcome) // gives images without containers a name, nil for none
 	noDefinitions bool             // no definitions file is written where none was
@@ -165,6 +168,7 @@ func (c *converter) statement(it *item, stmt *syntax.Stmt) {
 		return true
 	})
 	c.simple(cmd, stmt)
+	c.assignsDefaults(cmd)
 	if cmd.build == nil {
 		c.mentions(cmd)
 		if builds.MatchString(cmd.text) {
@@ -332,8 +336,16 @@ func (c *converter) opaque(cmd *command) {
 	c.source = cmd
 }
 
+// tools are variables by which docker's and AWS's commands go.
+var tools = map[string]bool{"AWS_DEFAULT_REGION": true, "AWS_REGION": true, "AWS_PROFILE": true, "AWS_ACCESS_KEY_ID": true, "AWS_SECRET_ACCESS_KEY": true,
+	"AWS_SESSION_TOKEN": true, "DOCKER_DEFAULT_PLATFORM": true, "DOCKER_HOST": true, "DOCKER_CONTEXT": true, "DOCKER_CONFIG": true}
+
 // set takes what a variable is set to.
 func (c *converter) set(name string, v assigned) {
+	c.times[name]++
+	if tools[name] && (len(c.builds) > 0 || c.usedOutside[name] || c.usedAccount) {
+		c.problem(v.at, "it changes what docker's and AWS's commands after it do, and ecsbuild does all at once")
+	}
 	v.at.assigns[name] = true
 	if old := c.variables[name]; old.needed && old.at != v.at { // its value then is not the one that ecsbuild finds
 		v.at.why = fmt.Sprintf("it sets %s again, of which an earlier value is needed as well", name)
@@ -397,8 +409,12 @@ func (c *converter) simple(cmd *command, stmt *syntax.Stmt) {
 
 func (c *converter) assign(cmd *command, assigns []*syntax.Assign) {
 	for _, a := range assigns {
-		if a.Name == nil || a.Naked {
-			continue // export PATH
+		if a.Name == nil {
+			continue
+		}
+		if a.Naked { // export PATH: commands see whatever it is set to
+			c.exports[a.Name.Value] = c.exports[a.Name.Value] || cmd.exported
+			continue
 		}
 		value, err := "", error(nil)
 		used := c.usedOutside[a.Name.Value]
@@ -437,6 +453,7 @@ func (c *converter) call(cmd *command, stmt *syntax.Stmt, call *syntax.CallExpr)
 		c.lost = c.lost || strings.Contains(cmd.text, "cd ") || strings.Contains(cmd.text, "pushd ")
 	case "set":
 		c.allExport = c.allExport || setAll.MatchString(cmd.text)
+		c.pipefail = c.pipefail || strings.Contains(cmd.text, "pipefail")
 	case "docker", "docker-compose":
 		for _, a := range call.Assigns {
 			if a.Name != nil && !slices.Contains(quiet, a.Name.Value) {
@@ -473,18 +490,21 @@ func (c *converter) call(cmd *command, stmt *syntax.Stmt, call *syntax.CallExpr)
 		}
 	case "popd":
 		c.lost = true
-	case ":": // ${TAG:=latest}
-		c.assignsDefaults(cmd)
 	case "printf", "echo", "cat":
 		c.write(cmd, stmt, words)
 	}
 }
 
-// assignsDefaults is for : ${TAG:=latest}.
+// assignsDefaults is for ${TAG:=latest}, after which TAG has that value.
 func (c *converter) assignsDefaults(cmd *command) {
 	syntax.Walk(cmd.stmt, func(n syntax.Node) bool {
-		if p, ok := n.(*syntax.ParamExp); ok && p.Exp != nil && (p.Exp.Op == syntax.AssignUnset || p.Exp.Op == syntax.AssignUnsetOrNull) {
-			c.set(p.Param.Value, assigned{at: cmd})
+		p, ok := n.(*syntax.ParamExp)
+		if !ok || p.Exp == nil || p.Param == nil || p.Exp.Op != syntax.AssignUnset && p.Exp.Op != syntax.AssignUnsetOrNull {
+			return true
+		}
+		if _, set := c.variables[p.Param.Value]; !set && outside[p.Param.Value] == "" {
+			value, err := c.expansion(p)
+			c.set(p.Param.Value, assigned{value: value, known: err == nil, at: cmd})
 		}
 		return true
 	})
@@ -492,9 +512,6 @@ func (c *converter) assignsDefaults(cmd *command) {
 
 // unknown is for a command with a word that is not understood.
 func (c *converter) unknown(cmd *command, call *syntax.CallExpr, err error) {
-	if call.Args[0].Lit() == ":" {
-		c.assignsDefaults(cmd)
-	}
 	if name := call.Args[0].Lit(); name == "docker" || name == "docker-compose" || name == "sudo" {
 		if mentionsDocker.MatchString(cmd.text) {
 			c.problem(cmd, err.Error())

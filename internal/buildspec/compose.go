@@ -17,11 +17,17 @@ import (
 // https://docs.docker.com/compose/intro/compose-application-model/#the-compose-file
 var composeNames = []string{"compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"}
 
+// composeOverrides are read beside those.
+var composeOverrides = []string{"compose.override.yaml", "compose.override.yml", "docker-compose.override.yaml", "docker-compose.override.yml"}
+
 // A composeService is what a Compose file has of a service, as far as it is built.
 type composeService struct {
 	Image   string `yaml:"image"`
 	Build   any    `yaml:"build"`
 	Extends any    `yaml:"extends"`
+
+	Platform string   `yaml:"platform"`
+	Profiles []string `yaml:"profiles"`
 }
 
 // compose follows docker compose build and push.
@@ -29,6 +35,7 @@ func (c *converter) compose(cmd *command, args []string) {
 	var files, rest []string
 	var more []pair // --build-arg
 	push := false
+	var flags []string // keys of ecsbuild.yml
 	for i := 0; i < len(args); i++ {
 		flag, value, hasValue := strings.Cut(args[i], "=")
 		if !strings.HasPrefix(flag, "-") {
@@ -48,7 +55,9 @@ func (c *converter) compose(cmd *command, args []string) {
 			more = append(more, pair{name, text, !ok})
 		case "--push":
 			push = true
-		case "-p", "--project-name", "--profile", "--progress", "--parallel", "--pull", "--no-cache", "--quiet", "-q", "-d":
+		case "--pull", "--no-cache":
+			flags = append(flags, strings.ReplaceAll(flag[2:], "-", "_"))
+		case "-p", "--project-name", "--progress", "--parallel", "--quiet", "-q", "-d":
 		default:
 			if len(rest) > 0 && (rest[0] == "build" || rest[0] == "push") || len(rest) == 0 {
 				c.problem(cmd, "docker compose's flag "+flag+" is not understood")
@@ -61,7 +70,7 @@ func (c *converter) compose(cmd *command, args []string) {
 	}
 	switch rest[0] {
 	case "build":
-		c.composeBuild(cmd, files, rest[1:], more, push)
+		c.composeBuild(cmd, files, rest[1:], more, flags, push)
 	case "push":
 		c.composePush(cmd, rest[1:])
 	case "up":
@@ -71,7 +80,7 @@ func (c *converter) compose(cmd *command, args []string) {
 	}
 }
 
-func (c *converter) composeBuild(cmd *command, files, only []string, more []pair, push bool) {
+func (c *converter) composeBuild(cmd *command, files, only []string, more []pair, flags []string, push bool) {
 	services, dir, err := c.composeFile(files)
 	if err != nil {
 		c.problem(cmd, err.Error())
@@ -79,7 +88,7 @@ func (c *converter) composeBuild(cmd *command, files, only []string, more []pair
 	}
 	for _, name := range slices.Sorted(maps.Keys(services)) {
 		s := services[name]
-		if s.Build == nil || len(only) > 0 && !slices.Contains(only, name) {
+		if s.Build == nil || len(only) > 0 && !slices.Contains(only, name) || len(only) == 0 && len(s.Profiles) > 0 {
 			continue
 		}
 		b, err := c.composeImage(cmd, dir, s)
@@ -87,7 +96,7 @@ func (c *converter) composeBuild(cmd *command, files, only []string, more []pair
 			c.problem(cmd, fmt.Sprintf("service %s: %v", name, err))
 			return
 		}
-		b.args = append(b.args, more...)
+		b.args, b.flags = append(b.args, more...), append(b.flags, flags...)
 		c.builds = append(c.builds, b)
 		c.services[name] = b
 		cmd.build = b
@@ -123,9 +132,22 @@ func (c *converter) composeFile(files []string) (map[string]composeService, stri
 	if len(files) > 1 {
 		return nil, "", errors.New("it merges several Compose files")
 	}
+	for _, name := range []string{"COMPOSE_FILE", "COMPOSE_PROFILES", "COMPOSE_ENV_FILES"} {
+		if _, ok := c.variables[name]; ok || c.exports[name] {
+			return nil, "", errors.New(name + " is set")
+		}
+	}
 	names := composeNames
 	if len(files) == 1 {
 		names = files
+	}
+	for _, name := range composeOverrides {
+		if _, err := c.read(relative(c.path(name))); err == nil && len(files) == 0 {
+			return nil, "", fmt.Errorf("%s changes its Compose file", name)
+		}
+	}
+	if env, err := c.read(relative(c.path(".env"))); err == nil && len(strings.TrimSpace(string(env))) > 0 {
+		return nil, "", errors.New(".env has variables for its Compose file")
 	}
 	if c.lost {
 		return nil, "", errors.New("the folder where it runs is not known")
@@ -165,6 +187,9 @@ func (c *converter) composeImage(cmd *command, dir string, s composeService) (*b
 	b := &build{at: cmd, lists: map[string][]string{}}
 	if s.Image != "" {
 		b.names = []reference{parseReference(c.composeText(s.Image))}
+	}
+	if s.Platform != "" {
+		b.lists["platforms"] = []string{c.composeText(s.Platform)}
 	}
 	section, ok := s.Build.(map[string]any)
 	if !ok {

@@ -11,6 +11,7 @@ package buildspec
 
 import (
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -47,7 +48,7 @@ func Convert(data []byte, read func(path string) ([]byte, error)) (*Conversion, 
 		return nil, err
 	}
 	c := &converter{shell: newShell(), local: map[string]*build{}, services: map[string]*build{}, exports: map[string]bool{}, read: read,
-		functions: map[string]*syntax.Stmt{}, calling: map[string]bool{}}
+		functions: map[string]*syntax.Stmt{}, calling: map[string]bool{}, times: map[string]int{}}
 	if setsCommit.Match(data) {
 		c.commit = "${CODEBUILD_RESOLVED_SOURCE_VERSION}"
 	}
@@ -65,7 +66,8 @@ func Convert(data []byte, read func(path string) ([]byte, error)) (*Conversion, 
 	if config != "" {
 		c.notes = append(c.notes, "the new buildspec takes the latest release of ecsbuild: buildspec.example.yml of its repository shows how to pin one by its checksum")
 	}
-	out := &Conversion{Buildspec: doc.edit(c), Config: config, Notes: c.notes}
+	edited := doc.edit(c)
+	out := &Conversion{Buildspec: edited, Config: config, Notes: c.notes}
 	if _, err := parse([]byte(out.Buildspec)); err != nil && config != "" {
 		return nil, &NothingError{"the form of its YAML is not one that can be changed line by line"}
 	}
@@ -207,7 +209,11 @@ func (c *converter) run() []string {
 	if strings.HasPrefix(c.at.item.phase, "post_build") { // which comes after a failed build, too
 		run = `[ "$CODEBUILD_BUILD_SUCCEEDING" != 0 ] && ecsbuild run`
 	}
-	if c.at.folder != sourceFolder || c.lost {
+	folder := c.folder
+	if next := slices.Index(c.commands, c.at) + 1; next < len(c.commands) { // where it runs itself may be before a cd
+		folder = c.commands[next].folder
+	}
+	if folder != sourceFolder || c.lost {
 		run += ` -C "$CODEBUILD_SRC_DIR"`
 	}
 	return []string{install, run}
@@ -250,20 +256,96 @@ func (c *converter) place(config string) {
 			last = max(last, i)
 		}
 	}
+	for _, f := range c.files { // what makes the file's folder, or another file in its place
+		if !f.at.replaced {
+			continue
+		}
+		for i, cmd := range c.commands {
+			if cmd == f.at {
+				break
+			}
+			if i > last && !cmd.replaced && !cmd.gate && cmd.why == "" && (strings.Contains(cmd.text, path.Base(f.path)) ||
+				path.Dir(f.path) != "." && strings.Contains(cmd.text, path.Base(path.Dir(f.path)))) {
+				last = i
+			}
+		}
+	}
+	for i, cmd := range c.commands {
+		if i > 0 && !cmd.replaced && cmd.why == "" && strings.Contains(cmd.text, "$?") && (c.commands[i-1].replaced || c.commands[i-1].gate) {
+			c.problem(cmd, "it asks how the command before it has ended")
+		}
+	}
+	if push > last && c.deploysAfter(push) {
+		last = push
+	}
 	c.at = c.commands[last]
+	for _, cmd := range c.commands[last+1:] {
+		for _, u := range cmd.images {
+			text := cmd.item.text[u.from:u.to]
+			if r, err := c.template(text); len(u.build.pushed) > 0 && !cmd.replaced && !cmd.gate && err == nil && !slices.Contains(u.build.pushed, r) {
+				c.problem(cmd, "it uses an image by a name that it does not have any more: "+text)
+			}
+		}
+	}
 	for _, cmd := range c.commands[:last+1] { // an image is not there yet
 		if len(cmd.images) > 0 && !cmd.replaced && !cmd.gate && slices.ContainsFunc(cmd.images, func(u use) bool { return len(u.build.pushed) > 0 && u.build.at.why == "" }) {
 			c.problem(cmd, "it uses an image that ecsbuild builds after it")
 		}
 	}
+	c.keepLogins()
 	c.keepVariables()
 	// What a variable of the environment is set to must not be taken for what it was.
 	for _, m := range inTemplate.FindAllStringSubmatch(config, -1) {
 		for _, cmd := range c.commands[:last+1] {
-			if v := c.variables[m[1]]; cmd.assigns[m[1]] && v.known && !cmd.replaced && v.value != "${"+m[1]+"}" {
+			if v := c.variables[m[1]]; cmd.assigns[m[1]] && v.known && !cmd.replaced && !strings.HasPrefix(v.value, "${"+m[1]+":-") && v.value != "${"+m[1]+"}" {
 				c.problem(cmd, fmt.Sprintf("ecsbuild.yml needs the value that %s has before it", m[1]))
 			}
 		}
+	}
+}
+
+// deploysAfter says whether something is done in the phase of the last push, after it: where
+// ecsbuild fails in an earlier phase, CodeBuild runs the later one all the same.
+func (c *converter) deploysAfter(push int) bool {
+	phase := c.commands[push].item.phase
+	for _, cmd := range c.commands[push+1:] {
+		if cmd.item.phase == phase && !cmd.replaced && !cmd.gate && !cmd.harmless() {
+			return true
+		}
+	}
+	return false
+}
+
+// template is what a word in the text of a command stands for.
+func (c *converter) template(text string) (reference, error) {
+	var out reference
+	var err error
+	f, perr := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader("x "+text), "")
+	if perr != nil || len(f.Stmts) != 1 {
+		return out, &unknownError{text + " is not understood"}
+	}
+	words, err := c.words(f.Stmts[0])
+	if err == nil && len(words) == 2 {
+		out = parseReference(words[1])
+	}
+	return out, err
+}
+
+// needsLogin finds commands that docker's login to a registry is for.
+var needsLogin = regexp.MustCompile(`\b(docker\s+(\S+\s+)*?(run|pull|push|manifest|create|imagetools|compose|build)|docker-compose|helm|skopeo|crane|cosign|oras|trivy)\b`)
+
+// keepLogins keeps the logins where something stays that they may be for.
+func (c *converter) keepLogins() {
+	for _, cmd := range c.commands {
+		if cmd.replaced || cmd.login || cmd.gate || !needsLogin.MatchString(cmd.text) {
+			continue
+		}
+		for _, login := range c.commands {
+			if login.login {
+				login.replaced = false
+			}
+		}
+		return
 	}
 }
 
@@ -348,21 +430,41 @@ func (c *converter) checkOrder() {
 		}
 	}
 	for i, b := range c.builds {
-		used := c.usedBy(b)
-		for j, other := range c.builds {
-			if other == b {
-				continue
+		for _, used := range c.usedBy(b) {
+			if strings.Contains(used.String(), "$") && len(c.builds) > 1 {
+				c.problem(b.at, "its Dockerfile begins with an image that a variable names, which may be one of another docker build: "+used.name)
 			}
-			for _, name := range other.names {
+			for j, other := range c.builds {
 				switch {
-				case b.mentions(name), used[name] && (j > i || len(other.pushed) == 0 || slices.Contains(b.flags, "pull")):
+				case other == b || !c.isCalled(other, used):
+				case j > i || len(other.pushed) == 0 || slices.Contains(b.flags, "pull"):
+					c.problem(b.at, "it builds on an image of another docker build: "+out(used.String()))
+				default:
+					b.links = append(b.links, link{context: strings.TrimSuffix(used.String(), ":latest"), base: other})
+				}
+			}
+		}
+		for _, other := range c.builds {
+			for _, name := range other.names {
+				if other != b && b.mentions(name) {
 					c.problem(b.at, "it builds on an image of another docker build: "+out(name.String()))
-				case used[name]:
-					b.links = append(b.links, link{context: strings.TrimSuffix(name.String(), ":latest"), base: other})
 				}
 			}
 		}
 	}
+}
+
+// isCalled says whether a build has a name, also where the name spells out a registry for which
+// the build has variables.
+func (c *converter) isCalled(b *build, r reference) bool {
+	own, isECR := r.destination(c.isSet)
+	for _, name := range b.names {
+		d, ok := name.destination(c.isSet)
+		if name == r || isECR && ok && name.tag == r.tag && d.repository == own.repository && (d.account == own.account || d.account == "" || own.account == "") {
+			return true
+		}
+	}
+	return false
 }
 
 // writes says whether a command writes a definitions file.
@@ -383,8 +485,13 @@ func (b *build) mentions(r reference) bool {
 // usesImage finds the images that a Dockerfile names in FROM, COPY --from and RUN --mount.
 var usesImage = regexp.MustCompile(`(?mi)^\s*FROM\s+(?:--platform=\S+\s+)?(\S+)|--from=(\S+)|--mount=\S*\bfrom=([^,\s]+)`)
 
-// usedBy are the images that the Dockerfile of a build names.
-func (c *converter) usedBy(b *build) map[reference]bool {
+var (
+	declaresArg = regexp.MustCompile(`(?mi)^\s*ARG\s+([A-Za-z_][A-Za-z0-9_]*)(?:="?([^"\s]*)"?)?`)
+	usesArg     = regexp.MustCompile(`\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})`)
+)
+
+// usedBy are the images that the Dockerfile of a build names, as far as its arguments say.
+func (c *converter) usedBy(b *build) (out []reference) {
 	if isURL(b.context) {
 		return nil
 	}
@@ -396,9 +503,26 @@ func (c *converter) usedBy(b *build) map[reference]bool {
 	if err != nil {
 		return nil
 	}
-	out := map[reference]bool{}
+	args := map[string]string{}
+	for _, m := range declaresArg.FindAllStringSubmatch(string(data), -1) {
+		args[m[1]] = m[2]
+	}
+	for _, p := range b.args {
+		if _, ok := args[p.key]; ok && !p.fromEnv {
+			args[p.key] = p.value
+		}
+	}
 	for _, m := range usesImage.FindAllStringSubmatch(string(data), -1) {
-		out[parseReference(m[1]+m[2]+m[3])] = true
+		name := usesArg.ReplaceAllStringFunc(m[1]+m[2]+m[3], func(v string) string {
+			m := usesArg.FindStringSubmatch(v)
+			if value := args[m[1]+m[2]]; value != "" {
+				return value
+			}
+			return v
+		})
+		if r := parseReference(name); !slices.Contains(out, r) {
+			out = append(out, r)
+		}
 	}
 	return out
 }

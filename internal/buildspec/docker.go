@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"mvdan.cc/sh/v3/syntax"
 )
 
 // A build is what one docker build makes.
@@ -167,6 +169,9 @@ func (c *converter) docker(cmd *command, words []string) {
 	for len(words) > 1 && (words[0] == "image" || words[0] == "buildx") {
 		words = words[1:] // docker image push is docker push
 	}
+	if to := outputOf(cmd); to != "" && slices.Contains([]string{"build", "push"}, words[0]) {
+		c.notes = append(c.notes, fmt.Sprintf("line %d: what docker prints is not written to %s any more", cmd.line, to))
+	}
 	switch words[0] {
 	case "build":
 		c.dockerBuild(cmd, words[1:])
@@ -188,6 +193,24 @@ func (c *converter) docker(cmd *command, words []string) {
 	case "compose":
 		c.compose(cmd, words[1:])
 	}
+}
+
+// outputOf is the file that takes the output of a command, "" for none.
+func outputOf(cmd *command) (file string) {
+	syntax.Walk(cmd.stmt, func(n syntax.Node) bool {
+		switch n := n.(type) {
+		case *syntax.Redirect:
+			if to := n.Word.Lit(); n.Op != syntax.DplOut && n.Op != syntax.RdrIn && to != "/dev/null" && n.Hdoc == nil {
+				file = source(n.Word)
+			}
+		case *syntax.CallExpr:
+			if len(n.Args) > 1 && n.Args[0].Lit() == "tee" {
+				file = source(n.Args[len(n.Args)-1])
+			}
+		}
+		return true
+	})
+	return file
 }
 
 func (c *converter) dockerBuild(cmd *command, args []string) {
@@ -222,7 +245,7 @@ func (c *converter) tag(cmd *command, from, to reference) {
 		if c.local[to.String()] != nil {
 			c.problem(cmd, "it gives the name of an image that is built here to another one")
 		}
-		c.tagged = append(c.tagged, from)
+		c.tagged, c.foreign = append(c.tagged, from), append(c.foreign, to)
 		return
 	}
 	cmd.build = b
@@ -249,6 +272,9 @@ func (c *converter) push(cmd *command, args []string) {
 	pushed := []reference{r}
 	if all {
 		pushed = nil
+		if slices.ContainsFunc(c.foreign, func(f reference) bool { return f.name == r.name }) {
+			c.problem(cmd, "it pushes a tag of an image that is not built here")
+		}
 		for _, b := range c.builds {
 			for _, n := range b.names {
 				if n.name == r.name {
@@ -266,13 +292,19 @@ func (c *converter) push(cmd *command, args []string) {
 			c.problem(cmd, "no image that is built here has this name")
 			return
 		}
-		if _, ok := p.destination(c.isSet); !ok {
+		if _, ok := p.destination(c.isSet); !ok || c.isHub(p) {
 			c.problem(cmd, "it goes to another registry than ECR")
 			return
 		}
 		b.pushed, cmd.build = append(b.pushed, p), b
 		cmd.pushes = true
 	}
+}
+
+// isHub says whether an image goes to the account of Docker Hub that the buildspec logs in to.
+func (c *converter) isHub(r reference) bool {
+	user, _, ok := cutOutside(r.name, '/', false)
+	return ok && user == c.hubUser && user != ""
 }
 
 // latest finds the image that a push names by a variable from outside: docker tag without a

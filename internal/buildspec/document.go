@@ -260,6 +260,7 @@ func (d *document) edit(c *converter) string {
 			left[it.phase]++
 			continue
 		}
+		d.noteBlock(c, it, cmds)
 		var kept []string // of a && b
 		for n, cmd := range cmds {
 			switch {
@@ -332,6 +333,18 @@ func (d *document) edit(c *converter) string {
 
 // notText are plain scalars of YAML that are no texts.
 var notText = regexp.MustCompile(`(?i)^(true|false|yes|no|on|off|y|n|null|[-+0-9._]+)$`)
+
+// noteBlock tells of a command that fails in a block, which goes on with the next one there.
+func (d *document) noteBlock(c *converter, it *item, cmds []*command) {
+	if !it.block || strings.Contains(it.text, "set -e") {
+		return
+	}
+	for i, cmd := range cmds {
+		if i+1 < len(cmds) && !cmd.replaced && !cmd.gate && cmd.why == "" && !cmd.harmless() && cmds[i+1].group != cmd.group {
+			c.notes = append(c.notes, fmt.Sprintf("line %d: %s is on a line of its own now, and ends the phase where it fails; in a block the shell went on", cmd.line, shorten(cmd.text)))
+		}
+	}
+}
 
 // yamlItem is an entry of a list of commands.
 func yamlItem(pad, text string) []string {

@@ -11,22 +11,31 @@ import (
 )
 
 // gates are the commands between build and push that use an image, such as tests and scans,
-// and those that follow them there. One that fails keeps the image from being pushed, as
-// before.
+// and all others there that do something: they run when the images are built, and one that
+// fails keeps them from being pushed, as before.
 func (c *converter) gates(images []*outcome) (out []string) {
-	first := -1
-	last := -1 // the last push
+	first := -1 // that uses an image, or follows the last build
+	last := -1  // the last push
 	for i, cmd := range c.commands {
+		if cmd.build != nil && cmd.build.at == cmd && cmd.replaced {
+			first = i
+		}
 		if cmd.pushes && cmd.replaced {
 			last = i
 		}
 	}
 	for i, cmd := range c.commands[:last+1] {
-		o := usedBy(images, cmd)
-		if o != nil && first < 0 {
-			first = i
+		if usedBy(images, cmd) != nil {
+			first = min(first, i)
+			break
 		}
-		if cmd.replaced || cmd.why != "" || first < 0 || o == nil && cmd.harmless() {
+	}
+	for i, cmd := range c.commands[:last+1] {
+		o := usedBy(images, cmd)
+		if i < first {
+			continue
+		}
+		if cmd.replaced || cmd.why != "" || o == nil && (cmd.harmless() || len(cmd.assigns) > 0 || c.clears(cmd)) {
 			continue
 		}
 		if cmd.stmt == nil {
@@ -37,8 +46,13 @@ func (c *converter) gates(images []*outcome) (out []string) {
 			continue
 		}
 		text, why := c.gateText(cmd, images)
-		if len(cmd.assigns) > 0 {
+		switch {
+		case len(cmd.assigns) > 0:
 			why = "it sets a variable from an image that ecsbuild builds after it"
+		case why == "" && needsBash(cmd.stmt):
+			why = "it needs bash, and gates run in sh"
+		case why == "" && c.pipefail && strings.Contains(cmd.text, "|"):
+			why = "it runs under set -o pipefail, and gates do not"
 		}
 		if why != "" {
 			c.problem(cmd, why)
@@ -48,6 +62,40 @@ func (c *converter) gates(images []*outcome) (out []string) {
 		out = append(out, text)
 	}
 	return out
+}
+
+// needsBash says whether a command is not one of every shell.
+func needsBash(stmt *syntax.Stmt) (found bool) {
+	syntax.Walk(stmt, func(n syntax.Node) bool {
+		switch n := n.(type) {
+		case *syntax.TestClause, *syntax.ProcSubst, *syntax.ArithmCmd, *syntax.LetClause, *syntax.ArrayExpr:
+			found = true
+		case *syntax.CallExpr:
+			found = found || len(n.Args) > 0 && slices.Contains([]string{"pushd", "popd", "source", "declare", "mapfile", "shopt"}, n.Args[0].Lit())
+		case *syntax.Redirect:
+			found = found || n.Op == syntax.WordHdoc || n.Op == syntax.RdrAll || n.Op == syntax.AppAll
+		}
+		return !found
+	})
+	return found
+}
+
+// clears says whether a command only removes a definitions file, as ecsbuild does before it
+// begins.
+func (c *converter) clears(cmd *command) bool {
+	if cmd.stmt == nil {
+		return false
+	}
+	words, err := c.words(cmd.stmt)
+	if err != nil || words[0] != "rm" {
+		return false
+	}
+	for _, w := range words[1:] {
+		if !strings.HasPrefix(w, "-") && !slices.ContainsFunc(c.files, func(f *file) bool { return f.path == relative(c.path(w)) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // usedBy is the image that a command uses, which neither builds nor pushes it.
@@ -64,14 +112,14 @@ func usedBy(images []*outcome, cmd *command) *outcome {
 // others does not matter.
 func (cmd *command) harmless() bool {
 	if cmd.sets != "" || cmd.exported || cmd.output {
-		return true
+		return cmd.stmt == nil || onlyReads(cmd.stmt)
 	}
 	if cmd.stmt == nil || len(cmd.stmt.Redirs) > 0 {
 		return false
 	}
 	call, ok := cmd.stmt.Cmd.(*syntax.CallExpr)
 	if !ok {
-		return leaves.FindString(cmd.text) == "" && len(cmd.assigns) > 0 && !strings.Contains(cmd.text, "\n") // if …; then TAG=…; fi
+		return leaves.FindString(cmd.text) == "" && len(cmd.assigns) > 0 && !strings.Contains(cmd.text, "\n") && onlyReads(cmd.stmt) // if …; then TAG=…; fi
 	}
 	if len(call.Args) == 0 {
 		return true
@@ -89,6 +137,31 @@ func sources(cmd *command) bool {
 	return ok && len(call.Args) > 0 && slices.Contains([]string{".", "source"}, call.Args[0].Lit())
 }
 
+// readers are commands that change no file.
+var readers = []string{"", "echo", "printf", "cat", "cut", "head", "tail", "tr", "sed", "awk", "grep", "egrep", "jq", "yq", "date", "git", "aws", "basename", "dirname",
+	"pwd", "env", "uname", "id", "whoami", "wc", "sort", "uniq", "rev", "expr", "test", "[", "true", ":", "node", "hostname", "base64", "md5sum", "sha1sum", "sha256sum",
+	"xargs", "ls", "read", "export", "cd", "set", "unset", "seq", "openssl", "curl", "docker"}
+
+// onlyReads says whether a statement that sets variables does nothing else.
+func onlyReads(stmt *syntax.Stmt) (ok bool) {
+	ok = true
+	syntax.Walk(stmt, func(n syntax.Node) bool {
+		switch n := n.(type) {
+		case *syntax.CallExpr:
+			if len(n.Args) > 0 {
+				name := n.Args[0].Lit()
+				ok = ok && slices.Contains(readers, name) && !(name == "sed" && strings.Contains(source(n), " -i"))
+			}
+		case *syntax.Redirect:
+			to := n.Word.Lit()
+			ok = ok && (n.Op == syntax.DplOut || n.Op == syntax.RdrIn || n.Op == syntax.WordHdoc || n.Hdoc != nil || to == "/dev/null" ||
+				strings.HasPrefix(source(n.Word), `"$GITHUB_`) || strings.HasPrefix(source(n.Word), `$GITHUB_`))
+		}
+		return ok
+	})
+	return ok
+}
+
 // tells are commands that change nothing.
 var tells = regexp.MustCompile(`^(aws --version|docker (images|image ls|version|info|ps|--version)\b.*|docker-compose --version|node -v|npm -v)$`)
 
@@ -103,6 +176,9 @@ func (c *converter) gateText(cmd *command, images []*outcome) (text, why string)
 	for i := len(cmd.images) - 1; i >= 0; i-- {
 		u := cmd.images[i]
 		j := slices.IndexFunc(images, func(o *outcome) bool { return o.build == u.build })
+		if j < 0 && len(u.build.pushed) == 0 && u.build.at.why == "" {
+			continue // it is built as before
+		}
 		if j < 0 {
 			return "", "it uses an image that is not pushed"
 		}
@@ -127,9 +203,18 @@ func (c *converter) gateText(cmd *command, images []*outcome) (text, why string)
 			if v, ok := c.variables[p.Param.Value]; ok {
 				v.at.export(p.Param.Value)
 			}
+			if _, ok := c.variables[p.Param.Value]; !ok && c.source != nil {
+				c.source.export(p.Param.Value) // it may be from there
+			}
+			if c.times[p.Param.Value] > 1 {
+				why = "it uses " + p.Param.Value + ", which is set more than once"
+			}
 		}
 		return true
 	})
+	if why != "" {
+		return "", why
+	}
 	if cmd.folder != sourceFolder {
 		text = "cd " + relative(cmd.folder) + " && " + text
 	}

@@ -21,6 +21,7 @@ type shell struct {
 	usedOutside map[string]bool // variables that the environment has, and that something needs
 	otherCommit bool            // git is not at the commit of the sources any more
 	inserted    map[string]insertion
+	usedAccount bool   // the caller's account has been asked for
 	commit      string // how ecsbuild.yml names it: by another variable where COMMIT is something else
 }
 
@@ -259,6 +260,7 @@ func (s *shell) substitution(c *syntax.CmdSubst) (string, error) {
 	case strings.HasPrefix(first, "aws ") && strings.Contains(first, "--profile"):
 		return "", unknown
 	case strings.HasPrefix(first, "aws sts get-caller-identity") && strings.Contains(source(c), "Account"):
+		s.usedAccount = true
 		return callerAccount, nil
 	case strings.HasPrefix(first, "aws configure get region"), first == "aws configure get default.region":
 		return callerRegion, nil
@@ -352,6 +354,8 @@ func (s *shell) path(p string) string {
 	switch {
 	case strings.HasPrefix(p, sourceFolder):
 		return clean(p)
+	case strings.HasPrefix(p, "${CODEBUILD_SRC_DIR_"): // a secondary source
+		return p
 	case strings.HasPrefix(p, "/"):
 		return path.Clean(p)
 	}
