@@ -9,6 +9,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/dockerpush"
 	"github.com/ecsbuild/ecsbuild/internal/image"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // observeBase is told of a base image from a step of the build. The one whose layers
@@ -44,7 +45,7 @@ func (j *Job) observeBase(ctx context.Context, s step, copies *baseCopy) {
 func (j *Job) baseImage() string {
 	name := j.Dockerfile.Root(j.Image.Build.Target)
 	for context, base := range j.bases {
-		if context == dockerfile.ContextName(name) {
+		if context == plan.ContextName(name) {
 			return base.job.baseImage()
 		}
 	}

@@ -352,6 +352,8 @@ func (c *converter) set(name string, v assigned) {
 		v = assigned{at: old.at, needed: true, lost: true}
 	} else if _, was := c.variables[name]; !was && c.usedOutside[name] && !v.known {
 		c.problem(v.at, fmt.Sprintf("it sets %s, whose earlier value is needed as well", name))
+	} else if was && !v.known && old.known && strings.HasPrefix(old.value, "${"+name+":-") { // ${V:=…} before
+		c.problem(v.at, fmt.Sprintf("it sets %s again, of which an earlier value is needed as well", name))
 	}
 	c.variables[name] = v
 }

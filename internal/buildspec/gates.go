@@ -35,8 +35,11 @@ func (c *converter) gates(images []*outcome) (out []string) {
 		if i < first {
 			continue
 		}
-		if cmd.replaced || cmd.why != "" || o == nil && (cmd.harmless() || len(cmd.assigns) > 0 || c.clears(cmd)) {
+		if cmd.replaced || cmd.why != "" || o == nil && (cmd.harmless() || c.clears(cmd)) {
 			continue
+		}
+		if o == nil && len(cmd.assigns) > 0 && c.areUsed(cmd) {
+			continue // it stays before ecsbuild, which needs what it sets
 		}
 		if cmd.stmt == nil {
 			c.problem(cmd, "it is not understood as a command of the shell, and runs before a push")
@@ -47,7 +50,7 @@ func (c *converter) gates(images []*outcome) (out []string) {
 		}
 		text, why := c.gateText(cmd, images)
 		switch {
-		case len(cmd.assigns) > 0:
+		case len(cmd.assigns) > 0 && c.areUsed(cmd):
 			why = "it sets a variable from an image that ecsbuild builds after it"
 		case why == "" && needsBash(cmd.stmt):
 			why = "it needs bash, and gates run in sh"
@@ -62,6 +65,18 @@ func (c *converter) gates(images []*outcome) (out []string) {
 		out = append(out, text)
 	}
 	return out
+}
+
+// areUsed says whether another command uses what one sets.
+func (c *converter) areUsed(cmd *command) bool {
+	for _, other := range c.commands {
+		for name := range cmd.assigns {
+			if other != cmd && other.uses[name] || c.exports[name] {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // needsBash says whether a command is not one of every shell.

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
@@ -30,7 +29,7 @@ func (b *resolver) linkImages(configs []imageConfig) error {
 			if e == nil {
 				e = checkBase(images[i], *base)
 			}
-			key := dockerfile.ContextName(context)
+			key := plan.ContextName(context)
 			if e == nil && key == "" {
 				e = &fault.Error{What: fmt.Sprintf("additional_contexts: %q is no name that a Dockerfile can have for an image", context),
 					Fix: "write it in lower case, as in base or shop/base"}

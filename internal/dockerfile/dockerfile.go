@@ -227,7 +227,7 @@ func (d *File) Check(img plan.Image) (warnings []string, err error) {
 // a variable.
 func (d *File) names(context string) (found bool) {
 	look := func(name string) {
-		found = found || strings.Contains(name, "$") || ContextName(name) == context
+		found = found || strings.Contains(name, "$") || plan.ContextName(name) == context
 	}
 	for _, s := range d.stages {
 		look(s.BaseName)

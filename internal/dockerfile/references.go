@@ -32,17 +32,6 @@ type References struct {
 	Unknown error    // the first reason why more may be taken than can be known from here, or nil
 }
 
-// ContextName is the name of a context as BuildKit compares it with those of a Dockerfile:
-// base for base:latest and docker.io/library/base. It is "" for one that cannot be.
-// https://github.com/moby/buildkit/blob/v0.34.2/frontend/dockerui/config.go
-func ContextName(name string) string {
-	named, err := reference.ParseNormalizedNamed(name)
-	if err != nil || name == "scratch" {
-		return ""
-	}
-	return strings.TrimSuffix(reference.FamiliarString(named), ":latest")
-}
-
 // All are the names of both kinds.
 func (r References) All() []string { return slices.Concat(r.Names, r.Pinned) }
 
@@ -101,7 +90,7 @@ func (d *File) References(b plan.Build) (out References) {
 		contexts[name] = true
 	}
 	from := func(name string) {
-		if known[strings.ToLower(name)] || name == "" || contexts[ContextName(name)] {
+		if known[strings.ToLower(name)] || name == "" || contexts[plan.ContextName(name)] {
 			return
 		}
 		expanded, unset, err := shell.NewLex(d.escape).ProcessWord(name, args)
@@ -111,7 +100,7 @@ func (d *File) References(b plan.Build) (out References) {
 			if repository, ok := repositoryOf(name); ok {
 				add(repository)
 			}
-		case !known[strings.ToLower(expanded)] && !contexts[ContextName(expanded)]:
+		case !known[strings.ToLower(expanded)] && !contexts[plan.ContextName(expanded)]:
 			add(expanded)
 		}
 	}
