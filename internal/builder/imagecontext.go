@@ -144,7 +144,10 @@ func (r *imageResult) wait(ctx context.Context, evaluated bool) (*openSolve, err
 			if !evaluated || s.wait(ctx) == nil {
 				return s, nil
 			}
-			continue // it has failed, or the context has ended
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			continue // it has failed
 		}
 		select {
 		case <-changed:

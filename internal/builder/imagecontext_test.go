@@ -81,6 +81,11 @@ func TestWaitForBases(t *testing.T) {
 	if _, err := newImageResult(app).wait(ctx, false); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
+	busy := newImageResult(app)
+	busy.set(newOpenSolve(), nil)
+	if _, err := busy.wait(ctx, true); !errors.Is(err, context.Canceled) {
+		t.Errorf("one that waits for steps: %v", err)
+	}
 }
 
 // TestBaseInputs: what a solve gets of the images that it is built on.
