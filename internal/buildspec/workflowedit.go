@@ -1,0 +1,338 @@
+package buildspec
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// check finds what would be lost, or come in another order.
+func (w *workflow) check() {
+	first, last := -1, -1
+	for i, s := range w.steps {
+		if s.gone {
+			if last = i; first < 0 {
+				first = i
+			}
+		}
+		for _, cmd := range w.split(s) {
+			w.problem(cmd.line, shorten(w.withExpressions(cmd.text)), "it is in a step that builds or pushes: give it one of its own")
+		}
+	}
+	for i, s := range w.steps {
+		if i > first && i < last && !s.gone && !s.login && w.usesImages(s) {
+			w.problem(s.from+1, strings.TrimSpace(w.lines[s.from]), "it uses an image between its build and its push: make it a gate, see docs/configuration.md")
+		}
+	}
+}
+
+// split finds the commands of a step before its first build and after its last push that stay,
+// and returns those that cannot.
+func (w *workflow) split(s *step) (stuck []*command) {
+	docker := func(cmd *command) bool { return cmd.build != nil }
+	first := slices.IndexFunc(s.commands, docker)
+	last := len(s.commands) - 1
+	for last > first && !docker(s.commands[last]) {
+		last--
+	}
+	from, to := len(s.commands), -1 // of those after the last push, and before the first build
+	for i, cmd := range s.commands {
+		switch {
+		case len(cmd.exports) > 0 && cmd.why == "":
+			w.problem(cmd.line, shorten(w.withExpressions(cmd.text)), "its value is known only when it runs: set it in an earlier step, by GITHUB_ENV")
+		case cmd.why != "" || cmd.replaced || cmd.output || cmd.harmless():
+		case first >= 0 && i < first && cmd.stmt != nil:
+			to = i
+		case i > last && cmd.stmt != nil && len(cmd.images) == 0:
+			from = min(from, i)
+		default:
+			stuck = append(stuck, cmd)
+		}
+	}
+	text := func(cmds []*command) string {
+		var lines []string
+		for _, cmd := range cmds {
+			if !cmd.output && !cmd.login {
+				lines = append(lines, w.withExpressions(cmd.text))
+			}
+		}
+		return strings.Join(lines, "\n")
+	}
+	s.before, s.after = text(s.commands[:to+1]), text(s.commands[from:])
+	assigned := map[string]bool{}
+	for _, cmd := range s.commands[:from] {
+		maps.Copy(assigned, cmd.assigns)
+	}
+	for _, cmd := range s.commands[from:] { // in a shell of its own
+		for name := range cmd.uses {
+			if assigned[name] {
+				stuck = append(stuck, cmd)
+				break
+			}
+		}
+		if cmd.folder != s.commands[0].folder {
+			stuck = append(stuck, cmd)
+		}
+	}
+	return stuck
+}
+
+// ownStep is a step for commands that stay.
+func (w *workflow) ownStep(s *step, commands string) (out []string) {
+	if commands == "" {
+		return nil
+	}
+	pad := strings.Repeat(" ", s.dash)
+	out = append(out, pad+"- run: |")
+	for _, l := range strings.Split(commands, "\n") {
+		out = append(out, pad+"    "+l)
+	}
+	for _, key := range []string{"working-directory", "shell"} {
+		if v := scalar(s.keys[key].value); v != "" {
+			out = append(out, fmt.Sprintf("%s  %s: %s", pad, key, v))
+		}
+	}
+	env := entries(s.keys["env"].value)
+	var used []string
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if strings.Contains(commands, name) || strings.HasPrefix(name, "AWS_") {
+			used = append(used, fmt.Sprintf("%s    %s: %s", pad, name, quote(scalar(env[name].value))))
+		}
+	}
+	if len(used) > 0 {
+		out = append(append(out, pad+"  env:"), used...)
+	}
+	return out
+}
+
+// usesImages says whether a step names an image that is built before, as far as can be seen.
+func (w *workflow) usesImages(s *step) bool {
+	text := strings.Join(w.lines[s.from:s.to], "\n")
+	if strings.Contains(text, "docker ") {
+		return true
+	}
+	for _, other := range w.steps {
+		if (other.gone || other.login) && other.id != "" && strings.Contains(text, "steps."+other.id+".outputs") {
+			return true
+		}
+	}
+	for name := range w.local {
+		ref := parseReference(name)
+		if isFixed(ref.name) && strings.Contains(text, ref.name) {
+			return true
+		}
+	}
+	return false
+}
+
+// nameContainers gives each image a name, by which the outputs of the action call it: that of
+// the container for which a step renders a task definition, or else its repository's.
+func (w *workflow) nameContainers(images []*outcome) {
+	w.noDefinitions = true
+	for _, s := range w.steps {
+		if !strings.HasPrefix(s.uses, "aws-actions/amazon-ecs-render-task-definition@") {
+			continue
+		}
+		with := entries(s.keys["with"].value)
+		container, err1 := w.template(scalar(with["container-name"].value))
+		ref, err2 := w.imageOf(scalar(with["image"].value))
+		if o := w.find(images, ref); o != nil && err1 == nil && err2 == nil && isFixed(container) && slices.Contains(o.tags, ref.tag) && len(o.containers) == 0 {
+			o.containers = []string{container}
+		}
+	}
+	taken := map[string]bool{}
+	for _, o := range images {
+		if len(o.containers) == 0 {
+			name := o.repository[strings.LastIndex(o.repository, "/")+1:]
+			if !isFixed(name) || name == "" {
+				name = "image"
+			}
+			for base, n := name, 2; taken[name]; n++ {
+				name = base + "-" + strconv.Itoa(n)
+			}
+			o.containers = []string{name}
+		}
+		taken[o.containers[0]] = true
+	}
+}
+
+// imageOf is the image that a value of the workflow names.
+func (w *workflow) imageOf(text string) (reference, error) {
+	out, err := w.template(text)
+	return parseReference(out), err
+}
+
+// edit writes the workflow with the action in the place of the last step that is gone.
+func (w *workflow) edit(config string) string {
+	var at *step
+	id := ""
+	for _, s := range w.steps {
+		if s.gone {
+			at = s
+			if s.id != "" {
+				id = s.id
+			}
+		}
+	}
+	named := id
+	if id == "" {
+		id = "ecsbuild"
+	}
+	notes := w.notes
+	images := w.images()
+	w.nameContainers(images)
+	w.notes = notes // which they have told before
+	deployed := map[*outcome]string{}
+	for i, l := range w.lines {
+		if slices.ContainsFunc(w.steps, func(s *step) bool { return s.gone && i >= s.from && i < s.to }) {
+			continue
+		}
+		w.lines[i] = expression.ReplaceAllStringFunc(l, func(m string) string {
+			return regexp.MustCompile(`steps\.[A-Za-z0-9_-]+\.outputs\.[A-Za-z0-9_-]+`).ReplaceAllStringFunc(m, func(ref string) string {
+				parts := fromStep.FindStringSubmatch(ref)
+				if !slices.ContainsFunc(w.steps, func(s *step) bool { return s.gone && s.id == parts[1] }) {
+					return ref
+				}
+				named = id
+				if b := w.digests[parts[1]]; b != nil && parts[2] == "digest" {
+					if o := slices.IndexFunc(images, func(o *outcome) bool { return o.build == b }); o >= 0 {
+						return "fromJSON(steps." + id + ".outputs.digests)" + property(images[o].containers[0])
+					}
+				}
+				r := parseReference(w.outputs[parts[1]][parts[2]])
+				o := w.find(images, r)
+				if o == nil || !slices.Contains(o.tags, r.tag) {
+					w.problem(i+1, strings.TrimSpace(l), "the output "+parts[2]+" is not an image that is pushed")
+					return ref
+				}
+				if old, ok := deployed[o]; ok && old != r.tag {
+					w.problem(i+1, strings.TrimSpace(l), "two tags of one image are used, and the action has the first one as its output")
+				}
+				deployed[o] = r.tag
+				return "fromJSON(steps." + id + ".outputs.images)" + property(o.containers[0]) + ".image"
+			})
+		})
+	}
+	for o, tag := range deployed {
+		if o.tags[0] != tag {
+			w.problem(at.from+1, at.name, "the tag "+out(tag)+" is used later, and is not the first one of its image: push it first")
+		}
+	}
+	pad := strings.Repeat(" ", at.dash)
+	begin := pad + "- "
+	var own []string
+	line := func(text string) {
+		own = append(own, begin+text)
+		begin = pad + "  "
+	}
+	if at.name != "" {
+		line("name: " + w.nameLine(at))
+	}
+	if named != "" {
+		line("id: " + id)
+	}
+	line("uses: " + action)
+	if limit := scalar(at.keys["timeout-minutes"].value); limit != "" {
+		line("timeout-minutes: " + limit)
+	}
+	env := w.credentials(pad)
+	for _, name := range slices.Sorted(maps.Keys(w.expressions)) {
+		if strings.Contains(config, "${"+name+"}") || strings.Contains(config, "${"+name+":") {
+			value := "${{ " + w.expressions[name] + " }}"
+			if !plainExpression.MatchString(value) {
+				value = quote(value)
+			}
+			env = append(env, fmt.Sprintf("%s    %s: %s", pad, name, value))
+		}
+	}
+	if len(env) > 0 {
+		line("env:")
+		own = append(own, env...)
+	}
+	gone := map[int]bool{}
+	for _, s := range w.steps {
+		if s.gone || s.login && w.loginIsIdle(s) {
+			for i := s.from; i < s.to; i++ {
+				gone[i] = true
+			}
+			for i := s.to; s != at && i < len(w.lines) && strings.TrimSpace(w.lines[i]) == ""; i++ {
+				gone[i] = true
+			}
+		}
+	}
+	var out []string
+	for i, l := range w.lines {
+		for _, s := range w.steps {
+			if s.gone && s.from == i {
+				out = append(out, w.ownStep(s, s.before)...)
+				if s == at {
+					out = append(out, own...)
+				}
+				out = append(out, w.ownStep(s, s.after)...)
+			}
+		}
+		if !gone[i] {
+			out = append(out, l)
+		}
+	}
+	return strings.Join(out, w.newline)
+}
+
+// credentials are the variables of AWS that the steps have which are gone.
+func (w *workflow) credentials(pad string) (out []string) {
+	seen := map[string]string{}
+	for _, s := range w.steps {
+		env := entries(s.keys["env"].value)
+		for _, name := range slices.Sorted(maps.Keys(env)) {
+			value := scalar(env[name].value)
+			if old, ok := seen[name]; !s.gone || !strings.HasPrefix(name, "AWS_") || ok && old == value {
+				continue
+			} else if ok {
+				w.problem(env[name].line, name, "two of the steps that build and push have different values for it")
+			}
+			seen[name] = value
+			out = append(out, fmt.Sprintf("%s    %s: %s", pad, name, quote(value)))
+		}
+	}
+	return out
+}
+
+var plainExpression = regexp.MustCompile(`^\$\{\{ [A-Za-z0-9_.-]+ \}\}$`)
+
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
+
+func property(name string) string {
+	if identifier.MatchString(name) {
+		return "." + name
+	}
+	return "['" + name + "']"
+}
+
+// nameLine is the name of a step as it stands there.
+func (w *workflow) nameLine(s *step) string {
+	l := w.lines[s.keys["name"].line-1]
+	_, text, _ := strings.Cut(l, "name:")
+	return strings.TrimSpace(text)
+}
+
+// loginIsIdle says whether nothing that stays needs the login to ECR.
+func (w *workflow) loginIsIdle(login *step) bool {
+	var lines []string
+	for i, l := range w.lines {
+		if !slices.ContainsFunc(w.steps, func(s *step) bool { return (s.gone || s == login) && i >= s.from && i < s.to }) {
+			lines = append(lines, l)
+		}
+	}
+	for _, s := range w.steps {
+		lines = append(append(lines, w.ownStep(s, s.before)...), w.ownStep(s, s.after)...)
+	}
+	for _, l := range lines {
+		if strings.Contains(l, "docker ") || strings.Contains(l, "docker/") || login.id != "" && strings.Contains(l, "steps."+login.id+".") {
+			return false
+		}
+	}
+	return true
+}
