@@ -255,7 +255,9 @@ func (c *converter) simple(cmd *command, stmt *syntax.Stmt) {
 	default:
 		c.conditional(cmd, stmt)
 	case *syntax.FuncDecl:
-		c.functions[call.Name.Value] = call.Body
+		if call.Name != nil { // the parser takes a function without a name
+			c.functions[call.Name.Value] = call.Body
+		}
 		c.conditional(cmd, stmt)
 	case *syntax.DeclClause:
 		plain := call.Variant.Value == "export"
@@ -317,12 +319,9 @@ func (c *converter) call(cmd *command, stmt *syntax.Stmt, call *syntax.CallExpr)
 	case "docker-compose":
 		c.compose(cmd, words[1:])
 	case "cd", "pushd":
-		switch {
-		case len(words) == 2 && words[1] != "-":
+		if len(words) == 2 && words[1] != "-" {
 			c.cd(words[1])
-		case len(words) == 1 && words[0] == "cd":
-			c.lost = true
-		default:
+		} else {
 			c.lost = true
 		}
 	case "popd":
