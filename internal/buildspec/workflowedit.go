@@ -1,6 +1,7 @@
 package buildspec
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -172,85 +173,12 @@ func (w *workflow) edit(config string) string {
 	for _, s := range w.steps {
 		if s.gone {
 			at = s
-			if s.id != "" {
-				id = s.id
-			}
+			id = cmp.Or(s.id, id)
 		}
 	}
-	named := id
-	if id == "" {
-		id = "ecsbuild"
-	}
-	notes := w.notes
-	images := w.images()
-	w.nameContainers(images)
-	w.notes = notes // which they have told before
-	deployed := map[*outcome]string{}
-	for i, l := range w.lines {
-		if slices.ContainsFunc(w.steps, func(s *step) bool { return s.gone && i >= s.from && i < s.to }) {
-			continue
-		}
-		w.lines[i] = expression.ReplaceAllStringFunc(l, func(m string) string {
-			return regexp.MustCompile(`steps\.[A-Za-z0-9_-]+\.outputs\.[A-Za-z0-9_-]+`).ReplaceAllStringFunc(m, func(ref string) string {
-				parts := fromStep.FindStringSubmatch(ref)
-				if !slices.ContainsFunc(w.steps, func(s *step) bool { return s.gone && s.id == parts[1] }) {
-					return ref
-				}
-				named = id
-				if b := w.digests[parts[1]]; b != nil && parts[2] == "digest" {
-					if o := slices.IndexFunc(images, func(o *outcome) bool { return o.build == b }); o >= 0 {
-						return "fromJSON(steps." + id + ".outputs.digests)" + property(images[o].containers[0])
-					}
-				}
-				r := parseReference(w.outputs[parts[1]][parts[2]])
-				o := w.find(images, r)
-				if o == nil || !slices.Contains(o.tags, r.tag) {
-					w.problem(i+1, strings.TrimSpace(l), "the output "+parts[2]+" is not an image that is pushed")
-					return ref
-				}
-				if old, ok := deployed[o]; ok && old != r.tag {
-					w.problem(i+1, strings.TrimSpace(l), "two tags of one image are used, and the action has the first one as its output")
-				}
-				deployed[o] = r.tag
-				return "fromJSON(steps." + id + ".outputs.images)" + property(o.containers[0]) + ".image"
-			})
-		})
-	}
-	for o, tag := range deployed {
-		if o.tags[0] != tag {
-			w.problem(at.from+1, at.name, "the tag "+out(tag)+" is used later, and is not the first one of its image: push it first")
-		}
-	}
-	pad := strings.Repeat(" ", at.dash)
-	begin := pad + "- "
-	var own []string
-	line := func(text string) {
-		own = append(own, begin+text)
-		begin = pad + "  "
-	}
-	if at.name != "" {
-		line("name: " + w.nameLine(at))
-	}
-	if named != "" {
-		line("id: " + id)
-	}
-	line("uses: " + action)
-	if limit := scalar(at.keys["timeout-minutes"].value); limit != "" {
-		line("timeout-minutes: " + limit)
-	}
-	env := w.credentials(pad)
-	for _, name := range slices.Sorted(maps.Keys(w.expressions)) {
-		if strings.Contains(config, "${"+name+"}") || strings.Contains(config, "${"+name+":") {
-			value := "${{ " + w.expressions[name] + " }}"
-			if !plainExpression.MatchString(value) {
-				value = quote(value)
-			}
-			env = append(env, fmt.Sprintf("%s    %s: %s", pad, name, value))
-		}
-	}
-	if len(env) > 0 {
-		line("env:")
-		own = append(own, env...)
+	used := w.rewriteOutputs(cmp.Or(id, "ecsbuild"), at)
+	if used {
+		id = cmp.Or(id, "ecsbuild")
 	}
 	gone := map[int]bool{}
 	for _, s := range w.steps {
@@ -269,7 +197,7 @@ func (w *workflow) edit(config string) string {
 			if s.gone && s.from == i {
 				out = append(out, w.ownStep(s, s.before)...)
 				if s == at {
-					out = append(out, own...)
+					out = append(out, w.actionStep(s, id, config)...)
 				}
 				out = append(out, w.ownStep(s, s.after)...)
 			}
@@ -279,6 +207,92 @@ func (w *workflow) edit(config string) string {
 		}
 	}
 	return strings.Join(out, w.newline)
+}
+
+// outputOfStep finds an output of a step within an expression.
+var outputOfStep = regexp.MustCompile(`steps\.[A-Za-z0-9_-]+\.outputs\.[A-Za-z0-9_-]+`)
+
+// rewriteOutputs has the lines that stay read the outputs of the action, which has the ID,
+// where they read those of steps that are gone, and says whether any does. at is the step in
+// whose place the action stands.
+func (w *workflow) rewriteOutputs(id string, at *step) (used bool) {
+	notes := w.notes
+	images := w.images()
+	w.nameContainers(images)
+	w.notes = notes // which they have told before
+	deployed := map[*outcome]string{}
+	output := func(line int, ref string) string {
+		parts := fromStep.FindStringSubmatch(ref)
+		if !slices.ContainsFunc(w.steps, func(s *step) bool { return s.gone && s.id == parts[1] }) {
+			return ref
+		}
+		used = true
+		if b := w.digests[parts[1]]; b != nil && parts[2] == "digest" {
+			if o := slices.IndexFunc(images, func(o *outcome) bool { return o.build == b }); o >= 0 {
+				return "fromJSON(steps." + id + ".outputs.digests)" + property(images[o].containers[0])
+			}
+		}
+		r := parseReference(w.outputs[parts[1]][parts[2]])
+		o := w.find(images, r)
+		if o == nil || !slices.Contains(o.tags, r.tag) {
+			w.problem(line+1, strings.TrimSpace(w.lines[line]), "the output "+parts[2]+" is not an image that is pushed")
+			return ref
+		}
+		if old, ok := deployed[o]; ok && old != r.tag {
+			w.problem(line+1, strings.TrimSpace(w.lines[line]), "two tags of one image are used, and the action has the first one as its output")
+		}
+		deployed[o] = r.tag
+		return "fromJSON(steps." + id + ".outputs.images)" + property(o.containers[0]) + ".image"
+	}
+	for i, l := range w.lines {
+		if !slices.ContainsFunc(w.steps, func(s *step) bool { return s.gone && i >= s.from && i < s.to }) {
+			w.lines[i] = expression.ReplaceAllStringFunc(l, func(m string) string {
+				return outputOfStep.ReplaceAllStringFunc(m, func(ref string) string { return output(i, ref) })
+			})
+		}
+	}
+	for o, tag := range deployed {
+		if o.tags[0] != tag {
+			w.problem(at.from+1, at.name, "the tag "+out(tag)+" is used later, and is not the first one of its image: push it first")
+		}
+	}
+	return used
+}
+
+// actionStep is the step that runs ecsbuild in the place of one that is gone; it has no ID
+// where that is "".
+func (w *workflow) actionStep(at *step, id, config string) (out []string) {
+	pad := strings.Repeat(" ", at.dash)
+	begin := pad + "- "
+	line := func(text string) {
+		out = append(out, begin+text)
+		begin = pad + "  "
+	}
+	if at.name != "" {
+		line("name: " + w.nameLine(at))
+	}
+	if id != "" {
+		line("id: " + id)
+	}
+	line("uses: " + action)
+	if limit := scalar(at.keys["timeout-minutes"].value); limit != "" {
+		line("timeout-minutes: " + limit)
+	}
+	env := w.credentials(pad)
+	for _, name := range slices.Sorted(maps.Keys(w.expressions)) {
+		if strings.Contains(config, "${"+name+"}") || strings.Contains(config, "${"+name+":") {
+			value := "${{ " + w.expressions[name] + " }}"
+			if !plainExpression.MatchString(value) {
+				value = quote(value)
+			}
+			env = append(env, fmt.Sprintf("%s    %s: %s", pad, name, value))
+		}
+	}
+	if len(env) > 0 {
+		line("env:")
+		out = append(out, env...)
+	}
+	return out
 }
 
 // credentials are the variables of AWS that the steps have which are gone.
