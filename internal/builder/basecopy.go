@@ -34,6 +34,8 @@ func (j *Job) observeBase(ctx context.Context, s step, copies *baseCopy) {
 		return
 	}
 	j.Bases.Observe(s.base, platform)
+	copies.mu.Lock()
+	defer copies.mu.Unlock()
 	if name, _, _ := strings.Cut(s.base, "@"); copies.store != nil && name == copies.base && !copies.begun {
 		copies.begun = true
 		copies.wg.Go(func() { _ = j.Bases.Copy(ctx, s.base, platform, copies.minSize, copies.store.Put) })
@@ -57,7 +59,8 @@ type baseCopy struct {
 	store   image.Store // nil where nothing is pushed
 	base    string      // the base image that counts
 	minSize int64       // of a layer that is copied, in bytes
-	begun   bool
+	mu      sync.Mutex  // two solves of an image tell of its base
+	begun   bool        // or nobody waits for it any more
 	wg      sync.WaitGroup
 	stop    context.CancelFunc
 }
@@ -65,6 +68,9 @@ type baseCopy struct {
 // end stops what nobody waits for any more: a layer that the image needs has
 // been waited for, by the code that would have sent it.
 func (c *baseCopy) end() {
+	c.mu.Lock()
+	c.begun = true
+	c.mu.Unlock()
 	if c.stop != nil {
 		c.stop()
 	}
