@@ -278,8 +278,6 @@ func (c *converter) simple(cmd *command, stmt *syntax.Stmt) {
 
 var setAll = regexp.MustCompile(`\s-[a-z]*a|allexport`)
 
-var getLogin = regexp.MustCompile(`\baws\s+(\S+\s+)*?ecr(-public)?\s+get-login(\s|\)|$)`)
-
 func (c *converter) call(cmd *command, stmt *syntax.Stmt, call *syntax.CallExpr) {
 	_, substitutes := call.Args[0].Parts[0].(*syntax.CmdSubst)
 	if substitutes && getLogin.MatchString(cmd.text) || dockerLogin.MatchString(cmd.text) && getPassword.MatchString(cmd.text) { // $(aws ecr get-login …)
@@ -339,85 +337,6 @@ func (c *converter) unknown(cmd *command, call *syntax.CallExpr, err error) {
 		}
 	} else if name == "cd" || name == "pushd" || name == "popd" {
 		c.lost = true
-	}
-}
-
-// takesImages are commands whose words may be images without a tag.
-var takesImages = regexp.MustCompile(`(^|[\s(|&;/])(docker|podman|trivy|grype|syft|dive|dockle|snyk|goss|dgoss|container-structure-test|cosign|hadolint)\s`)
-
-// findSubstitution finds a command whose output is a part of another one.
-func findSubstitution(stmt *syntax.Stmt) (found *syntax.CmdSubst, ok bool) {
-	syntax.Walk(stmt, func(n syntax.Node) bool {
-		if s, is := n.(*syntax.CmdSubst); is {
-			found, ok = s, true
-		}
-		return !ok
-	})
-	return found, ok
-}
-
-// mentions finds images that are built here among the words of another command, such as a
-// test or a scan.
-func (c *converter) mentions(cmd *command) {
-	if _, substitutes := findSubstitution(cmd.stmt); cmd.sets != "" && !substitutes {
-		return // IMAGE=$REPOSITORY_URI:latest
-	}
-	if call, ok := cmd.stmt.Cmd.(*syntax.CallExpr); ok && len(call.Args) > 0 && slices.Contains([]string{"echo", "printf", "cat"}, call.Args[0].Lit()) {
-		return
-	}
-	syntax.Walk(cmd.stmt, func(n syntax.Node) bool {
-		w, ok := n.(*syntax.Word)
-		if !ok {
-			return true
-		}
-		text, err := c.word(w)
-		if err != nil || text == "" {
-			return true
-		}
-		if b := c.local[parseReference(text).String()]; b != nil && (strings.ContainsAny(text, ":/") || takesImages.MatchString(cmd.text)) {
-			b.users = append(b.users, cmd)
-			cmd.images = append(cmd.images, use{b, w.Pos().Offset(), w.End().Offset()})
-			return false
-		}
-		return true
-	})
-}
-
-var dockerLogin = regexp.MustCompile(`^(sudo )?docker login\b`)
-
-// toPublic finds commands that log in to ECR Public.
-var toPublic = regexp.MustCompile(`\becr-public\b|\bpublic\.ecr\.aws\b`)
-
-var getPassword = regexp.MustCompile(`\baws\s+(\S+\s+)*?ecr(-public)?\s+get-login-password\b`)
-
-// pipe follows logins: of AWS's password to ECR, of a variable to Docker Hub.
-func (c *converter) pipe(cmd *command, pipe []*syntax.Stmt) {
-	last, err := c.words(pipe[len(pipe)-1])
-	if err != nil || len(last) < 2 || last[0] != "docker" || last[1] != "login" {
-		return
-	}
-	if getPassword.MatchString(cmd.text) {
-		cmd.login, cmd.public = true, toPublic.MatchString(cmd.text)
-		return
-	}
-	first, err := c.words(pipe[0])
-	if err != nil || len(pipe) != 2 || len(first) != 2 || first[0] != "echo" {
-		return
-	}
-	user := ""
-	for i := 2; i < len(last); i++ {
-		switch {
-		case (last[i] == "-u" || last[i] == "--username") && i+1 < len(last):
-			user = last[i+1]
-			i++
-		case last[i] == "--password-stdin":
-		default:
-			return // another registry: docker's own login is read for base images
-		}
-	}
-	if v := variable(first[1]); v != "" && user != "" {
-		c.hubUser, c.hubPassword = user, v
-		cmd.login = true
 	}
 }
 

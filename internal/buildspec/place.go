@@ -1,0 +1,206 @@
+package buildspec
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// install gets ecsbuild where the build's image does not have it.
+const install = `command -v ecsbuild >/dev/null || { curl -fsSL -o /usr/local/bin/ecsbuild "https://github.com/ecsbuild/ecsbuild/releases/latest/download/ecsbuild_linux_$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/')" && chmod 755 /usr/local/bin/ecsbuild; }`
+
+// run is ecsbuild at the place where it runs.
+func (c *converter) run() []string {
+	run := "ecsbuild run"
+	if strings.HasPrefix(c.at.item.phase, "post_build") { // which comes after a failed build, too
+		run = `[ "$CODEBUILD_BUILD_SUCCEEDING" != 0 ] && ecsbuild run`
+	}
+	folder := c.folder
+	if next := slices.Index(c.commands, c.at) + 1; next < len(c.commands) { // where it runs itself may be before a cd
+		folder = c.commands[next].folder
+	}
+	if folder != sourceFolder || c.lost {
+		run += ` -C "$CODEBUILD_SRC_DIR"`
+	}
+	return []string{install, run}
+}
+
+var inTemplate = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)`)
+
+// place decides where ecsbuild runs, and which of the commands that set variables stay. It
+// runs where the last build stood, or after what came before the last push.
+func (c *converter) place(config string) {
+	last, push := -1, -1
+	for i, cmd := range c.commands {
+		switch {
+		case cmd.build != nil && cmd.build.at == cmd && cmd.replaced:
+			last = i
+			if cmd.pushes {
+				push = i
+			}
+		case cmd.pushes && cmd.replaced:
+			push = i
+		}
+	}
+	for i, cmd := range c.commands[:push+1] {
+		if i > last && !cmd.replaced && !cmd.gate && cmd.why == "" && !cmd.harmless() {
+			last = i
+		}
+	}
+	for _, m := range inTemplate.FindAllStringSubmatch(strings.ReplaceAll(config, "env:", "${"), -1) {
+		v, ok := c.variables[m[1]]
+		switch {
+		case ok && !v.known:
+			v.at.export(m[1])
+			last = max(last, slices.Index(c.commands, v.at))
+		case !ok && c.source != nil && m[1] != "COMMIT":
+			c.source.export(m[1]) // it may be from there
+		}
+	}
+	for i, cmd := range c.commands {
+		if len(cmd.exports) > 0 {
+			last = max(last, i)
+		}
+	}
+	for _, f := range c.files { // what makes the file's folder, or another file in its place
+		if !f.at.replaced {
+			continue
+		}
+		for i, cmd := range c.commands {
+			if cmd == f.at {
+				break
+			}
+			if i > last && !cmd.replaced && !cmd.gate && cmd.why == "" && (strings.Contains(cmd.text, path.Base(f.path)) ||
+				path.Dir(f.path) != "." && strings.Contains(cmd.text, path.Base(path.Dir(f.path)))) {
+				last = i
+			}
+		}
+	}
+	for i, cmd := range c.commands {
+		if i > 0 && !cmd.replaced && cmd.why == "" && strings.Contains(cmd.text, "$?") && (c.commands[i-1].replaced || c.commands[i-1].gate) {
+			c.problem(cmd, "it asks how the command before it has ended")
+		}
+	}
+	if push > last && c.deploysAfter(push) {
+		last = push
+	}
+	c.at = c.commands[last]
+	for _, cmd := range c.commands[last+1:] {
+		for _, u := range cmd.images {
+			text := cmd.item.text[u.from:u.to]
+			if r, err := c.template(text); len(u.build.pushed) > 0 && !cmd.replaced && !cmd.gate && err == nil && !slices.Contains(u.build.pushed, r) {
+				c.problem(cmd, "it uses an image by a name that it does not have any more: "+text)
+			}
+		}
+	}
+	for _, cmd := range c.commands[:last+1] { // an image is not there yet
+		if len(cmd.images) > 0 && !cmd.replaced && !cmd.gate && slices.ContainsFunc(cmd.images, func(u use) bool { return len(u.build.pushed) > 0 && u.build.at.why == "" }) {
+			c.problem(cmd, "it uses an image that ecsbuild builds after it")
+		}
+	}
+	c.keepLogins()
+	c.keepVariables()
+	// What a variable of the environment is set to must not be taken for what it was.
+	for _, m := range inTemplate.FindAllStringSubmatch(config, -1) {
+		for _, cmd := range c.commands[:last+1] {
+			if v := c.variables[m[1]]; cmd.assigns[m[1]] && v.known && !cmd.replaced && !strings.HasPrefix(v.value, "${"+m[1]+":-") && v.value != "${"+m[1]+"}" {
+				c.problem(cmd, fmt.Sprintf("ecsbuild.yml needs the value that %s has before it", m[1]))
+			}
+		}
+	}
+}
+
+// deploysAfter says whether something is done in the phase of the last push, after it: where
+// ecsbuild fails in an earlier phase, CodeBuild runs the later one all the same.
+func (c *converter) deploysAfter(push int) bool {
+	phase := c.commands[push].item.phase
+	for _, cmd := range c.commands[push+1:] {
+		if cmd.item.phase == phase && !cmd.replaced && !cmd.gate && !cmd.harmless() {
+			return true
+		}
+	}
+	return false
+}
+
+// template is what a word in the text of a command stands for.
+func (c *converter) template(text string) (reference, error) {
+	var out reference
+	var err error
+	f, perr := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader("x "+text), "")
+	if perr != nil || len(f.Stmts) != 1 {
+		return out, &unknownError{text + " is not understood"}
+	}
+	words, err := c.words(f.Stmts[0])
+	if err == nil && len(words) == 2 {
+		out = parseReference(words[1])
+	}
+	return out, err
+}
+
+// needsLogin finds commands that docker's login to a registry is for.
+var needsLogin = regexp.MustCompile(`\b(docker\s+(\S+\s+)*?(run|pull|push|manifest|create|imagetools|compose|build)|docker-compose|helm|skopeo|crane|cosign|oras|trivy)\b`)
+
+// keepLogins keeps the logins where something stays that they may be for.
+func (c *converter) keepLogins() {
+	for _, cmd := range c.commands {
+		if cmd.replaced || cmd.login || cmd.gate || !needsLogin.MatchString(cmd.text) {
+			continue
+		}
+		for _, login := range c.commands {
+			if login.login {
+				login.replaced = false
+			}
+		}
+		return
+	}
+}
+
+// keepVariables leaves out what sets a variable that nothing uses any more.
+func (c *converter) keepVariables() {
+	used, translated := map[string]bool{}, map[string]bool{}
+	for name := range c.exports {
+		used[name] = true
+	}
+	for _, cmd := range c.commands {
+		if _, ok := funcOf(cmd); ok { // it is used where it is called
+			for name := range cmd.uses {
+				used[name] = true
+			}
+		}
+		if cmd.replaced || cmd.sets != "" { // what they use may be for them alone
+			for name := range cmd.uses {
+				translated[name] = true
+			}
+		}
+	}
+	for i := len(c.commands) - 1; i >= 0; i-- {
+		cmd := c.commands[i]
+		if cmd.replaced || cmd.gate {
+			continue
+		}
+		if cmd.sets != "" && !cmd.exported && !c.allExport && len(cmd.exports) == 0 && !used[cmd.sets] && translated[cmd.sets] {
+			cmd.replaced = true
+			continue
+		}
+		for name := range cmd.uses {
+			used[name] = true
+		}
+		if cmd.sets == "" {
+			for _, name := range cmd.exports { // which it may leave as it was
+				used[name] = true
+			}
+		}
+	}
+}
+
+func funcOf(cmd *command) (*syntax.FuncDecl, bool) {
+	if cmd.stmt == nil {
+		return nil, false
+	}
+	f, ok := cmd.stmt.Cmd.(*syntax.FuncDecl)
+	return f, ok
+}
