@@ -24,13 +24,13 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
-// The IAM action that ECR asks for each request; ECR Public has its own of the same names.
+// The IAM action that is asked for each request, which ECR and ECR Public both have.
 const (
-	actionHead     = "ecr:BatchCheckLayerAvailability"
-	actionBegin    = "ecr:InitiateLayerUpload"
-	actionSend     = "ecr:UploadLayerPart"
-	actionCommit   = "ecr:CompleteLayerUpload"
-	actionPutImage = "ecr:PutImage"
+	actionHead     = "BatchCheckLayerAvailability"
+	actionBegin    = "InitiateLayerUpload"
+	actionSend     = "UploadLayerPart"
+	actionCommit   = "CompleteLayerUpload"
+	actionPutImage = "PutImage"
 )
 
 // Authorize returns user and password; where the password would be expired, which the
@@ -100,7 +100,7 @@ func (c *Client) do(ctx context.Context, repo string, r request) (*http.Response
 		if err == nil {
 			return resp, nil
 		}
-		e := &Error{Host: c.Host.Name, Repository: repo, Action: c.Host.service() + strings.TrimPrefix(r.action, "ecr"), Err: err}
+		e := c.newError(repo, r.action, err)
 		if attempt == 0 && r.stream == nil && c.auth != nil && e.expired() {
 			expired = password
 			continue

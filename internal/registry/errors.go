@@ -29,8 +29,13 @@ type Error struct {
 	Host       string
 	Repository string
 	Tag        string // "" where none is concerned
-	Action     string // the IAM action that ECR asks for this request
+	Action     string // the IAM action that is asked for, as ecr:PutImage or ecr-public:PutImage
 	Err        error  // *transport.Error for an answer, anything else for none
+}
+
+// newError is one of a request for which an action is asked, of whatever service.
+func (c *Client) newError(repository, action string, err error) *Error {
+	return &Error{Host: c.Host.Name, Repository: repository, Action: c.Host.service() + ":" + action, Err: err}
 }
 
 func (e *Error) Error() string {
@@ -67,7 +72,7 @@ func (e *Error) Code() (code, message string) {
 // refuses in its own form. The answer to a HEAD has no form.
 func (e *Error) Foreign() bool {
 	var t *transport.Error
-	if !errors.As(e.Err, &t) || len(t.Errors) > 0 || e.IsAction("BatchCheckLayerAvailability") {
+	if !errors.As(e.Err, &t) || len(t.Errors) > 0 || e.IsAction(actionHead) {
 		return false
 	}
 	switch t.StatusCode {
@@ -82,7 +87,7 @@ func (e *Error) Foreign() bool {
 func (e *Error) expired() bool {
 	_, msg := e.Code()
 	return e.Status() == http.StatusUnauthorized ||
-		e.Status() == http.StatusForbidden && (e.IsAction("BatchCheckLayerAvailability") ||
+		e.Status() == http.StatusForbidden && (e.IsAction(actionHead) ||
 			strings.Contains(msg, "authorization token has expired"))
 }
 

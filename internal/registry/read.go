@@ -13,8 +13,8 @@ import (
 
 // Reading back is for reuse; a push does not need it.
 const (
-	actionGetManifest = "ecr:BatchGetImage"
-	actionGetBlob     = "ecr:GetDownloadUrlForLayer"
+	actionGetManifest = "BatchGetImage"
+	actionGetBlob     = "GetDownloadUrlForLayer"
 )
 
 // manifestTypes are all that an image or index may be.
@@ -43,8 +43,7 @@ func (r *Repository) Blob(ctx context.Context, d digest.Digest) ([]byte, error) 
 	_, data, err := r.read(ctx, request{action: actionGetBlob, method: http.MethodGet, url: r.url("blobs/" + d.String()),
 		accept: []int{http.StatusOK}})
 	if err == nil && digest.FromBytes(data) != d {
-		err = &Error{Host: r.client.Host.Name, Repository: r.Name, Action: actionGetBlob,
-			Err: fmt.Errorf("%s arrived as something else", d)}
+		err = r.client.newError(r.Name, actionGetBlob, fmt.Errorf("%s arrived as something else", d))
 	}
 	return data, err
 }
@@ -59,9 +58,7 @@ func (r *Repository) Download(ctx context.Context, d digest.Digest, size int64, 
 			return err
 		}
 		defer resp.Body.Close()
-		fail := func(err error) error {
-			return &Error{Host: r.client.Host.Name, Repository: r.Name, Action: actionGetBlob, Err: err}
-		}
+		fail := func(err error) error { return r.client.newError(r.Name, actionGetBlob, err) }
 		if _, err := file.Seek(0, io.SeekStart); err != nil {
 			return permanentError{err}
 		}

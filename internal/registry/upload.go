@@ -51,8 +51,7 @@ func (u *upload) nextLocation(resp *http.Response) error {
 		err = fmt.Errorf("the registry sends the upload to %s without TLS", loc.Host)
 	}
 	if err != nil {
-		return &Error{Host: u.repo.client.Host.Name, Repository: u.repo.Name, Action: actionBegin,
-			Err: &LocationError{err}}
+		return u.repo.client.newError(u.repo.Name, actionBegin, &LocationError{err})
 	}
 	u.location = loc.String()
 	return nil
