@@ -18,25 +18,18 @@ func withoutSteps(s *bkclient.SolveStatus, others map[digest.Digest]bool) *bkcli
 
 // onlySteps keeps of a status what belongs to some steps.
 func onlySteps(s *bkclient.SolveStatus, keep func(digest.Digest) bool) *bkclient.SolveStatus {
-	out := &bkclient.SolveStatus{}
-	for _, v := range s.Vertexes {
-		if keep(v.Digest) {
-			out.Vertexes = append(out.Vertexes, v)
-		}
+	return &bkclient.SolveStatus{
+		Vertexes: filter(s.Vertexes, func(v *bkclient.Vertex) bool { return keep(v.Digest) }),
+		Statuses: filter(s.Statuses, func(v *bkclient.VertexStatus) bool { return keep(v.Vertex) }),
+		Logs:     filter(s.Logs, func(v *bkclient.VertexLog) bool { return keep(v.Vertex) }),
+		Warnings: filter(s.Warnings, func(v *bkclient.VertexWarning) bool { return keep(v.Vertex) }),
 	}
-	for _, v := range s.Statuses {
-		if keep(v.Vertex) {
-			out.Statuses = append(out.Statuses, v)
-		}
-	}
-	for _, v := range s.Logs {
-		if keep(v.Vertex) {
-			out.Logs = append(out.Logs, v)
-		}
-	}
-	for _, v := range s.Warnings {
-		if keep(v.Vertex) {
-			out.Warnings = append(out.Warnings, v)
+}
+
+func filter[T any](in []T, keep func(T) bool) (out []T) {
+	for _, v := range in {
+		if keep(v) {
+			out = append(out, v)
 		}
 	}
 	return out

@@ -84,10 +84,22 @@ type converter struct {
 	at            *command         // after which ecsbuild runs, nil for none
 }
 
+func newConverter(read func(path string) ([]byte, error)) *converter {
+	return &converter{shell: newShell(), read: read, local: map[string]*build{}, services: map[string]*build{},
+		exports: map[string]bool{}, functions: map[string]*syntax.Stmt{}, calling: map[string]bool{}, times: map[string]int{}}
+}
+
 func (c *converter) problem(cmd *command, why string) {
 	if cmd.why == "" {
 		cmd.why = why
 	}
+}
+
+// newCommand is the next command that is read.
+func (c *converter) newCommand(it *item, line int, text string) *command {
+	cmd := &command{item: it, line: line, text: text, uses: map[string]bool{}, assigns: map[string]bool{}}
+	c.commands = append(c.commands, cmd)
+	return cmd
 }
 
 // follow goes through one command of the buildspec.
@@ -95,16 +107,14 @@ func (c *converter) follow(it *item) {
 	parser := syntax.NewParser(syntax.Variant(syntax.LangBash))
 	f, err := parser.Parse(strings.NewReader(it.text), "")
 	if err != nil {
-		cmd := &command{item: it, line: it.line, text: it.text, uses: map[string]bool{}, assigns: map[string]bool{}}
-		c.commands = append(c.commands, cmd)
+		cmd := c.newCommand(it, it.line, it.text)
 		if mentionsDocker.MatchString(it.text) {
 			c.problem(cmd, "it is not understood as a command of the shell: "+err.Error())
 		}
 		return
 	}
 	if len(f.Stmts) > 1 && leaves.MatchString(it.text) && mentionsDocker.MatchString(it.text) {
-		cmd := &command{item: it, line: it.line, text: strings.TrimSpace(it.text), uses: map[string]bool{}, assigns: map[string]bool{}}
-		c.commands = append(c.commands, cmd)
+		cmd := c.newCommand(it, it.line, strings.TrimSpace(it.text))
 		c.problem(cmd, "what it builds or pushes depends on what happens when it runs")
 		c.lost = true
 		return
@@ -133,17 +143,15 @@ func (c *converter) statement(it *item, stmt *syntax.Stmt) {
 		c.statement(it, b.Y)
 		return
 	}
-	cmd := &command{item: it, stmt: stmt, line: it.lineOf(int(stmt.Pos().Line())), uses: map[string]bool{},
-		text: strings.TrimSpace(it.text[stmt.Pos().Offset():endOf(stmt, it.text)])}
-	cmd.text = strings.TrimSuffix(strings.TrimSpace(cmd.text), ";")
-	cmd.folder, cmd.lost, cmd.assigns = c.folder, c.lost, map[string]bool{}
+	text := strings.TrimSpace(it.text[stmt.Pos().Offset():endOf(stmt, it.text)])
+	cmd := c.newCommand(it, it.lineOf(int(stmt.Pos().Line())), strings.TrimSuffix(text, ";"))
+	cmd.stmt, cmd.folder, cmd.lost = stmt, c.folder, c.lost
 	top := c.group == nil
 	if top {
 		c.group = stmt
 		defer func() { c.group = nil }()
 	}
 	cmd.group = c.group
-	c.commands = append(c.commands, cmd)
 	syntax.Walk(stmt, func(n syntax.Node) bool {
 		switch n := n.(type) {
 		case *syntax.ParamExp:

@@ -12,9 +12,6 @@ package buildspec
 import (
 	"regexp"
 	"slices"
-	"strings"
-
-	"mvdan.cc/sh/v3/syntax"
 )
 
 // A Conversion is what becomes of a buildspec.
@@ -45,8 +42,7 @@ func Convert(data []byte, read func(path string) ([]byte, error)) (*Conversion, 
 	if err != nil {
 		return nil, err
 	}
-	c := &converter{shell: newShell(), local: map[string]*build{}, services: map[string]*build{}, exports: map[string]bool{}, read: read,
-		functions: map[string]*syntax.Stmt{}, calling: map[string]bool{}, times: map[string]int{}}
+	c := newConverter(read)
 	if setsCommit.Match(data) {
 		c.commit = "${CODEBUILD_RESOLVED_SOURCE_VERSION}"
 	}
@@ -111,7 +107,7 @@ func (c *converter) settle() (config string) {
 // base images, and docker's own login is used for those.
 func (c *converter) isPublic() bool {
 	return slices.ContainsFunc(c.builds, func(b *build) bool {
-		return slices.ContainsFunc(b.pushed, func(r reference) bool { return strings.HasPrefix(r.name, publicRegistry+"/") })
+		return slices.ContainsFunc(b.pushed, func(r reference) bool { return isPublic(r.name) })
 	})
 }
 

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // A build is what one docker build makes.
@@ -327,7 +329,7 @@ func (c *converter) login(cmd *command, args []string) {
 			i++
 		case strings.HasPrefix(a, "-"):
 		default:
-			cmd.public = strings.HasPrefix(a, publicRegistry)
+			cmd.public = strings.HasPrefix(a, plan.PublicRegistry)
 			cmd.login = cmd.public || strings.Contains(a, ".dkr.ecr.")
 		}
 	}

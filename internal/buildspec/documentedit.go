@@ -28,7 +28,7 @@ func (d *document) edit(c *converter) string {
 			left[it.phase]++
 			continue
 		}
-		d.noteBlock(c, it, cmds)
+		c.noteBlock(it, cmds)
 		var kept []string // of a && b
 		for n, cmd := range cmds {
 			switch {
@@ -103,7 +103,7 @@ func (d *document) edit(c *converter) string {
 var notText = regexp.MustCompile(`(?i)^(true|false|yes|no|on|off|y|n|null|[-+0-9._]+)$`)
 
 // noteBlock tells of a command that fails in a block, which goes on with the next one there.
-func (d *document) noteBlock(c *converter, it *item, cmds []*command) {
+func (c *converter) noteBlock(it *item, cmds []*command) {
 	if !it.block || strings.Contains(it.text, "set -e") {
 		return
 	}

@@ -166,7 +166,7 @@ func (c *converter) keepVariables() {
 		used[name] = true
 	}
 	for _, cmd := range c.commands {
-		if _, ok := funcOf(cmd); ok { // it is used where it is called
+		if isFunction(cmd) { // it is used where it is called
 			for name := range cmd.uses {
 				used[name] = true
 			}
@@ -197,10 +197,10 @@ func (c *converter) keepVariables() {
 	}
 }
 
-func funcOf(cmd *command) (*syntax.FuncDecl, bool) {
+func isFunction(cmd *command) bool {
 	if cmd.stmt == nil {
-		return nil, false
+		return false
 	}
-	f, ok := cmd.stmt.Cmd.(*syntax.FuncDecl)
-	return f, ok
+	_, ok := cmd.stmt.Cmd.(*syntax.FuncDecl)
+	return ok
 }

@@ -2,6 +2,8 @@ package buildspec
 
 import (
 	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // A template is a text as ecsbuild.yml has it: ${VAR} stands for a variable that is set
@@ -70,8 +72,8 @@ func parseReference(t string) reference {
 
 func (r reference) String() string { return r.name + ":" + r.tag }
 
-// publicRegistry is ECR Public.
-const publicRegistry = "public.ecr.aws"
+// isPublic says whether the name of an image is one in ECR Public.
+func isPublic(name string) bool { return strings.HasPrefix(name, plan.PublicRegistry+"/") }
 
 // A destination is a repository in ECR, its account and region: "" where ecsbuild finds
 // them by itself.
@@ -98,7 +100,7 @@ func (r reference) destination(set func(variable string) bool) (d destination, o
 			d.region = region
 		}
 		return d, true
-	case host == publicRegistry && strings.Contains(rest, "/"):
+	case host == plan.PublicRegistry && strings.Contains(rest, "/"):
 		d.repository = r.name
 		return d, true
 	case strings.HasPrefix(r.name, "${"): // a URI, or its beginning, is in a variable

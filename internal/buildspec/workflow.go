@@ -9,7 +9,6 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
-	"mvdan.cc/sh/v3/syntax"
 )
 
 // action is the one that takes the place of steps that build and push.
@@ -82,9 +81,8 @@ func ConvertWorkflow(data []byte, read func(path string) ([]byte, error)) (*Conv
 	}
 	w := &workflow{newline: "\n", env: map[string]string{}, expressions: map[string]string{}, outputs: map[string]map[string]string{},
 		digests: map[string]*build{}, logins: map[string]string{}}
-	w.converter = &converter{shell: newShell(), local: map[string]*build{}, services: map[string]*build{}, exports: map[string]bool{}, read: read,
-		functions: map[string]*syntax.Stmt{}, calling: map[string]bool{}, times: map[string]int{},
-		names: w.nameContainers}
+	w.converter = newConverter(read)
+	w.names = w.nameContainers
 	if setsCommit.Match(data) {
 		w.commit = "${GITHUB_SHA}"
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 	"mvdan.cc/sh/v3/syntax"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // follow goes through one step.
@@ -21,7 +23,7 @@ func (w *workflow) follow(s *step) {
 		s.login = true
 		w.logins[s.id] = callerAccount + ".dkr.ecr." + callerRegion + ".amazonaws.com"
 		if scalar(with["registry-type"].value) == "public" {
-			w.logins[s.id] = publicRegistry
+			w.logins[s.id] = plan.PublicRegistry
 		}
 		if with["registries"].value != nil {
 			w.problem(s.from+1, s.uses, "it logs in to registries of other accounts")
@@ -146,10 +148,10 @@ func (w *workflow) takeOutput(s *step, cmd *command) {
 func (w *workflow) buildPush(s *step) {
 	s.gone = true
 	c := w.converter
-	cmd := &command{item: &item{phase: "steps", line: s.from + 1}, line: s.from + 1, text: s.uses, uses: map[string]bool{}, assigns: map[string]bool{}}
+	cmd := c.newCommand(&item{phase: "steps", line: s.from + 1}, s.from+1, s.uses)
 	b := &build{at: cmd, lists: map[string][]string{}, context: sourceFolder}
 	cmd.build, cmd.pushes, s.commands = b, true, []*command{cmd}
-	c.commands, c.builds = append(c.commands, cmd), append(c.builds, b)
+	c.builds = append(c.builds, b)
 	c.folder, c.lost = sourceFolder, false
 	with := entries(s.keys["with"].value)
 	if push := scalar(with["push"].value); push != "true" {

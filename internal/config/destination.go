@@ -20,9 +20,6 @@ type destination struct {
 // ecrURI is a registry as ECR's URIs have it; the groups are account and region.
 var ecrURI = regexp.MustCompile(`^([0-9]{12})\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.(?:` + ecrDomains + `)$`)
 
-// publicRegistry is ECR Public, which has one registry for everybody, and an alias for each account.
-const publicRegistry = "public.ecr.aws"
-
 // ecrDomains are those of all partitions.
 // https://docs.aws.amazon.com/general/latest/gr/ecr.html
 const ecrDomains = `on\.aws|on\.amazonwebservices\.com\.cn|amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov`
@@ -47,15 +44,15 @@ func parseDestination(text string) (d destination, _ *fault.Error) {
 	case slash && (strings.Contains(strings.ToLower(first), ".dkr.ecr") || strings.Contains(strings.ToLower(first), ".dkr-ecr")):
 		return d, &fault.Error{What: fmt.Sprintf("%q is not the URI of a repository in ECR", text),
 			Fix: "write it as in 123456789012.dkr.ecr.us-east-1.amazonaws.com/" + rest + ", the account with its 12 digits, all in lower case"}
-	case first == publicRegistry:
+	case first == plan.PublicRegistry:
 		d = destination{host: first, repository: rest}
 		if !strings.Contains(rest, "/") {
 			return d, &fault.Error{What: fmt.Sprintf("%q is not the URI of a repository in ECR Public", text),
-				Fix: "write it as in " + publicRegistry + "/ALIAS/NAME; the console has the alias of your registry"}
+				Fix: "write it as in " + plan.PublicRegistry + "/ALIAS/NAME; the console has the alias of your registry"}
 		}
 	case slash && strings.ContainsAny(first, ".:"):
 		return d, &fault.Error{What: fmt.Sprintf("%q is not in Amazon ECR", text),
-			Why: "ecsbuild pushes to registries of ECR, whose hosts are as in 123456789012.dkr.ecr.us-east-1.amazonaws.com, or " + publicRegistry,
+			Why: "ecsbuild pushes to registries of ECR, whose hosts are as in 123456789012.dkr.ecr.us-east-1.amazonaws.com, or " + plan.PublicRegistry,
 			Fix: "name the repository alone, or its URI in ECR; push to " + first + " by another command"}
 	default:
 		d.repository = text
@@ -153,7 +150,7 @@ func (b *resolver) fromURIs() error {
 				Fix: "push to one registry in a run"})
 		}
 	}
-	if first.host == publicRegistry {
+	if first.host == plan.PublicRegistry {
 		b.plan.Public = true
 		errs = append(errs, b.checkPublic()...)
 	}
@@ -165,7 +162,7 @@ func (b *resolver) checkPublic() (errs fault.Errors) {
 	for _, at := range b.destinations() {
 		if d, e := parseDestination(at.text); e == nil && d.host == "" {
 			errs = append(errs, &fault.Error{Place: at.place, What: fmt.Sprintf("%s has no registry, and %s is in ECR Public", at.text, b.uri),
-				Fix: "write it as in " + publicRegistry + "/ALIAS/" + at.text})
+				Fix: "write it as in " + plan.PublicRegistry + "/ALIAS/" + at.text})
 		}
 	}
 	return errs

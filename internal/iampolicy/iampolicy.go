@@ -28,12 +28,12 @@ type Need struct {
 // unknown. The files tell of base images in ECR.
 func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
 	f := Scope{Region: cmp.Or(p.Region, "*"), Account: cmp.Or(p.Account, "*"), Caller: cmp.Or(caller, "*"), CallerRegion: p.CallerRegion, Public: p.Public}
-	logIn := Need{"LogIn", []string{"ecr:GetAuthorizationToken"}, []string{"*"},
+	private := Need{"LogIn", []string{"ecr:GetAuthorizationToken"}, []string{"*"},
 		"the token for ECR; IAM knows this action for every resource only"}
-	needs := []Need{logIn}
+	needs := []Need{private}
 	if p.Public {
-		needs[0].Actions = []string{"ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"}
-		needs[0].Feature = "the token for ECR Public; IAM knows these actions for every resource only"
+		needs = []Need{{"LogIn", []string{"ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"}, []string{"*"},
+			"the token for ECR Public; IAM knows these actions for every resource only"}}
 	}
 	var repos, params, secrets, services, pulls, caches, creates, looks []string
 	lifecycle := false
@@ -123,7 +123,8 @@ func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
 		create = append(create, "ecr:PutLifecyclePolicy")
 	}
 	if p.Public && len(pulls)+len(caches) > 0 { // the private registry's token opens those
-		needs = append(needs, Need{"LogInPrivate", logIn.Actions, logIn.Resources, logIn.Feature})
+		private.Sid = "LogInPrivate"
+		needs = append(needs, private)
 	}
 	for _, n := range []Need{
 		{"Push", publicOnes(push), repos, "layers and tags of the images"},

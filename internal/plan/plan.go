@@ -79,6 +79,10 @@ type Image struct {
 	MaxAge int64 `json:"max_age,omitempty"` // of an image that is reused, in seconds; 0 for any
 }
 
+// PublicRegistry is ECR Public, which has one registry for everybody, and an alias for each
+// account's part of it.
+const PublicRegistry = "public.ecr.aws"
+
 // BuildOrder are the indices of the images, those that others are built on before those.
 func (p *Plan) BuildOrder() (order []int) {
 	index, seen := map[string]int{}, map[int]bool{}

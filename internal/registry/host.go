@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // A Host is a registry's address: where it is reached and what image names
@@ -38,14 +40,11 @@ func ParseHost(endpoint string) (Host, error) {
 	return h, nil
 }
 
-// publicName is ECR Public, the one registry for everybody.
-const publicName = "public.ecr.aws"
-
 // PublicHost is ECR Public.
-func PublicHost() Host { return Host{Name: publicName} }
+func PublicHost() Host { return Host{Name: plan.PublicRegistry} }
 
 // IsPublic says whether it is ECR Public.
-func (h Host) IsPublic() bool { return h.Name == publicName }
+func (h Host) IsPublic() bool { return h.Name == plan.PublicRegistry }
 
 // service is how IAM calls the service of its actions.
 func (h Host) service() string {
