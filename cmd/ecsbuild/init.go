@@ -128,7 +128,8 @@ func findWorkflow(dir string) (name string, data []byte, err error) {
 	case 1:
 		return found[0], data, nil
 	}
-	return "", nil, &fault.Error{What: "several workflows push images: " + strings.Join(found, ", "), Fix: "name one by --buildspec"}
+	return "", nil, &fault.Error{What: "several workflows push images: " + strings.Join(found, ", "),
+		Fix: "name one by --buildspec"}
 }
 
 // describeConversion shows what would be written, and what could not be translated.

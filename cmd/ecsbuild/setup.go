@@ -39,7 +39,8 @@ func (a *app) credentialSource(p *plan.Plan, docker *dockerconfig.File, note pro
 // facts is what a diagnosis should know of this process.
 func (a *app) facts(p *plan.Plan) diagnose.Facts {
 	project, _, _ := strings.Cut(a.getenv("CODEBUILD_BUILD_ID"), ":")
-	return diagnose.Facts{Scope: iampolicy.Scope{Region: p.Region, Account: p.Account, Public: p.Public, Caller: callerAccount(a.getenv),
+	return diagnose.Facts{Scope: iampolicy.Scope{Region: p.Region, Account: p.Account, Public: p.Public,
+		Caller:       callerAccount(a.getenv),
 		CallerRegion: p.CallerRegion},
 		Project: project}
 }

@@ -137,7 +137,8 @@ func (s *stage) builtOn(repo, tag, base, baseTag string) error {
 	for platform, layers := range own {
 		under := below[platform]
 		if len(under) == 0 || len(layers) <= len(under) || !slices.Equal(layers[:len(under)], under) {
-			return fmt.Errorf("%s: %s:%s has the layers\n%s\nand %s:%s\n%s", platform, repo, tag, strings.Join(layers, "\n"), base,
+			return fmt.Errorf("%s: %s:%s has the layers\n%s\nand %s:%s\n%s", platform, repo, tag, strings.Join(layers, "\n"),
+				base,
 				baseTag, strings.Join(under, "\n"))
 		}
 	}

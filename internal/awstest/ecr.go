@@ -104,7 +104,8 @@ func (r *Rig) ecr(w http.ResponseWriter, req *http.Request, account string) {
 	public := req.Host == publicHost
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	if status, code, message := r.authenticate(req); status != 0 && public {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="https://public.ecr.aws/token/",service="public.ecr.aws",scope="aws"`)
+		w.Header().Set("WWW-Authenticate",
+			`Bearer realm="https://public.ecr.aws/token/",service="public.ecr.aws",scope="aws"`)
 		r.record(Request{Action: "ecr-public:authenticate", Method: req.Method, Status: status})
 		registryError(w, status, code, message)
 		return
@@ -127,7 +128,8 @@ func (r *Rig) ecr(w http.ResponseWriter, req *http.Request, account string) {
 	arn := fmt.Sprintf("arn:aws:ecr:%s:%s:repository/%s", r.Region, account, m[1])
 	if public {
 		_, name, _ := strings.Cut(m[1], "/")
-		q.Action, arn = strings.Replace(q.Action, "ecr:", "ecr-public:", 1), fmt.Sprintf("arn:aws:ecr-public::%s:repository/%s", account, name)
+		q.Action, arn = strings.Replace(q.Action, "ecr:", "ecr-public:", 1),
+			fmt.Sprintf("arn:aws:ecr-public::%s:repository/%s", account, name)
 	}
 	if strings.HasSuffix(q.Action, ":PutImage") {
 		r.mu.Lock()

@@ -41,7 +41,8 @@ func (r *Rig) Forget() { r.mu.Lock(); r.log, r.putTimes = nil, nil; r.mu.Unlock(
 // Bytes is how much of layers and configs was sent to ECR.
 func (r *Rig) Bytes() (n int64) {
 	for _, q := range r.Requests() {
-		if strings.HasSuffix(q.Action, ":UploadLayerPart") || strings.HasSuffix(q.Action, ":CompleteLayerUpload") { // some clients send all with the last
+		// some clients send all with the last
+		if strings.HasSuffix(q.Action, ":UploadLayerPart") || strings.HasSuffix(q.Action, ":CompleteLayerUpload") {
 			n += q.Bytes
 		}
 	}

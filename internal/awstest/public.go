@@ -15,7 +15,8 @@ func (r *Rig) publicAuthorizationToken(map[string]any) (any, *awsError) {
 		}
 	}
 	token, expires := r.newToken()
-	return map[string]any{"authorizationData": map[string]any{"authorizationToken": token, "expiresAt": float64(expires.Unix())}}, nil
+	return map[string]any{"authorizationData": map[string]any{"authorizationToken": token,
+		"expiresAt": float64(expires.Unix())}}, nil
 }
 
 // publicToken is the exchange that docker makes of a password: the token is the same.

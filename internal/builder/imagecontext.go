@@ -199,7 +199,8 @@ func (b baseSolves) addTo(opt *bkclient.SolveOpt) error {
 				name += "::" + s.platform
 			}
 			// An image without layers has no graph, and an input must have one.
-			state := llb.Scratch().File(llb.Mkdir("/", 0o755, llb.WithParents(true)), llb.WithCustomName("[internal] an image without layers"))
+			state := llb.Scratch().File(llb.Mkdir("/", 0o755, llb.WithParents(true)),
+				llb.WithCustomName("[internal] an image without layers"))
 			if def != nil {
 				op, err := llb.NewDefinitionOp(def)
 				if err != nil {

@@ -26,10 +26,12 @@ func newOpenSolve() *openSolve {
 // TestWaitForBases: an image waits for the last try of the one that it is built on.
 func TestWaitForBases(t *testing.T) {
 	jobs := []Job{{Image: plan.Image{ID: "web", Build: plan.Build{ImageContexts: map[string]string{"base": "app"}}}},
-		{Image: plan.Image{ID: "app"}}, {Image: plan.Image{ID: "other", Build: plan.Build{NoCache: true}}}, {Image: plan.Image{ID: "last"}}}
+		{Image: plan.Image{ID: "app"}}, {Image: plan.Image{ID: "other", Build: plan.Build{NoCache: true}}},
+		{Image: plan.Image{ID: "last"}}}
 	LinkImages(jobs, true)
 	web, app := &jobs[0], &jobs[1]
-	if web.result == nil || app.result == nil || web.bases["base"] != app.result || jobs[2].result == nil || jobs[3].result != nil {
+	if web.result == nil || app.result == nil || web.bases["base"] != app.result || jobs[2].result == nil ||
+		jobs[3].result != nil {
 		t.Fatalf("%+v", jobs)
 	}
 	waited := make(chan *openSolve)
@@ -65,15 +67,18 @@ func TestWaitForBases(t *testing.T) {
 	step := digest.FromString("step")
 	second.steps[step] = true
 	go second.end(failure)
-	if !(baseSolves{"base": second}).haveFailed(t.Context(), &errdefs.VertexError{Vertex: &errdefs.Vertex{Digest: step.String()}}) {
+	if !(baseSolves{"base": second}).haveFailed(t.Context(),
+		&errdefs.VertexError{Vertex: &errdefs.Vertex{Digest: step.String()}}) {
 		t.Error("the failure of its step is not waited for")
 	}
-	if (baseSolves{"base": newOpenSolve()}).haveFailed(t.Context(), &errdefs.VertexError{Vertex: &errdefs.Vertex{Digest: step.String()}}) {
+	if (baseSolves{"base": newOpenSolve()}).haveFailed(t.Context(),
+		&errdefs.VertexError{Vertex: &errdefs.Vertex{Digest: step.String()}}) {
 		t.Error("a step of the image itself is taken for one of its base")
 	}
 	app.result.set(nil, failure)
 	var base *BaseError
-	if _, err := web.waitForBases(t.Context()); !errors.As(err, &base) || base.Image.Name() != "app" || !errors.Is(err, failure) {
+	if _, err := web.waitForBases(t.Context()); !errors.As(err, &base) || base.Image.Name() != "app" ||
+		!errors.Is(err, failure) {
 		t.Errorf("%v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -97,12 +102,14 @@ func TestBaseInputs(t *testing.T) {
 	one := &openSolve{definitions: map[string]*pb.Definition{"": def.ToPB()},
 		metadata: map[string][]byte{"containerimage.config": []byte("one")}}
 	two := &openSolve{definitions: map[string]*pb.Definition{"linux/amd64": def.ToPB(), "linux/arm64": nil},
-		metadata: map[string][]byte{"containerimage.config/linux/amd64": []byte("amd"), "containerimage.config/linux/arm64": []byte("arm")}}
+		metadata: map[string][]byte{"containerimage.config/linux/amd64": []byte("amd"),
+			"containerimage.config/linux/arm64": []byte("arm")}}
 	opt := bkclient.SolveOpt{FrontendAttrs: map[string]string{}}
 	if err := (baseSolves{"a": one, "b": two}).addTo(&opt); err != nil {
 		t.Fatal(err)
 	}
-	if got := slices.Sorted(maps.Keys(opt.FrontendInputs)); !slices.Equal(got, []string{"image-a", "image-b::linux/amd64", "image-b::linux/arm64"}) {
+	if got := slices.Sorted(maps.Keys(opt.FrontendInputs)); !slices.Equal(got,
+		[]string{"image-a", "image-b::linux/amd64", "image-b::linux/arm64"}) {
 		t.Errorf("%v", got)
 	}
 	for name, want := range map[string]string{"a": "one", "b::linux/amd64": "amd", "b::linux/arm64": "arm"} {
@@ -116,10 +123,12 @@ func TestBaseInputs(t *testing.T) {
 
 func TestWithoutSteps(t *testing.T) {
 	a, b := digest.FromString("a"), digest.FromString("b")
-	s := &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{{Digest: a}, {Digest: b}}, Statuses: []*bkclient.VertexStatus{{Vertex: a}},
-		Logs: []*bkclient.VertexLog{{Vertex: b}, {Vertex: a}}, Warnings: []*bkclient.VertexWarning{{Vertex: a}, {Vertex: b}}}
+	s := &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{{Digest: a}, {Digest: b}},
+		Statuses: []*bkclient.VertexStatus{{Vertex: a}},
+		Logs:     []*bkclient.VertexLog{{Vertex: b}, {Vertex: a}}, Warnings: []*bkclient.VertexWarning{{Vertex: a}, {Vertex: b}}}
 	got := withoutSteps(s, map[digest.Digest]bool{a: true})
-	if len(got.Vertexes) != 1 || len(got.Statuses) != 0 || len(got.Logs) != 1 || len(got.Warnings) != 1 || got.Vertexes[0].Digest != b {
+	if len(got.Vertexes) != 1 || len(got.Statuses) != 0 || len(got.Logs) != 1 || len(got.Warnings) != 1 ||
+		got.Vertexes[0].Digest != b {
 		t.Errorf("%+v", got)
 	}
 	if withoutSteps(s, nil) != s {
@@ -134,7 +143,8 @@ func TestStartedSteps(t *testing.T) {
 	var h startedSteps
 	h.note(&bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{{Digest: a, Started: at(1)}, {Digest: b}}})
 	begun := map[digest.Digest]bool{}
-	old := &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{{Digest: a, Started: at(1)}, {Digest: b}}, Logs: []*bkclient.VertexLog{{Vertex: a}}}
+	old := &bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{{Digest: a, Started: at(1)}, {Digest: b}},
+		Logs: []*bkclient.VertexLog{{Vertex: a}}}
 	if got := h.later(old, begun); len(got.Vertexes)+len(got.Logs) != 0 {
 		t.Errorf("%+v", got)
 	}
@@ -156,7 +166,8 @@ func TestBaseImage(t *testing.T) {
 		}
 		return f
 	}
-	jobs := []Job{{Image: plan.Image{ID: "web", Build: plan.Build{ImageContexts: map[string]string{"base": "app"}}}, Dockerfile: parse("FROM base:latest AS x\nFROM x\n")},
+	jobs := []Job{{Image: plan.Image{ID: "web", Build: plan.Build{ImageContexts: map[string]string{"base": "app"}}},
+		Dockerfile: parse("FROM base:latest AS x\nFROM x\n")},
 		{Image: plan.Image{ID: "app"}, Dockerfile: parse("FROM php:8\n")}}
 	LinkImages(jobs, true)
 	if got := jobs[0].baseImage(); got != "docker.io/library/php:8" {

@@ -229,7 +229,8 @@ func textOf(cmd *command, n syntax.Node) string {
 var quiet = []string{"DOCKER_BUILDKIT", "BUILDKIT_PROGRESS", "COMPOSE_DOCKER_CLI_BUILD", "BUILDPLATFORM", "DOCKER_CLI_HINTS"}
 
 // otherCommit finds commands after which git rev-parse tells another commit.
-var otherCommit = regexp.MustCompile(`\bgit\s+(-\S+\s+\S+\s+)*(clone|checkout|switch|pull|reset|merge|commit|rebase|cherry-pick|am|revert)\b`)
+var otherCommit = regexp.MustCompile(
+	`\bgit\s+(-\S+\s+\S+\s+)*(clone|checkout|switch|pull|reset|merge|commit|rebase|cherry-pick|am|revert)\b`)
 
 // simple follows a statement that is no loop, condition or function.
 func (c *converter) simple(cmd *command, stmt *syntax.Stmt) {
@@ -247,7 +248,8 @@ func (c *converter) simple(cmd *command, stmt *syntax.Stmt) {
 		c.conditional(cmd, b.Y)
 		c.lost = c.lost || c.folder != folder && !leaves.MatchString(textOf(cmd, b.Y))
 		if (cmd.pushes || cmd.build != nil) && !leaves.MatchString(textOf(cmd, b.Y)) {
-			c.notes = append(c.notes, fmt.Sprintf("line %d: the buildspec went on where %s failed; ecsbuild run fails then", cmd.line, shorten(textOf(cmd, b.X))))
+			c.notes = append(c.notes, fmt.Sprintf("line %d: the buildspec went on where %s failed; ecsbuild run fails then",
+				cmd.line, shorten(textOf(cmd, b.X))))
 		}
 		return
 	}
@@ -288,7 +290,8 @@ var setAll = regexp.MustCompile(`\s-[a-z]*a|allexport`)
 
 func (c *converter) call(cmd *command, stmt *syntax.Stmt, call *syntax.CallExpr) {
 	_, substitutes := call.Args[0].Parts[0].(*syntax.CmdSubst)
-	if substitutes && getLogin.MatchString(cmd.text) || dockerLogin.MatchString(cmd.text) && getPassword.MatchString(cmd.text) { // $(aws ecr get-login …)
+	if substitutes && getLogin.MatchString(cmd.text) || // $(aws ecr get-login …)
+		dockerLogin.MatchString(cmd.text) && getPassword.MatchString(cmd.text) {
 		cmd.login, cmd.public = true, toPublic.MatchString(cmd.text)
 		return
 	}

@@ -18,7 +18,8 @@ import (
 var composeNames = []string{"compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"}
 
 // composeOverrides are read beside those.
-var composeOverrides = []string{"compose.override.yaml", "compose.override.yml", "docker-compose.override.yaml", "docker-compose.override.yml"}
+var composeOverrides = []string{"compose.override.yaml", "compose.override.yml", "docker-compose.override.yaml",
+	"docker-compose.override.yml"}
 
 // A composeService is what a Compose file has of a service, as far as it is built.
 type composeService struct {

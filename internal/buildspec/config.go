@@ -13,7 +13,8 @@ func (c *converter) config(images []*outcome) string {
 	var b strings.Builder
 	b.WriteString("# Written by ecsbuild init. Every key: https://github.com/ecsbuild/ecsbuild/blob/main/docs/configuration.md\n")
 	for _, o := range images {
-		if isPublic(o.repository) != isPublic(images[0].repository) && !strings.HasPrefix(o.repository, "${") && !strings.HasPrefix(images[0].repository, "${") {
+		if isPublic(o.repository) != isPublic(images[0].repository) && !strings.HasPrefix(o.repository, "${") &&
+			!strings.HasPrefix(images[0].repository, "${") {
 			c.problem(o.at, "it goes to another registry than the first image; ecsbuild pushes to one registry in a run")
 		}
 	}

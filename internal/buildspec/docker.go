@@ -317,7 +317,8 @@ func (c *converter) latest(r reference) *build {
 	if _, set := c.variables[name]; name == "" || set || b == nil {
 		return nil
 	}
-	c.notes = append(c.notes, fmt.Sprintf("docker tag gave %s the tag latest, and docker push takes %s: that must be latest, or the buildspec has never worked", out(r.name), name))
+	c.notes = append(c.notes, fmt.Sprintf("docker tag gave %s the tag latest, and docker push takes %s: "+
+		"that must be latest, or the buildspec has never worked", out(r.name), name))
 	return b
 }
 

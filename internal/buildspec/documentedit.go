@@ -109,14 +109,16 @@ func (c *converter) noteBlock(it *item, cmds []*command) {
 	}
 	for i, cmd := range cmds {
 		if i+1 < len(cmds) && !cmd.replaced && !cmd.gate && cmd.why == "" && !cmd.harmless() && cmds[i+1].group != cmd.group {
-			c.notes = append(c.notes, fmt.Sprintf("line %d: %s is on a line of its own now, and ends the phase where it fails; in a block the shell went on", cmd.line, shorten(cmd.text)))
+			c.notes = append(c.notes, fmt.Sprintf("line %d: %s is on a line of its own now, and ends the phase where it fails; "+
+				"in a block the shell went on", cmd.line, shorten(cmd.text)))
 		}
 	}
 }
 
 // yamlItem is an entry of a list of commands.
 func yamlItem(pad, text string) []string {
-	plain := !notText.MatchString(text) && !strings.ContainsAny(text[:1], "!&*-?[]{},#|>@`\"'%:") && !strings.Contains(text, ": ") &&
+	plain := !notText.MatchString(text) && !strings.ContainsAny(text[:1], "!&*-?[]{},#|>@`\"'%:") &&
+		!strings.Contains(text, ": ") &&
 		!strings.Contains(text, " #") && !strings.HasSuffix(text, ":") && !strings.Contains(text, "\n")
 	if plain {
 		return []string{pad + "- " + text}

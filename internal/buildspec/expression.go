@@ -85,5 +85,6 @@ func (w *workflow) expression(e string) (string, error) {
 
 // withExpressions puts GitHub's expressions back where the shell's text has marks for them.
 func (w *workflow) withExpressions(text string) string {
-	return mark.ReplaceAllStringFunc(text, func(m string) string { return w.inserted[mark.FindStringSubmatch(m)[1]].source })
+	return mark.ReplaceAllStringFunc(text,
+		func(m string) string { return w.inserted[mark.FindStringSubmatch(m)[1]].source })
 }

@@ -79,6 +79,8 @@ func (c *converter) areUsed(cmd *command) bool {
 	return false
 }
 
+var bashCommands = []string{"pushd", "popd", "source", "declare", "mapfile", "shopt"}
+
 // needsBash says whether a command is not one of every shell.
 func needsBash(stmt *syntax.Stmt) (found bool) {
 	syntax.Walk(stmt, func(n syntax.Node) bool {
@@ -86,7 +88,7 @@ func needsBash(stmt *syntax.Stmt) (found bool) {
 		case *syntax.TestClause, *syntax.ProcSubst, *syntax.ArithmCmd, *syntax.LetClause, *syntax.ArrayExpr:
 			found = true
 		case *syntax.CallExpr:
-			found = found || len(n.Args) > 0 && slices.Contains([]string{"pushd", "popd", "source", "declare", "mapfile", "shopt"}, n.Args[0].Lit())
+			found = found || len(n.Args) > 0 && slices.Contains(bashCommands, n.Args[0].Lit())
 		case *syntax.Redirect:
 			found = found || n.Op == syntax.WordHdoc || n.Op == syntax.RdrAll || n.Op == syntax.AppAll
 		}
@@ -106,7 +108,8 @@ func (c *converter) clears(cmd *command) bool {
 		return false
 	}
 	for _, w := range words[1:] {
-		if !strings.HasPrefix(w, "-") && !slices.ContainsFunc(c.files, func(f *file) bool { return f.path == relative(c.path(w)) }) {
+		if !strings.HasPrefix(w, "-") && !slices.ContainsFunc(c.files,
+			func(f *file) bool { return f.path == relative(c.path(w)) }) {
 			return false
 		}
 	}
@@ -134,7 +137,9 @@ func (cmd *command) harmless() bool {
 	}
 	call, ok := cmd.stmt.Cmd.(*syntax.CallExpr)
 	if !ok {
-		return leaves.FindString(cmd.text) == "" && len(cmd.assigns) > 0 && !strings.Contains(cmd.text, "\n") && onlyReads(cmd.stmt) // if …; then TAG=…; fi
+		// if …; then TAG=…; fi
+		return leaves.FindString(cmd.text) == "" && len(cmd.assigns) > 0 && !strings.Contains(cmd.text, "\n") &&
+			onlyReads(cmd.stmt)
 	}
 	if len(call.Args) == 0 {
 		return true
@@ -153,8 +158,9 @@ func sources(cmd *command) bool {
 }
 
 // readers are commands that change no file.
-var readers = []string{"", "echo", "printf", "cat", "cut", "head", "tail", "tr", "sed", "awk", "grep", "egrep", "jq", "yq", "date", "git", "aws", "basename", "dirname",
-	"pwd", "env", "uname", "id", "whoami", "wc", "sort", "uniq", "rev", "expr", "test", "[", "true", ":", "node", "hostname", "base64", "md5sum", "sha1sum", "sha256sum",
+var readers = []string{"", "echo", "printf", "cat", "cut", "head", "tail", "tr", "sed", "awk", "grep", "egrep",
+	"jq", "yq", "date", "git", "aws", "basename", "dirname", "pwd", "env", "uname", "id", "whoami", "wc", "sort",
+	"uniq", "rev", "expr", "test", "[", "true", ":", "node", "hostname", "base64", "md5sum", "sha1sum", "sha256sum",
 	"xargs", "ls", "read", "export", "cd", "set", "unset", "seq", "openssl", "curl", "docker"}
 
 // onlyReads says whether a statement that sets variables does nothing else.
@@ -169,7 +175,8 @@ func onlyReads(stmt *syntax.Stmt) (ok bool) {
 			}
 		case *syntax.Redirect:
 			to := n.Word.Lit()
-			ok = ok && (n.Op == syntax.DplOut || n.Op == syntax.RdrIn || n.Op == syntax.WordHdoc || n.Hdoc != nil || to == "/dev/null" ||
+			ok = ok && (n.Op == syntax.DplOut || n.Op == syntax.RdrIn || n.Op == syntax.WordHdoc || n.Hdoc != nil ||
+				to == "/dev/null" ||
 				strings.HasPrefix(source(n.Word), `"$GITHUB_`) || strings.HasPrefix(source(n.Word), `$GITHUB_`))
 		}
 		return ok

@@ -43,7 +43,8 @@ func (c *converter) checkOrder() {
 	for i, b := range c.builds {
 		for _, used := range c.usedBy(b) {
 			if strings.Contains(used.String(), "$") && len(c.builds) > 1 {
-				c.problem(b.at, "its Dockerfile begins with an image that a variable names, which may be one of another docker build: "+used.name)
+				c.problem(b.at, "its Dockerfile begins with an image that a variable names, "+
+					"which may be one of another docker build: "+used.name)
 			}
 			for j, other := range c.builds {
 				switch {
@@ -71,7 +72,8 @@ func (c *converter) isCalled(b *build, r reference) bool {
 	own, isECR := r.destination(c.isSet)
 	for _, name := range b.names {
 		d, ok := name.destination(c.isSet)
-		if name == r || isECR && ok && name.tag == r.tag && d.repository == own.repository && (d.account == own.account || d.account == "" || own.account == "") {
+		if name == r || isECR && ok && name.tag == r.tag && d.repository == own.repository &&
+			(d.account == own.account || d.account == "" || own.account == "") {
 			return true
 		}
 	}
@@ -89,12 +91,14 @@ func (c *converter) isPull(cmd *command) bool {
 
 // mentions says whether a build is told the name of another image.
 func (b *build) mentions(r reference) bool {
-	return slices.ContainsFunc(append(slices.Clone(b.args), b.texts...), func(p pair) bool { return parseReference(p.value) == r }) ||
+	return slices.ContainsFunc(append(slices.Clone(b.args), b.texts...),
+		func(p pair) bool { return parseReference(p.value) == r }) ||
 		slices.ContainsFunc(b.lists["additional_contexts"], func(v string) bool { return strings.HasSuffix(v, r.String()) })
 }
 
 // usesImage finds the images that a Dockerfile names in FROM, COPY --from and RUN --mount.
-var usesImage = regexp.MustCompile(`(?mi)^\s*FROM\s+(?:--platform=\S+\s+)?(\S+)|--from=(\S+)|--mount=\S*\bfrom=([^,\s]+)`)
+var usesImage = regexp.MustCompile(
+	`(?mi)^\s*FROM\s+(?:--platform=\S+\s+)?(\S+)|--from=(\S+)|--mount=\S*\bfrom=([^,\s]+)`)
 
 var (
 	declaresArg = regexp.MustCompile(`(?mi)^\s*ARG\s+([A-Za-z_][A-Za-z0-9_]*)(?:="?([^"\s]*)"?)?`)

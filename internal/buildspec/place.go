@@ -81,7 +81,8 @@ func (c *converter) place(config string) {
 		}
 	}
 	for i, cmd := range c.commands {
-		if i > 0 && !cmd.replaced && cmd.why == "" && strings.Contains(cmd.text, "$?") && (c.commands[i-1].replaced || c.commands[i-1].gate) {
+		if i > 0 && !cmd.replaced && cmd.why == "" && strings.Contains(cmd.text, "$?") &&
+			(c.commands[i-1].replaced || c.commands[i-1].gate) {
 			c.problem(cmd, "it asks how the command before it has ended")
 		}
 	}
@@ -92,13 +93,15 @@ func (c *converter) place(config string) {
 	for _, cmd := range c.commands[last+1:] {
 		for _, u := range cmd.images {
 			text := cmd.item.text[u.from:u.to]
-			if r, err := c.template(text); len(u.build.pushed) > 0 && !cmd.replaced && !cmd.gate && err == nil && !slices.Contains(u.build.pushed, r) {
+			if r, err := c.template(text); len(u.build.pushed) > 0 && !cmd.replaced && !cmd.gate && err == nil &&
+				!slices.Contains(u.build.pushed, r) {
 				c.problem(cmd, "it uses an image by a name that it does not have any more: "+text)
 			}
 		}
 	}
 	for _, cmd := range c.commands[:last+1] { // an image is not there yet
-		if len(cmd.images) > 0 && !cmd.replaced && !cmd.gate && slices.ContainsFunc(cmd.images, func(u use) bool { return len(u.build.pushed) > 0 && u.build.at.why == "" }) {
+		if len(cmd.images) > 0 && !cmd.replaced && !cmd.gate &&
+			slices.ContainsFunc(cmd.images, func(u use) bool { return len(u.build.pushed) > 0 && u.build.at.why == "" }) {
 			c.problem(cmd, "it uses an image that ecsbuild builds after it")
 		}
 	}
@@ -107,7 +110,8 @@ func (c *converter) place(config string) {
 	// What a variable of the environment is set to must not be taken for what it was.
 	for _, m := range inTemplate.FindAllStringSubmatch(config, -1) {
 		for _, cmd := range c.commands[:last+1] {
-			if v := c.variables[m[1]]; cmd.assigns[m[1]] && v.known && !cmd.replaced && !strings.HasPrefix(v.value, "${"+m[1]+":-") && v.value != "${"+m[1]+"}" {
+			if v := c.variables[m[1]]; cmd.assigns[m[1]] && v.known && !cmd.replaced &&
+				!strings.HasPrefix(v.value, "${"+m[1]+":-") && v.value != "${"+m[1]+"}" {
 				c.problem(cmd, fmt.Sprintf("ecsbuild.yml needs the value that %s has before it", m[1]))
 			}
 		}
@@ -142,7 +146,8 @@ func (c *converter) template(text string) (reference, error) {
 }
 
 // needsLogin finds commands that docker's login to a registry is for.
-var needsLogin = regexp.MustCompile(`\b(docker\s+(\S+\s+)*?(run|pull|push|manifest|create|imagetools|compose|build)|docker-compose|helm|skopeo|crane|cosign|oras|trivy)\b`)
+var needsLogin = regexp.MustCompile(
+	`\b(docker\s+(\S+\s+)*?(run|pull|push|manifest|create|imagetools|compose|build)|docker-compose|helm|skopeo|crane|cosign|oras|trivy)\b`)
 
 // keepLogins keeps the logins where something stays that they may be for.
 func (c *converter) keepLogins() {
@@ -182,7 +187,8 @@ func (c *converter) keepVariables() {
 		if cmd.replaced || cmd.gate {
 			continue
 		}
-		if cmd.sets != "" && !cmd.exported && !c.allExport && len(cmd.exports) == 0 && !used[cmd.sets] && translated[cmd.sets] {
+		if cmd.sets != "" && !cmd.exported && !c.allExport && len(cmd.exports) == 0 && !used[cmd.sets] &&
+			translated[cmd.sets] {
 			cmd.replaced = true
 			continue
 		}

@@ -40,7 +40,8 @@ type assigned struct {
 }
 
 func newShell() *shell {
-	return &shell{variables: map[string]assigned{}, folder: sourceFolder, usedOutside: map[string]bool{}, inserted: map[string]insertion{}, commit: commit}
+	return &shell{variables: map[string]assigned{}, folder: sourceFolder, usedOutside: map[string]bool{},
+		inserted: map[string]insertion{}, commit: commit}
 }
 
 // An unknownError says what init does not understand of a word.
@@ -73,7 +74,8 @@ func (s *shell) parts(parts []syntax.WordPart, quoted bool) (string, error) {
 func (s *shell) part(p syntax.WordPart, quoted bool) (string, error) {
 	literal := func(text string) string {
 		text = strings.ReplaceAll(text, "$", "$$")
-		return mark.ReplaceAllStringFunc(text, func(m string) string { return s.inserted[mark.FindStringSubmatch(m)[1]].value })
+		return mark.ReplaceAllStringFunc(text,
+			func(m string) string { return s.inserted[mark.FindStringSubmatch(m)[1]].value })
 	}
 	switch p := p.(type) {
 	case *syntax.Lit:
@@ -124,8 +126,9 @@ var outside = map[string]string{"CODEBUILD_RESOLVED_SOURCE_VERSION": commit, "CO
 	"GITHUB_SHA": commit, "GITHUB_WORKSPACE": sourceFolder}
 
 // shellVariables are those that a shell has, and no other program.
-var shellVariables = map[string]bool{"UID": true, "EUID": true, "HOSTNAME": true, "RANDOM": true, "SECONDS": true, "LINENO": true, "PPID": true,
-	"OLDPWD": true, "SHLVL": true, "OSTYPE": true, "HOSTTYPE": true, "MACHTYPE": true, "IFS": true, "BASH": true, "BASH_VERSION": true, "BASHPID": true, "SHELLOPTS": true}
+var shellVariables = map[string]bool{"UID": true, "EUID": true, "HOSTNAME": true, "RANDOM": true, "SECONDS": true,
+	"LINENO": true, "PPID": true, "OLDPWD": true, "SHLVL": true, "OSTYPE": true, "HOSTTYPE": true, "MACHTYPE": true,
+	"IFS": true, "BASH": true, "BASH_VERSION": true, "BASHPID": true, "SHELLOPTS": true}
 
 func (s *shell) expansion(p *syntax.ParamExp) (string, error) {
 	name := p.Param.Value

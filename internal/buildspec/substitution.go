@@ -12,8 +12,9 @@ import (
 var (
 	cutCharacters = regexp.MustCompile(`^cut -c ?1?-([0-9]+)$`)
 	headBytes     = regexp.MustCompile(`^head -c ?([0-9]+)$`)
-	shortCommit   = regexp.MustCompile(`^git rev-parse --short(?:=([0-9]+))? (?:HEAD|\$\{(?:COMMIT|CODEBUILD_RESOLVED_SOURCE_VERSION|GITHUB_SHA)\})$`)
-	accountOfARN  = regexp.MustCompile(`^cut (?:-d ?'?"?:"?'? -f ?5|-f ?5 -d ?'?"?:"?'?)$`)
+	shortCommit   = regexp.MustCompile(
+		`^git rev-parse --short(?:=([0-9]+))? (?:HEAD|\$\{(?:COMMIT|CODEBUILD_RESOLVED_SOURCE_VERSION|GITHUB_SHA)\})$`)
+	accountOfARN = regexp.MustCompile(`^cut (?:-d ?'?"?:"?'? -f ?5|-f ?5 -d ?'?"?:"?'?)$`)
 )
 
 // substitution is what a command prints, of the few that buildspecs have for a value.
@@ -92,7 +93,8 @@ func repositoryURI(args []string, unknown error) (string, error) {
 		case "--repository-names", "--repository-name":
 			name = value
 		case "--query":
-			if !strings.HasSuffix(value, "repositories[0].repositoryUri") && !strings.HasSuffix(value, "repositories[].repositoryUri") {
+			if !strings.HasSuffix(value, "repositories[0].repositoryUri") &&
+				!strings.HasSuffix(value, "repositories[].repositoryUri") {
 				return "", unknown
 			}
 		case "--output":

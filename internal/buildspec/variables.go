@@ -122,8 +122,9 @@ func (c *converter) opaque(cmd *command) {
 }
 
 // tools are variables by which docker's and AWS's commands go.
-var tools = map[string]bool{"AWS_DEFAULT_REGION": true, "AWS_REGION": true, "AWS_PROFILE": true, "AWS_ACCESS_KEY_ID": true, "AWS_SECRET_ACCESS_KEY": true,
-	"AWS_SESSION_TOKEN": true, "DOCKER_DEFAULT_PLATFORM": true, "DOCKER_HOST": true, "DOCKER_CONTEXT": true, "DOCKER_CONFIG": true}
+var tools = map[string]bool{"AWS_DEFAULT_REGION": true, "AWS_REGION": true, "AWS_PROFILE": true,
+	"AWS_ACCESS_KEY_ID": true, "AWS_SECRET_ACCESS_KEY": true, "AWS_SESSION_TOKEN": true, "DOCKER_DEFAULT_PLATFORM": true,
+	"DOCKER_HOST": true, "DOCKER_CONTEXT": true, "DOCKER_CONFIG": true}
 
 // set takes what a variable is set to.
 func (c *converter) set(name string, v assigned) {

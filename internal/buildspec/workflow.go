@@ -64,7 +64,8 @@ func PushesImages(data []byte) bool {
 // pushJobs are the names of the jobs that build images and push them.
 func pushJobs(jobs map[string]entryNode) (found []string) {
 	for _, name := range slices.Sorted(maps.Keys(jobs)) {
-		if steps, ok := entries(jobs[name].value)["steps"].value.(*ast.SequenceNode); ok && slices.ContainsFunc(steps.Values, isPushStep) {
+		if steps, ok := entries(jobs[name].value)["steps"].value.(*ast.SequenceNode); ok &&
+			slices.ContainsFunc(steps.Values, isPushStep) {
 			found = append(found, name)
 		}
 	}
@@ -79,7 +80,8 @@ func ConvertWorkflow(data []byte, read func(path string) ([]byte, error)) (*Conv
 	if len(data) > maxSize {
 		return nil, fmt.Errorf("it is larger than 1 MB")
 	}
-	w := &workflow{newline: "\n", env: map[string]string{}, expressions: map[string]string{}, outputs: map[string]map[string]string{},
+	w := &workflow{newline: "\n", env: map[string]string{}, expressions: map[string]string{},
+		outputs: map[string]map[string]string{},
 		digests: map[string]*build{}, logins: map[string]string{}}
 	w.converter = newConverter(read)
 	w.names = w.nameContainers
@@ -205,5 +207,6 @@ var pushStep = regexp.MustCompile(`\bdocker(-compose)?\b.*\b(push|bake)\b`)
 // isPushStep says whether a step builds and pushes an image.
 func isPushStep(v ast.Node) bool {
 	keys := entries(v)
-	return strings.HasPrefix(scalar(keys["uses"].value), "docker/build-push-action@") || pushStep.MatchString(scalar(keys["run"].value))
+	return strings.HasPrefix(scalar(keys["uses"].value), "docker/build-push-action@") ||
+		pushStep.MatchString(scalar(keys["run"].value))
 }

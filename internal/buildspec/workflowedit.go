@@ -21,7 +21,8 @@ func (w *workflow) nameContainers(images []*outcome) {
 		with := entries(s.keys["with"].value)
 		container, err1 := w.template(scalar(with["container-name"].value))
 		ref, err2 := w.imageOf(scalar(with["image"].value))
-		if o := w.find(images, ref); o != nil && err1 == nil && err2 == nil && isFixed(container) && slices.Contains(o.tags, ref.tag) && len(o.containers) == 0 {
+		if o := w.find(images, ref); o != nil && err1 == nil && err2 == nil && isFixed(container) &&
+			slices.Contains(o.tags, ref.tag) && len(o.containers) == 0 {
 			o.containers = []string{container}
 		}
 	}
@@ -120,7 +121,8 @@ func (w *workflow) rewriteOutputs(id string, at *step) (used bool) {
 			return ref
 		}
 		if old, ok := deployed[o]; ok && old != r.tag {
-			w.problem(line+1, strings.TrimSpace(w.lines[line]), "two tags of one image are used, and the action has the first one as its output")
+			w.problem(line+1, strings.TrimSpace(w.lines[line]),
+				"two tags of one image are used, and the action has the first one as its output")
 		}
 		deployed[o] = r.tag
 		return "fromJSON(steps." + id + ".outputs.images)" + property(o.containers[0]) + ".image"
@@ -134,7 +136,8 @@ func (w *workflow) rewriteOutputs(id string, at *step) (used bool) {
 	}
 	for o, tag := range deployed {
 		if o.tags[0] != tag {
-			w.problem(at.from+1, at.name, "the tag "+out(tag)+" is used later, and is not the first one of its image: push it first")
+			w.problem(at.from+1, at.name,
+				"the tag "+out(tag)+" is used later, and is not the first one of its image: push it first")
 		}
 	}
 	return used
@@ -225,7 +228,8 @@ func (w *workflow) loginIsIdle(login *step) bool {
 		lines = append(append(lines, w.ownStep(s, s.before)...), w.ownStep(s, s.after)...)
 	}
 	for _, l := range lines {
-		if strings.Contains(l, "docker ") || strings.Contains(l, "docker/") || login.id != "" && strings.Contains(l, "steps."+login.id+".") {
+		if strings.Contains(l, "docker ") || strings.Contains(l, "docker/") || login.id != "" &&
+			strings.Contains(l, "steps."+login.id+".") {
 			return false
 		}
 	}

@@ -17,12 +17,14 @@ func (w *workflow) check() {
 			}
 		}
 		for _, cmd := range w.split(s) {
-			w.problem(cmd.line, shorten(w.withExpressions(cmd.text)), "it is in a step that builds or pushes: give it one of its own")
+			w.problem(cmd.line, shorten(w.withExpressions(cmd.text)),
+				"it is in a step that builds or pushes: give it one of its own")
 		}
 	}
 	for i, s := range w.steps {
 		if i > first && i < last && !s.gone && !s.login && w.usesImages(s) {
-			w.problem(s.from+1, strings.TrimSpace(w.lines[s.from]), "it uses an image between its build and its push: make it a gate, see docs/configuration.md")
+			w.problem(s.from+1, strings.TrimSpace(w.lines[s.from]),
+				"it uses an image between its build and its push: make it a gate, see docs/configuration.md")
 		}
 	}
 }
@@ -40,7 +42,8 @@ func (w *workflow) split(s *step) (stuck []*command) {
 	for i, cmd := range s.commands {
 		switch {
 		case len(cmd.exports) > 0 && cmd.why == "":
-			w.problem(cmd.line, shorten(w.withExpressions(cmd.text)), "its value is known only when it runs: set it in an earlier step, by GITHUB_ENV")
+			w.problem(cmd.line, shorten(w.withExpressions(cmd.text)),
+				"its value is known only when it runs: set it in an earlier step, by GITHUB_ENV")
 		case cmd.why != "" || cmd.replaced || cmd.output || cmd.harmless():
 		case first >= 0 && i < first && cmd.stmt != nil:
 			to = i

@@ -37,7 +37,8 @@ func (w *workflow) follow(s *step) {
 		return
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.keys)) {
-		if !slices.Contains([]string{"id", "name", "uses", "with", "run", "env", "shell", "working-directory", "timeout-minutes"}, key) {
+		if !slices.Contains([]string{"id", "name", "uses", "with", "run", "env", "shell", "working-directory",
+			"timeout-minutes"}, key) {
 			w.problem(s.keys[key].line, key+" of a step that builds or pushes", "it is not translated")
 		}
 	}

@@ -52,7 +52,8 @@ func parseDestination(text string) (d destination, _ *fault.Error) {
 		}
 	case slash && strings.ContainsAny(first, ".:"):
 		return d, &fault.Error{What: fmt.Sprintf("%q is not in Amazon ECR", text),
-			Why: "ecsbuild pushes to registries of ECR, whose hosts are as in 123456789012.dkr.ecr.us-east-1.amazonaws.com, or " + plan.PublicRegistry,
+			Why: "ecsbuild pushes to registries of ECR, whose hosts are as in " +
+				"123456789012.dkr.ecr.us-east-1.amazonaws.com, or " + plan.PublicRegistry,
 			Fix: "name the repository alone, or its URI in ECR; push to " + first + " by another command"}
 	default:
 		d.repository = text
@@ -161,7 +162,8 @@ func (b *resolver) fromURIs() error {
 func (b *resolver) checkPublic() (errs fault.Errors) {
 	for _, at := range b.destinations() {
 		if d, e := parseDestination(at.text); e == nil && d.host == "" {
-			errs = append(errs, &fault.Error{Place: at.place, What: fmt.Sprintf("%s has no registry, and %s is in ECR Public", at.text, b.uri),
+			errs = append(errs, &fault.Error{Place: at.place, What: fmt.Sprintf("%s has no registry, and %s is in ECR Public",
+				at.text, b.uri),
 				Fix: "write it as in " + plan.PublicRegistry + "/ALIAS/" + at.text})
 		}
 	}
@@ -176,7 +178,8 @@ func checkPublicImage(img imageConfig) *fault.Error {
 	cache := img.Build.Cache
 	switch c := img.Create; {
 	case c != nil && (c.ScanOnPush || c.Immutable || c.LifecyclePolicy != ""):
-		return fail("create_repository with keys", "its repositories have neither scans nor immutable tags nor lifecycle policies", "write create_repository: true")
+		return fail("create_repository with keys",
+			"its repositories have neither scans nor immutable tags nor lifecycle policies", "write create_repository: true")
 	case img.OnImmutable == plan.FailTaken:
 		return fail("on_immutable: fail", "its tags may always be moved", "leave on_immutable out")
 	case cache == plan.CacheRegistry:

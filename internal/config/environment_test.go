@@ -98,26 +98,37 @@ func TestEnvironment(t *testing.T) {
 func TestEnvironmentErrors(t *testing.T) {
 	const uri = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/"
 	for name, tt := range map[string]struct{ environ, want string }{
-		"another registry":          {"IMAGE_REPO_NAME=docker.io/acme/web;CONTAINER_NAME=web", `IMAGE_REPO_NAME: "docker.io/acme/web" is not in Amazon ECR`},
-		"ECR Public without a name": {"REPOSITORY_URI=public.ecr.aws/a1b2", `REPOSITORY_URI: "public.ecr.aws/a1b2" is not the URI of a repository in ECR Public`},
-		"two registries":            {"REPOSITORY_URI_1=" + uri + "aa;REPOSITORY_URI_2=222233334444.dkr.ecr.eu-west-1.amazonaws.com/bb", "REPOSITORY_URI_2: 222233334444.dkr.ecr.eu-west-1.amazonaws.com/bb is in another registry than 111122223333.dkr.ecr.eu-west-1.amazonaws.com"},
-		"two repositories":          {"REPOSITORY_URI=" + uri + "aa;IMAGE_REPO_NAME=bb", "REPOSITORY_URI: its repository is aa, and IMAGE_REPO_NAME is bb"},
-		"an address":                {"REPOSITORY_URI=https://" + uri + "aa", "leave the beginning out: " + uri + "aa"},
-		"another domain":            {"REPOSITORY_URI=111122223333.dkr.ecr.eu-west-1.example.com/aa", "is not the URI of a repository in ECR"},
-		"capitals":                  {"REPOSITORY_URI=111122223333.DKR.ECR.eu-west-1.amazonaws.com/aa", "all in lower case"},
-		"no tag at all":             {"IMAGE_REPO_NAME=aa;IMAGE_TAG=,", "IMAGE_TAG: a tag is empty"},
-		"a registry alone":          {"REPOSITORY_URI=" + uri, "names a registry and no repository"},
-		"a tag in it":               {"REPOSITORY_URI=" + uri + "aa:latest", "leave the tag out: aa; tags come from IMAGE_TAG"},
-		"a mistyped region":         {"REPOSITORY_URI=111122223333.dkr.ecr.eu-wets-1.amazonaws.com/a", "did you mean eu-west-1?"},
-		"half a pair":               {"IMAGE_REPO_NAME_1=aa;CONTAINER_NAME_1=a;IMAGE_REPO_NAME_2=bb", "IMAGE_REPO_NAME_2: CONTAINER_NAME_2 is missing"},
-		"the other half":            {"CONTAINER_NAME=a", "CONTAINER_NAME: IMAGE_REPO_NAME is missing"},
-		"a container of two":        {"IMAGE_REPO_NAME_1=aa;CONTAINER_NAME_1=web;IMAGE_REPO_NAME_2=bb;CONTAINER_NAME_2=web", `duplicate container "web" in imagedefinitions.json`},
-		"a bad tag of several":      {"IMAGE_REPO_NAME=aa;IMAGE_TAG=v1,-x", `IMAGE_TAG: "-x" is not a tag`},
-		"the same image twice":      {"IMAGE_REPO_NAME_1=aa;IMAGE_REPO_NAME_2=aa", "aa and aa-2 would both be aa:"},
-		"a name of another thing":   {"REPOSITORY_URL=x", "did you mean REPOSITORY_URI where the environment has REPOSITORY_URL?"},
-		"half a Docker Hub login":   {"IMAGE_REPO_NAME=aa;DOCKER_USER=me", "DOCKER_USER: DOCKER_PASSWORD is missing"},
-		"the other half of that":    {"IMAGE_REPO_NAME=aa;DOCKER_PASSWORD=me", "DOCKER_PASSWORD: DOCKER_USER is missing"},
-		"no number that there can":  {"IMAGE_REPO_NAME_99999999999999999999=aa", "the number is too large"},
+		"another registry": {"IMAGE_REPO_NAME=docker.io/acme/web;CONTAINER_NAME=web",
+			`IMAGE_REPO_NAME: "docker.io/acme/web" is not in Amazon ECR`},
+		"ECR Public without a name": {"REPOSITORY_URI=public.ecr.aws/a1b2",
+			`REPOSITORY_URI: "public.ecr.aws/a1b2" is not the URI of a repository in ECR Public`},
+		"two registries": {"REPOSITORY_URI_1=" + uri +
+			"aa;REPOSITORY_URI_2=222233334444.dkr.ecr.eu-west-1.amazonaws.com/bb",
+			"REPOSITORY_URI_2: 222233334444.dkr.ecr.eu-west-1.amazonaws.com/bb is in another registry than 111122223333.dkr.ecr.eu-west-1.amazonaws.com"},
+		"two repositories": {"REPOSITORY_URI=" + uri + "aa;IMAGE_REPO_NAME=bb",
+			"REPOSITORY_URI: its repository is aa, and IMAGE_REPO_NAME is bb"},
+		"an address": {"REPOSITORY_URI=https://" + uri + "aa", "leave the beginning out: " + uri + "aa"},
+		"another domain": {"REPOSITORY_URI=111122223333.dkr.ecr.eu-west-1.example.com/aa",
+			"is not the URI of a repository in ECR"},
+		"capitals":         {"REPOSITORY_URI=111122223333.DKR.ECR.eu-west-1.amazonaws.com/aa", "all in lower case"},
+		"no tag at all":    {"IMAGE_REPO_NAME=aa;IMAGE_TAG=,", "IMAGE_TAG: a tag is empty"},
+		"a registry alone": {"REPOSITORY_URI=" + uri, "names a registry and no repository"},
+		"a tag in it": {"REPOSITORY_URI=" + uri + "aa:latest",
+			"leave the tag out: aa; tags come from IMAGE_TAG"},
+		"a mistyped region": {"REPOSITORY_URI=111122223333.dkr.ecr.eu-wets-1.amazonaws.com/a",
+			"did you mean eu-west-1?"},
+		"half a pair": {"IMAGE_REPO_NAME_1=aa;CONTAINER_NAME_1=a;IMAGE_REPO_NAME_2=bb",
+			"IMAGE_REPO_NAME_2: CONTAINER_NAME_2 is missing"},
+		"the other half": {"CONTAINER_NAME=a", "CONTAINER_NAME: IMAGE_REPO_NAME is missing"},
+		"a container of two": {"IMAGE_REPO_NAME_1=aa;CONTAINER_NAME_1=web;IMAGE_REPO_NAME_2=bb;CONTAINER_NAME_2=web",
+			`duplicate container "web" in imagedefinitions.json`},
+		"a bad tag of several": {"IMAGE_REPO_NAME=aa;IMAGE_TAG=v1,-x", `IMAGE_TAG: "-x" is not a tag`},
+		"the same image twice": {"IMAGE_REPO_NAME_1=aa;IMAGE_REPO_NAME_2=aa", "aa and aa-2 would both be aa:"},
+		"a name of another thing": {"REPOSITORY_URL=x",
+			"did you mean REPOSITORY_URI where the environment has REPOSITORY_URL?"},
+		"half a Docker Hub login":  {"IMAGE_REPO_NAME=aa;DOCKER_USER=me", "DOCKER_USER: DOCKER_PASSWORD is missing"},
+		"the other half of that":   {"IMAGE_REPO_NAME=aa;DOCKER_PASSWORD=me", "DOCKER_PASSWORD: DOCKER_USER is missing"},
+		"no number that there can": {"IMAGE_REPO_NAME_99999999999999999999=aa", "the number is too large"},
 	} {
 		_, err := loadIn(t, "", strings.Split(tt.environ, ";")...)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -212,18 +223,25 @@ func TestDefinitions(t *testing.T) {
 // TestPublic: ECR Public as the registry of a run.
 func TestPublic(t *testing.T) {
 	for name, tt := range map[string]struct{ file, want string }{
-		"one":            {"images: [{repository: public.ecr.aws/a1b2/web}]\n", ""},
-		"two":            {"images: [{repository: public.ecr.aws/a1b2/web, cache: local, cache_mounts: true}, {repository: public.ecr.aws/a1b2/app, create_repository: true, cache: inline}]\n", ""},
-		"no name":        {"images: [{repository: public.ecr.aws/a1b2}]\n", `"public.ecr.aws/a1b2" is not the URI of a repository in ECR Public; write it as in public.ecr.aws/ALIAS/NAME`},
-		"a private one":  {"images: [{repository: public.ecr.aws/a1b2/web}, {repository: 123456789012.dkr.ecr.us-east-1.amazonaws.com/app}]\n", "is in another registry than public.ecr.aws"},
-		"one without":    {"images: [{repository: public.ecr.aws/a1b2/web}, {repository: app}]\n", "app has no registry, and public.ecr.aws/a1b2/web is in ECR Public; write it as in public.ecr.aws/ALIAS/app"},
-		"creation":       {"images: [{repository: public.ecr.aws/a1b2/web, create_repository: {immutable: true}}]\n", "create_repository with keys, in ECR Public"},
-		"immutable tags": {"images: [{repository: public.ecr.aws/a1b2/web, on_immutable: fail}]\n", "on_immutable: fail, in ECR Public: its tags may always be moved"},
-		"a cache":        {"images: [{repository: public.ecr.aws/a1b2/web, cache: registry}]\n", "cache: registry, in ECR Public"},
-		"cache mounts":   {"images: [{repository: public.ecr.aws/a1b2/web, cache_mounts: true}]\n", "cache_mounts, in ECR Public"},
+		"one": {"images: [{repository: public.ecr.aws/a1b2/web}]\n", ""},
+		"two": {"images: [{repository: public.ecr.aws/a1b2/web, cache: local, cache_mounts: true}, {repository: public.ecr.aws/a1b2/app, create_repository: true, cache: inline}]\n", ""},
+		"no name": {"images: [{repository: public.ecr.aws/a1b2}]\n",
+			`"public.ecr.aws/a1b2" is not the URI of a repository in ECR Public; write it as in public.ecr.aws/ALIAS/NAME`},
+		"a private one": {"images: [{repository: public.ecr.aws/a1b2/web}, {repository: 123456789012.dkr.ecr.us-east-1.amazonaws.com/app}]\n", "is in another registry than public.ecr.aws"},
+		"one without": {"images: [{repository: public.ecr.aws/a1b2/web}, {repository: app}]\n",
+			"app has no registry, and public.ecr.aws/a1b2/web is in ECR Public; write it as in public.ecr.aws/ALIAS/app"},
+		"creation": {"images: [{repository: public.ecr.aws/a1b2/web, create_repository: {immutable: true}}]\n",
+			"create_repository with keys, in ECR Public"},
+		"immutable tags": {"images: [{repository: public.ecr.aws/a1b2/web, on_immutable: fail}]\n",
+			"on_immutable: fail, in ECR Public: its tags may always be moved"},
+		"a cache": {"images: [{repository: public.ecr.aws/a1b2/web, cache: registry}]\n",
+			"cache: registry, in ECR Public"},
+		"cache mounts": {"images: [{repository: public.ecr.aws/a1b2/web, cache_mounts: true}]\n",
+			"cache_mounts, in ECR Public"},
 	} {
 		p, err := loadIn(t, tt.file, "IMAGE_TAG=v1", "AWS_REGION=eu-west-1")
-		if _, err := loadIn(t, "", "IMAGE_TAG=v1", "REPOSITORY_URI=public.ecr.aws/a1b2/web", "BUILD_CACHE=registry"); err == nil {
+		if _, err := loadIn(t, "", "IMAGE_TAG=v1", "REPOSITORY_URI=public.ecr.aws/a1b2/web",
+			"BUILD_CACHE=registry"); err == nil {
 			t.Error("a cache of the environment is public")
 		}
 		switch {
@@ -266,7 +284,8 @@ func TestOnly(t *testing.T) {
 // TestOnlyWithoutBase: an image is not built without the one that it is built on.
 func TestOnlyWithoutBase(t *testing.T) {
 	dir := t.TempDir()
-	for file, text := range map[string]string{"Dockerfile": "", "ecsbuild.yml": "images:\n  - {container: app, repository: one}\n  - {container: web, repository: two, additional_contexts: {base: 'service:app'}}\n"} {
+	for file, text := range map[string]string{"Dockerfile": "",
+		"ecsbuild.yml": "images:\n  - {container: app, repository: one}\n  - {container: web, repository: two, additional_contexts: {base: 'service:app'}}\n"} {
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -276,7 +295,8 @@ func TestOnlyWithoutBase(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	for _, only := range [][]string{{"app"}, {"web", "app"}} {
-		if p, err := Load(Options{Directory: dir, Environ: []string{"IMAGE_TAG=v1"}, Only: only}); err != nil || len(p.Images) != len(only) {
+		if p, err := Load(Options{Directory: dir, Environ: []string{"IMAGE_TAG=v1"}, Only: only}); err != nil ||
+			len(p.Images) != len(only) {
 			t.Errorf("%v: %v", only, err)
 		}
 	}

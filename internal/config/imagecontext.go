@@ -31,7 +31,8 @@ func (b *resolver) linkImages(configs []imageConfig) error {
 			}
 			key := plan.ContextName(context)
 			if e == nil && key == "" {
-				e = &fault.Error{What: fmt.Sprintf("additional_contexts: %q is no name that a Dockerfile can have for an image", context),
+				e = &fault.Error{What: fmt.Sprintf("additional_contexts: %q is no name that a Dockerfile can have for an image",
+					context),
 					Fix: "write it in lower case, as in base or shop/base"}
 			}
 			if e != nil {
@@ -100,7 +101,8 @@ func findImage(images []plan.Image, name string) (*plan.Image, *fault.Error) {
 	case 1:
 		return found[0], nil
 	}
-	return nil, &fault.Error{What: fmt.Sprintf("additional_contexts: service:%s may be %s or %s", name, found[0].Name(), found[1].Name()),
+	return nil, &fault.Error{What: fmt.Sprintf("additional_contexts: service:%s may be %s or %s", name, found[0].Name(),
+		found[1].Name()),
 		Fix: "name one of them"}
 }
 
@@ -112,10 +114,12 @@ func checkBase(img, base plan.Image) *fault.Error {
 	case img.Name() == base.Name():
 		return &fault.Error{What: fmt.Sprintf("additional_contexts: %s would be built on itself", img.Name())}
 	case len(missing) > 0 || len(own) == 0 && len(below) > 0:
-		return &fault.Error{What: fmt.Sprintf("%s is built on %s, and for other platforms: %s, and %s", img.Name(), base.Name(),
+		return &fault.Error{What: fmt.Sprintf("%s is built on %s, and for other platforms: %s, and %s", img.Name(),
+			base.Name(),
 			orEngines(own), orEngines(below)), Fix: "give them the same platforms"}
 	case img.Build.Reproducible != base.Build.Reproducible:
-		return &fault.Error{What: fmt.Sprintf("%s is built on %s, and only one of them is reproducible", img.Name(), base.Name()),
+		return &fault.Error{What: fmt.Sprintf("%s is built on %s, and only one of them is reproducible", img.Name(),
+			base.Name()),
 			Why: "the times of the files that they share would differ", Fix: "give reproducible to both, or to none"}
 	case img.Reuse || base.Reuse:
 		return &fault.Error{What: fmt.Sprintf("reuse, where %s is built on %s", img.Name(), base.Name()),

@@ -216,7 +216,8 @@ func (d *File) Check(img plan.Image) (warnings []string, err error) {
 	}
 	for context, base := range img.Build.ImageContexts {
 		if !d.names(context) {
-			warnings = append(warnings, fmt.Sprintf("the Dockerfile takes nothing from the context %s, the image of %s", context, base))
+			warnings = append(warnings, fmt.Sprintf("the Dockerfile takes nothing from the context %s, the image of %s", context,
+				base))
 		}
 	}
 	slices.Sort(warnings)

@@ -121,7 +121,8 @@ func (p Options) account(ctx context.Context, files dockerfile.Files) []Check {
 	if p.Plan.Public {
 		actions = strings.ReplaceAll(actions, "ecr:", "ecr-public:")
 	}
-	out = append(out, Check{Name: "push", Verdict: NotChecked, Text: actions + ", which cannot be tried without an upload"})
+	out = append(out, Check{Name: "push", Verdict: NotChecked, Text: actions +
+		", which cannot be tried without an upload"})
 	for _, img := range p.Plan.Images {
 		if img.OnImmutable == plan.FailTaken { // as a run asks before it builds
 			if err := a.CheckTagsFree(ctx, p.Plan.Account, img); err != nil {
@@ -186,7 +187,8 @@ func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipelin
 			continue
 		}
 		if p.Plan.Public {
-			out = append(out, Check{Name: title, Verdict: NotChecked, Text: "whether it exists in ECR Public, which a run learns in its first second; its tags may always be moved"})
+			out = append(out, Check{Name: title, Verdict: NotChecked,
+				Text: "whether it exists in ECR Public, which a run learns in its first second; its tags may always be moved"})
 			continue
 		}
 		described, err := a.Mutability(ctx, creds.Registry.Host.Account(), name)

@@ -27,7 +27,8 @@ type Need struct {
 // account may be another one than the caller's, in which everything else lies: "" for
 // unknown. The files tell of base images in ECR.
 func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
-	f := Scope{Region: cmp.Or(p.Region, "*"), Account: cmp.Or(p.Account, "*"), Caller: cmp.Or(caller, "*"), CallerRegion: p.CallerRegion, Public: p.Public}
+	f := Scope{Region: cmp.Or(p.Region, "*"), Account: cmp.Or(p.Account, "*"), Caller: cmp.Or(caller, "*"),
+		CallerRegion: p.CallerRegion, Public: p.Public}
 	private := Need{"LogIn", []string{"ecr:GetAuthorizationToken"}, []string{"*"},
 		"the token for ECR; IAM knows this action for every resource only"}
 	needs := []Need{private}

@@ -190,7 +190,7 @@ type Build struct {
 	ExtraHosts         []string          `json:"extra_hosts,omitempty"` // "host=ip"
 	ShmSize            int64             `json:"shm_size,omitempty"`    // bytes
 	AdditionalContexts map[string]string `json:"additional_contexts,omitempty"`
-	ImageContexts      map[string]string `json:"image_contexts,omitempty"` // names of contexts, to those of images of the plan
+	ImageContexts      map[string]string `json:"image_contexts,omitempty"` // context to an image's name
 	Cache              Cache             `json:"cache,omitempty"`
 	CacheMounts        bool              `json:"cache_mounts,omitempty"` // what RUN --mount=type=cache holds is kept where Cache is
 	Compression        Compression       `json:"compression,omitempty"`
