@@ -178,8 +178,11 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, bases baseSolves, export
 			return nil, nerr
 		}
 		if strings.Contains(err.Error(), "invalid input "+missingPlatform) {
-			return nil, &fault.Error{What: j.Image.Name() + ": its Dockerfile takes another platform of an image of the run than that is built for",
-				Why: "FROM --platform=$BUILDPLATFORM, for one, takes the engine's", Fix: "add that platform to platforms of the image that it is built on"}
+			return nil, &fault.Error{
+				What: j.Image.Name() + ": its Dockerfile takes another platform of an image of the run than that is built for",
+				Why:  "FROM --platform=$BUILDPLATFORM, for one, takes the engine's",
+				Fix:  "add that platform to platforms of the image that it is built on",
+			}
 		}
 		return nil, newBuildError(j, err, n.log)
 	}
@@ -196,9 +199,9 @@ func (e *Engine) request(ctx context.Context, j *Job, opt bkclient.SolveOpt, oth
 	}
 	s := j.result.current()
 	if s == nil {
-		status, _ := n.follow(others) // until the engine is closed
 		var err error
-		if s, err = e.open(ctx, opt, status); err != nil {
+		s, err = e.open(ctx, opt, func() (chan *bkclient.SolveStatus, func()) { return n.follow(others) })
+		if err != nil {
 			return nil, err
 		}
 		j.result.set(s, nil)

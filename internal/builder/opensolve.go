@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"strings"
@@ -136,8 +137,10 @@ func (e *Engine) CloseSolves() {
 	}
 }
 
-// open begins a solve that stays open, and returns as soon as its graph is known.
-func (e *Engine) open(ctx context.Context, opt bkclient.SolveOpt, status chan *bkclient.SolveStatus) (*openSolve, error) {
+// open begins a solve that stays open, and returns as soon as its graph is known. follow begins
+// to read its status, until the engine is closed.
+func (e *Engine) open(ctx context.Context, opt bkclient.SolveOpt,
+	follow func() (status chan *bkclient.SolveStatus, wait func())) (*openSolve, error) {
 	inputs := map[string]*pb.Definition{}
 	for name, state := range opt.FrontendInputs {
 		def, err := state.Marshal(ctx)
@@ -147,14 +150,20 @@ func (e *Engine) open(ctx context.Context, opt bkclient.SolveOpt, status chan *b
 		inputs[name] = def.ToPB()
 	}
 	opt.Exports, opt.CacheExports, opt.FrontendInputs = nil, nil, nil
-	s := &openSolve{known: make(chan struct{}), evaluated: make(chan struct{}), platform: normalPlatform(opt.FrontendAttrs["platform"])}
+	s := &openSolve{
+		known:     make(chan struct{}),
+		evaluated: make(chan struct{}),
+		platform:  normalPlatform(opt.FrontendAttrs["platform"]),
+	}
 	client, err := e.clientOfOpenSolve(ctx)
 	if err != nil {
 		return nil, err
 	}
 	own, cancel := e.opened.context(ctx)
 	follows := context.AfterFunc(ctx, cancel) // until its steps have ended
+	status, wait := follow()
 	e.opened.wg.Go(func() {
+		var failed error // of its own, and not as Build words it
 		_, err := client.Build(own, opt, "", func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
 			res, err := c.Solve(ctx, gateway.SolveRequest{Frontend: dockerfileFrontend, FrontendOpt: c.BuildOpts().Opts,
 				FrontendInputs: inputs})
@@ -165,13 +174,15 @@ func (e *Engine) open(ctx context.Context, opt bkclient.SolveOpt, status chan *b
 				err = evaluate(ctx, res)
 			}
 			follows()
-			if s.end(err); err != nil {
+			if failed = err; err != nil {
 				return nil, err
 			}
+			s.end(nil)
 			<-ctx.Done()
 			return nil, context.Cause(ctx)
 		}, status)
-		s.end(err)
+		wait() // a failure is told with all that its step has printed
+		s.end(cmp.Or(failed, err))
 		cancel()
 	})
 	select {
@@ -179,6 +190,8 @@ func (e *Engine) open(ctx context.Context, opt bkclient.SolveOpt, status chan *b
 		return s, nil
 	case <-s.evaluated:
 		return nil, s.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
 }
 
