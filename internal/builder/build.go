@@ -160,8 +160,8 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, bases baseSolves, export
 	}
 	opt.Exports = exports
 	copying, stop := context.WithCancel(ctx)
-	n := &news{ctx: ctx, engine: e, job: j, log: newStepLog(), copying: copying, copies: copies}
-	res, err := e.request(ctx, j, opt, bases.steps(), n)
+	reader := &statusReader{ctx: ctx, engine: e, job: j, log: newStepLog(), copying: copying, copies: copies}
+	res, err := e.request(ctx, j, opt, bases.steps(), reader)
 	if before := copies.stop; before != nil { // of a build that was started again
 		copies.stop = func() { before(); stop() }
 	} else {
@@ -184,23 +184,23 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, bases baseSolves, export
 				Fix:  "add that platform to platforms of the image that it is built on",
 			}
 		}
-		return nil, newBuildError(j, err, n.log)
+		return nil, newBuildError(j, err, reader.log)
 	}
 	return res, nil
 }
 
 // request has BuildKit do what opt says.
 func (e *Engine) request(ctx context.Context, j *Job, opt bkclient.SolveOpt, others map[digest.Digest]bool,
-	n *news) (*bkclient.SolveResponse, error) {
+	reader *statusReader) (*bkclient.SolveResponse, error) {
 	if j.result == nil {
-		status, wait := n.follow(others)
+		status, wait := reader.follow(others)
 		defer wait()
 		return e.bk.Solve(ctx, nil, opt, status)
 	}
 	s := j.result.current()
 	if s == nil {
 		var err error
-		s, err = e.open(ctx, opt, func() (chan *bkclient.SolveStatus, func()) { return n.follow(others) })
+		s, err = e.open(ctx, opt, func() (chan *bkclient.SolveStatus, func()) { return reader.follow(others) })
 		if err != nil {
 			return nil, err
 		}
@@ -209,7 +209,7 @@ func (e *Engine) request(ctx context.Context, j *Job, opt bkclient.SolveOpt, oth
 	if len(opt.Exports)+len(opt.CacheExports) == 0 {
 		return &bkclient.SolveResponse{}, s.wait(ctx)
 	}
-	status, wait := n.follow(s.steps)
+	status, wait := reader.follow(s.steps)
 	defer wait()
 	res, err := e.export(ctx, s, opt, status)
 	if err != nil {
@@ -218,8 +218,8 @@ func (e *Engine) request(ctx context.Context, j *Job, opt bkclient.SolveOpt, oth
 	return res, err
 }
 
-// news are those of the solves of one build.
-type news struct {
+// statusReader reads the status of the solves of one build, for all who want to know of its steps.
+type statusReader struct {
 	ctx     context.Context
 	engine  *Engine
 	job     *Job
@@ -230,26 +230,26 @@ type news struct {
 
 // follow reads the status of a solve until that is closed, whatever becomes of the context,
 // without the steps of others. wait waits for that.
-func (n *news) follow(others map[digest.Digest]bool) (status chan *bkclient.SolveStatus, wait func()) {
-	j, masking, fetches := n.job, newMasking(n.job.Masked), newCachedFetches()
+func (r *statusReader) follow(others map[digest.Digest]bool) (status chan *bkclient.SolveStatus, wait func()) {
+	j, masking, fetches := r.job, newMasking(r.job.Masked), newCachedFetches()
 	status = make(chan *bkclient.SolveStatus)
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
 		for s := range status {
-			n.engine.started.note(s)
+			r.engine.started.note(s)
 			for _, v := range s.Vertexes {
 				step := parseStep(v.Name)
 				j.lostCache(v, step)
-				j.observeBase(n.copying, step, n.copies)
-				j.Inputs.Observe(n.ctx, cmp.Or(step.base, step.frontend), step.fetches)
+				j.observeBase(r.copying, step, r.copies)
+				j.Inputs.Observe(r.ctx, cmp.Or(step.base, step.frontend), step.fetches)
 			}
-			status := buildStatus(withoutSteps(s, others))
-			fetches.rename(status)
-			masking.mask(status)
-			n.log.add(status)
-			j.Steps.Observe(status)
-			j.Status(status)
+			update := buildStatus(withoutSteps(s, others))
+			fetches.rename(update)
+			masking.mask(update)
+			r.log.add(update)
+			j.Steps.Observe(update)
+			j.Status(update)
 		}
 	}()
 	return status, func() { <-drained }
