@@ -108,7 +108,7 @@ func (c *converter) noteBlock(it *item, cmds []*command) {
 		return
 	}
 	for i, cmd := range cmds {
-		if i+1 < len(cmds) && !cmd.replaced && !cmd.gate && cmd.why == "" && !cmd.harmless() && cmds[i+1].group != cmd.group {
+		if i+1 < len(cmds) && cmd.stays() && cmd.why == "" && !cmd.harmless() && cmds[i+1].group != cmd.group {
 			c.notes = append(c.notes, fmt.Sprintf("line %d: %s is on a line of its own now, and ends the phase where it fails; "+
 				"in a block the shell went on", cmd.line, shorten(cmd.text)))
 		}

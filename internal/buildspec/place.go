@@ -31,9 +31,20 @@ func (c *converter) run() []string {
 
 var inTemplate = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)`)
 
-// place decides where ecsbuild runs, and which of the commands that set variables stay. It
-// runs where the last build stood, or after what came before the last push.
+// place decides where ecsbuild runs, and which of the commands that set variables stay.
 func (c *converter) place(config string) {
+	last := c.placeAfter(config)
+	c.at = c.commands[last]
+	c.checkStatus()
+	c.checkNames(last)
+	c.keepLogins()
+	c.keepVariables()
+	c.checkValues(config, last)
+}
+
+// placeAfter is the index of the command after which ecsbuild runs: where the last build stood,
+// or after what came before the last push.
+func (c *converter) placeAfter(config string) int {
 	last, push := -1, -1
 	for i, cmd := range c.commands {
 		switch {
@@ -47,7 +58,7 @@ func (c *converter) place(config string) {
 		}
 	}
 	for i, cmd := range c.commands[:push+1] {
-		if i > last && !cmd.replaced && !cmd.gate && cmd.why == "" && !cmd.harmless() {
+		if i > last && cmd.stays() && cmd.why == "" && !cmd.harmless() {
 			last = i
 		}
 	}
@@ -66,48 +77,65 @@ func (c *converter) place(config string) {
 			last = max(last, i)
 		}
 	}
-	for _, f := range c.files { // what makes the file's folder, or another file in its place
-		if !f.at.replaced {
-			continue
-		}
-		for i, cmd := range c.commands {
-			if cmd == f.at {
-				break
-			}
-			if i > last && !cmd.replaced && !cmd.gate && cmd.why == "" && (strings.Contains(cmd.text, path.Base(f.path)) ||
-				path.Dir(f.path) != "." && strings.Contains(cmd.text, path.Base(path.Dir(f.path)))) {
-				last = i
-			}
-		}
-	}
-	for i, cmd := range c.commands {
-		if i > 0 && !cmd.replaced && cmd.why == "" && strings.Contains(cmd.text, "$?") &&
-			(c.commands[i-1].replaced || c.commands[i-1].gate) {
-			c.problem(cmd, "it asks how the command before it has ended")
+	for _, f := range c.files {
+		if f.at.replaced {
+			last = max(last, c.lastBefore(f))
 		}
 	}
 	if push > last && c.deploysAfter(push) {
 		last = push
 	}
-	c.at = c.commands[last]
+	return last
+}
+
+// lastBefore is the index of the last command before that of a definitions file which makes the
+// file's folder, or another file in its place; -1 for none.
+func (c *converter) lastBefore(f *file) int {
+	last := -1
+	for i, cmd := range c.commands[:slices.Index(c.commands, f.at)] {
+		if cmd.stays() && cmd.why == "" && (strings.Contains(cmd.text, path.Base(f.path)) ||
+			path.Dir(f.path) != "." && strings.Contains(cmd.text, path.Base(path.Dir(f.path)))) {
+			last = i
+		}
+	}
+	return last
+}
+
+// stays says whether a command stands in the new buildspec as it was.
+func (cmd *command) stays() bool { return !cmd.replaced && !cmd.gate }
+
+// checkStatus finds commands that ask how one has ended which does not stay before them.
+func (c *converter) checkStatus() {
+	for i, cmd := range c.commands {
+		if i > 0 && !cmd.replaced && cmd.why == "" && strings.Contains(cmd.text, "$?") && !c.commands[i-1].stays() {
+			c.problem(cmd, "it asks how the command before it has ended")
+		}
+	}
+}
+
+// checkNames finds commands that stay and use an image which is not there yet, or by a name
+// that it does not have any more.
+func (c *converter) checkNames(last int) {
 	for _, cmd := range c.commands[last+1:] {
 		for _, u := range cmd.images {
 			text := cmd.item.text[u.from:u.to]
-			if r, err := c.template(text); len(u.build.pushed) > 0 && !cmd.replaced && !cmd.gate && err == nil &&
-				!slices.Contains(u.build.pushed, r) {
+			r, err := c.template(text)
+			if len(u.build.pushed) > 0 && cmd.stays() && err == nil && !slices.Contains(u.build.pushed, r) {
 				c.problem(cmd, "it uses an image by a name that it does not have any more: "+text)
 			}
 		}
 	}
-	for _, cmd := range c.commands[:last+1] { // an image is not there yet
-		if len(cmd.images) > 0 && !cmd.replaced && !cmd.gate &&
+	for _, cmd := range c.commands[:last+1] {
+		if len(cmd.images) > 0 && cmd.stays() &&
 			slices.ContainsFunc(cmd.images, func(u use) bool { return len(u.build.pushed) > 0 && u.build.at.why == "" }) {
 			c.problem(cmd, "it uses an image that ecsbuild builds after it")
 		}
 	}
-	c.keepLogins()
-	c.keepVariables()
-	// What a variable of the environment is set to must not be taken for what it was.
+}
+
+// checkValues finds commands that set a variable before ecsbuild runs, which needs the value of
+// the environment.
+func (c *converter) checkValues(config string, last int) {
 	for _, m := range inTemplate.FindAllStringSubmatch(config, -1) {
 		for _, cmd := range c.commands[:last+1] {
 			if v := c.variables[m[1]]; cmd.assigns[m[1]] && v.known && !cmd.replaced &&
@@ -123,7 +151,7 @@ func (c *converter) place(config string) {
 func (c *converter) deploysAfter(push int) bool {
 	phase := c.commands[push].item.phase
 	for _, cmd := range c.commands[push+1:] {
-		if cmd.item.phase == phase && !cmd.replaced && !cmd.gate && !cmd.harmless() {
+		if cmd.item.phase == phase && cmd.stays() && !cmd.harmless() {
 			return true
 		}
 	}

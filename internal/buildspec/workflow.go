@@ -44,21 +44,22 @@ type step struct {
 
 // IsWorkflow says whether a file is a workflow of GitHub Actions.
 func IsWorkflow(data []byte) bool {
-	f, err := parser.ParseBytes(data, 0)
-	if err != nil || len(f.Docs) == 0 || f.Docs[0].Body == nil {
-		return false
-	}
-	root := entries(f.Docs[0].Body)
+	root := rootOf(data)
 	return root["jobs"].value != nil && root["phases"].value == nil
 }
 
 // PushesImages says whether a file is a workflow with a job that builds images and pushes them.
 func PushesImages(data []byte) bool {
+	return len(pushJobs(entries(rootOf(data)["jobs"].value))) > 0
+}
+
+// rootOf are the entries of a file, none for one that is not YAML.
+func rootOf(data []byte) map[string]entryNode {
 	f, err := parser.ParseBytes(data, 0)
 	if err != nil || len(f.Docs) == 0 || f.Docs[0].Body == nil {
-		return false
+		return nil
 	}
-	return len(pushJobs(entries(entries(f.Docs[0].Body)["jobs"].value))) > 0
+	return entries(f.Docs[0].Body)
 }
 
 // pushJobs are the names of the jobs that build images and push them.
