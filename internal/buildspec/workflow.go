@@ -148,6 +148,9 @@ func (w *workflow) parse(text string) error {
 	if err != nil {
 		return fmt.Errorf("it is not YAML: %w", err)
 	}
+	if len(f.Docs) == 0 || f.Docs[0].Body == nil {
+		return &NothingError{"it is empty"}
+	}
 	root := entries(f.Docs[0].Body)
 	jobs := entries(root["jobs"].value)
 	found := pushJobs(jobs)
