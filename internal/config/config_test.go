@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 var update = os.Getenv("UPDATE") != ""
@@ -153,6 +154,18 @@ func TestBuildCache(t *testing.T) {
 		if got != tt.want {
 			t.Errorf("%s: %q", name, got)
 		}
+	}
+	p, err := loadIn(t, `images:
+  - {container: a, repository: shop/a}
+  - {container: b, repository: shop/b, cache: inline}
+  - {container: c, repository: shop/c, cache_to: ["type=registry,ref=x/y:z"]}
+`, "IMAGE_TAG=v1", "BUILD_CACHE=local")
+	if err != nil || p.Images[0].Build.Cache != plan.CacheLocal || p.Images[1].Build.Cache != plan.CacheInline ||
+		p.Images[2].Build.Cache != "" {
+		t.Errorf("with a file: %+v, %v", p, err)
+	}
+	if _, err := loadIn(t, "images: [{container: a, repository: shop/a}]\n", "IMAGE_TAG=v1", "BUILD_CACHE=tape"); err == nil {
+		t.Error("with a file: a cache that there is not is taken")
 	}
 }
 

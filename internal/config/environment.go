@@ -101,11 +101,8 @@ func (b *resolver) fromEnvironment() ([]imageConfig, error) {
 		img.place, img.Repository = from, repo
 		img.Build.Context = b.env["BUILD_CONTEXT"+s]
 		img.Build.Target = b.env["BUILD_TARGET"+s]
-		cache, from := b.env.first("BUILD_CACHE"+s, "BUILD_CACHE")
-		img.Build.Cache = plan.Cache(cache)
-		if cache != "" && !slices.Contains(plan.Caches, img.Build.Cache) {
-			errs = append(errs, &fault.Error{Place: from, What: fmt.Sprintf("%q is not understood", cache),
-				Fix: "set it to registry, local or inline"})
+		if img.Build.Cache, e = b.buildCache("BUILD_CACHE" + s); e != nil {
+			errs = append(errs, e)
 		}
 		if df := b.env["DOCKERFILE"+s]; df != "" {
 			img.dockerfile = b.abs(df) // as docker build -f has it: from where the build runs
@@ -113,6 +110,16 @@ func (b *resolver) fromEnvironment() ([]imageConfig, error) {
 		images = append(images, img)
 	}
 	return b.merge(images), errs.OrNil()
+}
+
+// buildCache is what a variable says of the build cache, "" for nothing.
+func (b *resolver) buildCache(key string) (plan.Cache, *fault.Error) {
+	cache := plan.Cache(b.env[key])
+	if cache != "" && !slices.Contains(plan.Caches, cache) {
+		return "", &fault.Error{Place: key, What: fmt.Sprintf("%q is not understood", cache),
+			Fix: "set it to registry, local or inline"}
+	}
+	return cache, nil
 }
 
 // repository is what IMAGE_REPO_NAME and REPOSITORY_URI of one suffix name together, and

@@ -44,6 +44,10 @@ func (b *resolver) images() error {
 			return err
 		}
 	}
+	cache, e := b.buildCache("BUILD_CACHE")
+	if e != nil {
+		return e
+	}
 	var fallback []string
 	for _, img := range images {
 		if d, e := parseDestination(img.Repository); e == nil {
@@ -58,6 +62,9 @@ func (b *resolver) images() error {
 				}
 			}
 			img.Tags = fallback
+		}
+		if len(img.Build.CacheTo) == 0 {
+			img.Build.Cache = cmp.Or(img.Build.Cache, cache)
 		}
 		b.resolvePaths(&img)
 		b.plan.Images = append(b.plan.Images, img.Image)
