@@ -1,0 +1,305 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/google/go-cmp/cmp"
+)
+
+const pipelineTemplate = "../../examples/pipeline/template.yml"
+
+// pipelineParameters are those without a default, and those of everything that is optional.
+var (
+	pipelineParameters = map[string]string{
+		"ConnectionArn":    "arn:aws:codeconnections:eu-central-1:111122223333:connection/1-2",
+		"SourceRepository": "acme/shop", "Cluster": "prod", "Service": "web-service", "Container": "web",
+		"ImageRepository": "shop/web", "EcsbuildSha256": strings.Repeat("0", 64),
+	}
+	pipelineOptions = map[string]string{
+		"SecondService": "worker-service", "SecondContainer": "worker", "SecondImageRepository": "shop/worker",
+		"BuildCache": "local", "SlackWorkspaceId": "T012", "SlackChannelId": "C012", "DistributionId": "E012",
+	}
+)
+
+// TestPipelinePolicy: the role of the build has what `ecsbuild policy` prints for the
+// environment of the build, and the files that are deployed are those that a run writes.
+func TestPipelinePolicy(t *testing.T) {
+	for name, options := range map[string]map[string]string{
+		"one service":           nil,
+		"one service, no cache": {"BuildCache": "none"},
+		"two services":          {"SecondService": "s", "SecondContainer": "worker", "SecondImageRepository": "shop/worker"},
+		"all that there is":     pipelineOptions,
+	} {
+		t.Run(name, func(t *testing.T) {
+			resources := evaluateTemplate(t, pipelineTemplate, pipelineParameters, options)
+			dir := t.TempDir()
+			for _, d := range []string{".", "web", "worker"} {
+				write(t, filepath.Join(dir, d, "Dockerfile"), "FROM scratch\n")
+			}
+			if options["SecondService"] != "" {
+				file, err := os.ReadFile("../../examples/pipeline/ecsbuild.yml")
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, filepath.Join(dir, "ecsbuild.yml"), string(file))
+			}
+			environ := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "AWS_REGION=eu-central-1",
+				"AWS_ACCOUNT_ID=111122223333", "IMAGE_TAG=1"}
+			project := resources["Build"].(map[string]any)["Properties"].(map[string]any)
+			for _, v := range project["Environment"].(map[string]any)["EnvironmentVariables"].([]any) {
+				v := v.(map[string]any)
+				environ = append(environ, v["Name"].(string)+"="+v["Value"].(string))
+			}
+			ecsbuild := func(into any, args ...string) {
+				t.Helper()
+				cmd := exec.Command("ecsbuild", args...)
+				cmd.Dir, cmd.Env = dir, environ
+				out, err := cmd.CombinedOutput()
+				if err == nil {
+					err = json.Unmarshal(out, into)
+				}
+				if err != nil {
+					t.Fatalf("%v\n%s", err, out)
+				}
+			}
+
+			role := resources["BuildRole"].(map[string]any)["Properties"].(map[string]any)
+			got := role["Policies"].([]any)[0].(map[string]any)["PolicyDocument"]
+			var want any
+			ecsbuild(&want, "policy")
+			// The account of the parameters is the caller's, which the template knows.
+			text, err := json.Marshal(want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := json.Unmarshal([]byte(strings.ReplaceAll(string(text), ":ssm:eu-central-1:*:",
+				":ssm:eu-central-1:111122223333:")), &want); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("what ecsbuild policy prints (-) is not the template's (+):\n%s", diff)
+			}
+
+			var deployed, written []string
+			pipeline := resources["Pipeline"].(map[string]any)["Properties"].(map[string]any)
+			for _, stage := range pipeline["Stages"].([]any) {
+				for _, action := range stage.(map[string]any)["Actions"].([]any) {
+					settings, _ := action.(map[string]any)["Configuration"].(map[string]any)
+					if file, ok := settings["FileName"].(string); ok {
+						deployed = append(deployed, file)
+					}
+				}
+			}
+			var plan struct{ Definitions []struct{ File string } }
+			ecsbuild(&plan, "plan", "--json")
+			for _, d := range plan.Definitions {
+				written = append(written, filepath.Base(d.File))
+			}
+			if diff := cmp.Diff(written, deployed); diff != "" {
+				t.Errorf("a run writes (-), the pipeline deploys (+):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestPipelineBuildspec: it installs ecsbuild as the example buildspec does, and runs it.
+func TestPipelineBuildspec(t *testing.T) {
+	var want, got codebuildFile
+	example, err := os.ReadFile("../../buildspec.example.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resources := evaluateTemplate(t, pipelineTemplate, pipelineParameters, nil)
+	project := resources["Build"].(map[string]any)["Properties"].(map[string]any)
+	inline := project["Source"].(map[string]any)["BuildSpec"].(string)
+	for text, into := range map[string]*codebuildFile{string(example): &want, inline: &got} {
+		if err := yaml.UnmarshalWithOptions([]byte(text), into, yaml.Strict()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want.Env.Variables = nil // the project has them
+	want.Artifacts.Files = []string{"imagedefinitions*.json"}
+	build := want.Phases["build"]
+	build.Commands = []string{"ecsbuild run"} // nothing is exported
+	want.Phases["build"] = build
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("buildspec.example.yml (-), the template's (+):\n%s", diff)
+	}
+}
+
+// TestPipelineTemplate checks it against CloudFormation's own definitions of resources, and
+// that the validator finds a property that there is not, and one that is missing.
+func TestPipelineTemplate(t *testing.T) {
+	if os.Getenv("ECSBUILD_TEST_ENGINES") == "" {
+		t.Skip("needs the validator of templates: make test")
+	}
+	install(t, "templates")
+	data, err := os.ReadFile(pipelineTemplate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type check struct {
+		Template   string
+		Parameters map[string]string
+		want       string // of what is found, "" for nothing
+	}
+	checks := []check{{pipelineTemplate, map[string]string{}, ""}, {pipelineTemplate, map[string]string{"BuildCache": "none"}, ""},
+		{pipelineTemplate, pipelineOptions, ""}}
+	for from, wrong := range map[string][]string{
+		"PrivilegedMode:": {"PriviledgedMode:", "'PriviledgedMode' was unexpected"},
+		"      RoleArn: ": {"      # ", "'RoleArn' is a required property"},
+	} {
+		file := filepath.Join(t.TempDir(), "wrong.yml")
+		write(t, file, strings.Replace(string(data), from, wrong[0], 1))
+		checks = append(checks, check{file, map[string]string{}, wrong[1]})
+	}
+	list, err := json.Marshal(checks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("node", "-e", `
+const { CelEngine, TemplateFile } = require("@aws/cloudformation-validate");
+const engine = new CelEngine();
+console.log(JSON.stringify(JSON.parse(process.argv[1]).map(({ Template, Parameters }) =>
+  engine.validateStandard(new TemplateFile(Template), { severityLevel: "WARN", parameterOverrides: Parameters })
+    .diagnostics.map((d) => d.message + ", line " + d.startLine).join("\n"))));`, string(list))
+	cmd.Env = append(os.Environ(), "NODE_PATH="+filepath.Join(scriptEngine(t, "where", "templates"), "node_modules"))
+	out, err := cmd.CombinedOutput()
+	var found []string
+	if err == nil {
+		err = json.Unmarshal(out, &found)
+	}
+	if err != nil || len(found) != len(checks) {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for i, c := range checks {
+		if found[i] != "" && c.want == "" || !strings.Contains(found[i], c.want) {
+			t.Errorf("%s with %v: found %q, not %q", c.Template, c.Parameters, found[i], c.want)
+		}
+	}
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// template evaluates the functions of a CloudFormation template, as far as ours goes.
+type template struct {
+	*testing.T
+	values     map[string]string
+	conditions map[string]ast.Node
+}
+
+// noValue is what AWS::NoValue stands for: the entry is left out.
+type noValue struct{}
+
+// evaluateTemplate returns the resources of a template with these parameters.
+func evaluateTemplate(t *testing.T, file string, parameters ...map[string]string) map[string]any {
+	t.Helper()
+	parsed, err := parser.ParseFile(file, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := template{t, map[string]string{"AWS::AccountId": "111122223333", "AWS::Region": "eu-central-1",
+		"AWS::Partition": "aws", "AWS::StackName": "shop"}, map[string]ast.Node{}}
+	sections := map[string]ast.Node{}
+	for _, section := range parsed.Docs[0].Body.(*ast.MappingNode).Values {
+		sections[section.Key.String()] = section.Value
+	}
+	for _, p := range sections["Parameters"].(*ast.MappingNode).Values {
+		if text, ok := e.value(p.Value).(map[string]any)["Default"].(string); ok {
+			e.values[p.Key.String()] = text
+		}
+	}
+	for _, given := range parameters {
+		for k, v := range given {
+			e.values[k] = v
+		}
+	}
+	for _, c := range sections["Conditions"].(*ast.MappingNode).Values {
+		e.conditions[c.Key.String()] = c.Value
+	}
+	return e.value(sections["Resources"]).(map[string]any)
+}
+
+func (e template) value(n ast.Node) any {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		m := map[string]any{}
+		for _, v := range n.Values {
+			if value := e.value(v.Value); value != (noValue{}) {
+				m[v.Key.(ast.ScalarNode).GetValue().(string)] = value
+			}
+		}
+		return m
+	case *ast.SequenceNode:
+		list := []any{}
+		for _, v := range n.Values {
+			if value := e.value(v); value != (noValue{}) {
+				list = append(list, value)
+			}
+		}
+		return list
+	case *ast.TagNode:
+		return e.function(n.Start.Value, n.Value)
+	case *ast.LiteralNode:
+		return n.Value.Value
+	case ast.ScalarNode:
+		return n.GetValue()
+	}
+	e.Fatalf("%T in the template: %s", n, n)
+	return nil
+}
+
+var reference = regexp.MustCompile(`\$\{([A-Za-z0-9:.]+)\}`)
+
+func (e template) function(name string, argument ast.Node) any {
+	switch name {
+	case "!Ref":
+		id := e.value(argument).(string)
+		if id == "AWS::NoValue" {
+			return noValue{}
+		}
+		if v, ok := e.values[id]; ok {
+			return v
+		}
+		return "{" + id + "}" // a resource
+	case "!GetAtt":
+		return "{" + e.value(argument).(string) + "}"
+	case "!Sub":
+		return reference.ReplaceAllStringFunc(e.value(argument).(string), func(r string) string {
+			if v, ok := e.values[r[2:len(r)-1]]; ok {
+				return v
+			}
+			return r[1:]
+		})
+	case "!If":
+		branches := argument.(*ast.SequenceNode).Values
+		if e.value(e.conditions[e.value(branches[0]).(string)]).(bool) {
+			return e.value(branches[1])
+		}
+		return e.value(branches[2])
+	case "!Not":
+		return !e.value(argument).([]any)[0].(bool)
+	case "!Equals":
+		sides := e.value(argument).([]any)
+		return sides[0] == sides[1]
+	}
+	e.Fatalf("the function %s", name)
+	return nil
+}
