@@ -52,6 +52,12 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 		s.rig.Empty(awstest.Account)
 	case "immutable":
 		s.rig.AddRepository(awstest.Account, arg(0), true)
+	case "create-on-push":
+		s.rig.CreateOnPush(arg(0))
+	case "add-tags": // rig add-tags REPOSITORY TAG COUNT: TAG-0 and so on for the same image
+		n, err := strconv.Atoi(arg(2))
+		ts.Check(err)
+		s.rig.AddTags(awstest.Account, arg(0), arg(1), n)
 	case "mounting":
 		s.rig.AllowMounting()
 	case "parameter":

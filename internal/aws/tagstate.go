@@ -62,7 +62,22 @@ func (a *Client) TagStates(ctx context.Context, look TagDigest, account string,
 
 // tagDigest is TagDigest by ECR's own API: ecr:DescribeImages.
 func (a *Client) tagDigest(ctx context.Context, account, repository, tag string) (digest.Digest, error) {
-	in := &ecr.DescribeImagesInput{RepositoryName: &repository, ImageIds: []types.ImageIdentifier{{ImageTag: &tag}}}
+	details, err := a.describeImage(ctx, account, repository, types.ImageIdentifier{ImageTag: &tag})
+	return digest.Digest(aws.ToString(details.ImageDigest)), err
+}
+
+// TagCount is how many tags an image has, 0 for one that is not there. It needs
+// ecr:DescribeImages.
+func (a *Client) TagCount(ctx context.Context, account, repository string, image digest.Digest) (int, error) {
+	details, err := a.describeImage(ctx, account, repository,
+		types.ImageIdentifier{ImageDigest: aws.String(image.String())})
+	return len(details.ImageTags), err
+}
+
+// describeImage is ecr:DescribeImages of one image; no details of one that is not there.
+func (a *Client) describeImage(ctx context.Context, account, repository string,
+	id types.ImageIdentifier) (types.ImageDetail, error) {
+	in := &ecr.DescribeImagesInput{RepositoryName: &repository, ImageIds: []types.ImageIdentifier{id}}
 	if account != "" {
 		in.RegistryId = &account
 	}
@@ -71,13 +86,13 @@ func (a *Client) tagDigest(ctx context.Context, account, repository, tag string)
 	switch {
 	case errors.As(err, &api) && (api.ErrorCode() == "ImageNotFoundException" ||
 		api.ErrorCode() == "RepositoryNotFoundException"):
-		return "", nil
+		return types.ImageDetail{}, nil
 	case err != nil:
-		return "", &Error{Action: "ecr:DescribeImages", Resources: []string{repository}, Err: err}
+		return types.ImageDetail{}, &Error{Action: "ecr:DescribeImages", Resources: []string{repository}, Err: err}
 	case len(out.ImageDetails) == 0:
-		return "", nil
+		return types.ImageDetail{}, nil
 	}
-	return digest.Digest(aws.ToString(out.ImageDetails[0].ImageDigest)), nil
+	return out.ImageDetails[0], nil
 }
 
 // Mutability is how a repository lets tags move.

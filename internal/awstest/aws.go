@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // SetParameter puts a parameter into SSM; secure or not, it comes decrypted.
@@ -70,6 +72,10 @@ func (r *Rig) aws(w http.ResponseWriter, req *http.Request) {
 		"AmazonEC2ContainerRegistry_V20150921.CreateRepository":      {"ecr:CreateRepository", r.createRepository},
 		"AmazonEC2ContainerRegistry_V20150921.PutLifecyclePolicy":    {"ecr:PutLifecyclePolicy", r.putLifecyclePolicy},
 		"AmazonEC2ContainerRegistry_V20150921.DescribeImages":        {"ecr:DescribeImages", r.describeImages},
+		"AmazonEC2ContainerRegistry_V20150921.DescribeRepositoryCreationTemplates": {
+			"ecr:DescribeRepositoryCreationTemplates", r.describeCreationTemplates},
+		"AmazonEC2ContainerRegistry_V20150921.GetSigningConfiguration": {"ecr:GetSigningConfiguration",
+			r.getSigningConfiguration},
 		"SpencerFrontendService.GetAuthorizationToken": {"ecr-public:GetAuthorizationToken",
 			r.publicAuthorizationToken},
 		"SpencerFrontendService.CreateRepository": {"ecr-public:CreateRepository",
@@ -214,7 +220,12 @@ func (r *Rig) describeImages(in map[string]any) (any, *awsError) {
 	for _, id := range ids {
 		m, _ := id.(map[string]any)
 		tag, _ := m["imageTag"].(string)
+		d, _ := m["imageDigest"].(string)
 		repo := r.repositories[key]
+		if tags := repo.tagsOf(digest.Digest(d)); len(tags) > 0 {
+			out = append(out, map[string]any{"repositoryName": name, "imageDigest": d, "imageTags": tags})
+			continue
+		}
 		if repo == nil || repo.tags[tag] == "" {
 			return nil, &awsError{http.StatusBadRequest, "ImageNotFoundException",
 				fmt.Sprintf("The image with imageId {imageDigest:'null', imageTag:'%s'} does not exist within the repository with name '%s'", tag, name)}
@@ -223,6 +234,37 @@ func (r *Rig) describeImages(in map[string]any) (any, *awsError) {
 			"imageTags": []any{tag}})
 	}
 	return map[string]any{"imageDetails": out}, nil
+}
+
+func (r *Rig) describeCreationTemplates(map[string]any) (any, *awsError) {
+	if !r.allowed("ecr:DescribeRepositoryCreationTemplates", "*") {
+		return nil, denied("ecr:DescribeRepositoryCreationTemplates", "*")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	templates := []any{}
+	for _, prefix := range r.createOnPush {
+		templates = append(templates, map[string]any{"prefix": prefix, "appliedFor": []string{"CREATE_ON_PUSH"}})
+	}
+	return map[string]any{"registryId": Account, "repositoryCreationTemplates": templates}, nil
+}
+
+func (r *Rig) getSigningConfiguration(map[string]any) (any, *awsError) {
+	if !r.allowed("ecr:GetSigningConfiguration", "*") {
+		return nil, denied("ecr:GetSigningConfiguration", "*")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.signing == nil {
+		return nil, &awsError{http.StatusBadRequest, "SigningConfigurationNotFoundException",
+			"The signing configuration does not exist"}
+	}
+	var rules []any
+	for filter, profile := range r.signing {
+		rules = append(rules, map[string]any{"signingProfileArn": profile,
+			"repositoryFilters": []any{map[string]any{"filter": filter, "filterType": "WILDCARD_MATCH"}}})
+	}
+	return map[string]any{"registryId": Account, "signingConfiguration": map[string]any{"rules": rules}}, nil
 }
 
 // Host is the registry's name of an account in the rig's region.

@@ -36,6 +36,43 @@ func (r *Rig) AddRepository(account, name string, immutable bool) {
 		manifests: map[string][]byte{}, blobs: map[string]int64{}}
 }
 
+// CreateOnPush has a first push make repositories below a prefix, as a creation template does.
+func (r *Rig) CreateOnPush(prefix string) {
+	r.mu.Lock()
+	r.createOnPush = append(r.createOnPush, prefix)
+	r.mu.Unlock()
+}
+
+// Sign has ECR sign images of the repositories that match, with a signing profile.
+func (r *Rig) Sign(filter, profile string) {
+	r.mu.Lock()
+	r.signing = map[string]string{filter: profile}
+	r.mu.Unlock()
+}
+
+// AddTags gives an image more tags: those of TAG-0 to TAG-N-1.
+func (r *Rig) AddTags(account, name, tag string, n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	repo := r.repositories[account+"/"+name]
+	for i := range n {
+		repo.tags[fmt.Sprintf("%s-%d", tag, i)] = repo.tags[tag]
+	}
+}
+
+// tagsOf are the tags of an image.
+func (repo *repository) tagsOf(image digest.Digest) (tags []string) {
+	if repo == nil || image == "" {
+		return nil
+	}
+	for tag, d := range repo.tags {
+		if d == image {
+			tags = append(tags, tag)
+		}
+	}
+	return tags
+}
+
 // AllowMounting turns blob mounting on, as an account's setting does.
 func (r *Rig) AllowMounting() { r.mu.Lock(); r.mounting = true; r.mu.Unlock() }
 
@@ -159,7 +196,15 @@ func (r *Rig) ecr(w http.ResponseWriter, req *http.Request, account string) {
 	}
 	r.mu.Lock()
 	repo := r.repositories[account+"/"+m[1]]
+	created := repo == nil && q.Action == "ecr:InitiateLayerUpload" &&
+		slices.ContainsFunc(r.createOnPush, func(prefix string) bool { return strings.HasPrefix(m[1], prefix+"/") })
 	r.mu.Unlock()
+	if created {
+		r.AddRepository(account, m[1], false)
+		r.mu.Lock()
+		repo = r.repositories[account+"/"+m[1]]
+		r.mu.Unlock()
+	}
 	if repo == nil {
 		registryError(rec, http.StatusNotFound, "NAME_UNKNOWN",
 			fmt.Sprintf("The repository with name '%s' does not exist in the registry with id '%s'", m[1], account))

@@ -59,6 +59,8 @@ type Rig struct {
 	faults        []*Fault
 	log           []Request
 	putTimes      []time.Time
+	createOnPush  []string                           // prefixes of repositories that a first push makes
+	signing       map[string]string                  // profiles by the repositories whose images are signed
 	registryHosts map[string]*localregistry.Registry // by account
 
 	server *http.Server
@@ -258,6 +260,7 @@ func (r *Rig) Reset() error {
 	r.parameters, r.secrets, r.services = map[string]string{}, map[string]string{}, map[string][]string{}
 	r.repositories, r.tokens, r.registryHosts = map[string]*repository{}, map[string]time.Time{}, map[string]*localregistry.Registry{}
 	r.proxyRefuses = 0
+	r.createOnPush, r.signing = nil, nil
 	r.kmsRefuses, r.mounting, r.faults, r.log, r.putTimes = false, false, nil, nil, nil
 	for _, dir := range []string{"ecr", "hub"} {
 		if err := os.RemoveAll(filepath.Join(r.Dir, dir)); err != nil {

@@ -123,6 +123,14 @@ func (e *ecr) CheckTagsFree(ctx context.Context, img plan.Image) error {
 	return e.client.CheckTagsFree(ctx, e.source.Plan.Account, img)
 }
 
+func (e *ecr) TagCount(ctx context.Context, img plan.Image, d digest.Digest) int {
+	if e.source.Plan.Public {
+		return 0
+	}
+	n, _ := e.client.TagCount(ctx, e.source.Plan.Account, img.Repository, d)
+	return n
+}
+
 func (e *ecr) TagStates(ctx context.Context, images []plan.Image) map[string]registry.TagState {
 	if e.source.Plan.Public {
 		return nil // its tags may always be moved

@@ -191,6 +191,9 @@ func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipelin
 				Text: "whether it exists in ECR Public, which a run learns in its first second; its tags may always be moved"})
 			continue
 		}
+		if c, ok := signing(ctx, a, name); ok {
+			out = append(out, c)
+		}
 		described, err := a.Mutability(ctx, creds.Registry.Host.Account(), name)
 		var missing *aws.MissingError
 		switch {
@@ -198,6 +201,9 @@ func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipelin
 			out = append(out, Check{Name: title, Verdict: OK, Text: "does not exist; a run creates it"})
 		case err == nil:
 			out = append(out, p.tags(ctx, a, img, title, described))
+		case errors.As(err, &missing) && createdOnPush(ctx, a, name):
+			out = append(out, Check{Name: title, Verdict: OK,
+				Text: "does not exist; the first push makes it, by a repository creation template"})
 		case errors.As(err, &missing):
 			found := diagnose.Finding{What: fmt.Sprintf("the repository %s does not exist in %s", name,
 				creds.Registry.Host.Name), Do: p.Facts.CreateRepository(name), Exit: diagnose.ExitOther}
@@ -208,6 +214,20 @@ func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipelin
 		}
 	}
 	return out
+}
+
+func createdOnPush(ctx context.Context, a *aws.Client, repository string) bool {
+	created, _ := a.CreatedOnPush(ctx, repository) // refused: then it is missing, as far as anybody knows
+	return created
+}
+
+// signing says which permission a push needs where the registry signs images by itself; false
+// where it does not, or where that cannot be known.
+func signing(ctx context.Context, a *aws.Client, repository string) (Check, bool) {
+	profiles, _ := a.SigningProfiles(ctx, repository)
+	return Check{Name: "signing of " + repository, Verdict: NotChecked,
+		Text: "ECR signs what is pushed there, for which the role needs signer:SignPayload on " +
+			strings.Join(profiles, " and ")}, len(profiles) > 0
 }
 
 func (p Options) engine(ctx context.Context) []Check {

@@ -120,6 +120,34 @@ func TestGrantedMore(t *testing.T) {
 	}
 }
 
+// TestRegistrySettings: what a registry does by itself.
+func TestRegistrySettings(t *testing.T) {
+	o := options(t)
+	for _, action := range []string{"ecr:DescribeRepositories", "ecr:DescribeRepositoryCreationTemplates",
+		"ecr:GetSigningConfiguration"} {
+		rig.Allow(action)
+	}
+	o.Plan.Images[0].Repository = "team/new"
+	if got := text(o.Run(t.Context()), "repository team/new"); !strings.Contains(got, "does not exist in") {
+		t.Error(got)
+	}
+	rig.CreateOnPush("team")
+	profile := "arn:aws:signer:ap-northeast-1:123456789012:/signing-profiles/release"
+	rig.Sign("*/new", profile)
+	checks := o.Run(t.Context())
+	if got := text(checks, "repository team/new"); got !=
+		"does not exist; the first push makes it, by a repository creation template" {
+		t.Error(got)
+	}
+	if got := text(checks, "signing of team/new"); !strings.HasSuffix(got, "the role needs signer:SignPayload on "+profile) {
+		t.Error(got)
+	}
+	rig.Sign("*/old", profile)
+	if got := text(o.Run(t.Context()), "signing of team/new"); got != "" {
+		t.Error(got)
+	}
+}
+
 func TestIll(t *testing.T) {
 	o := options(t)
 	rig.Allow("ecr:DescribeRepositories")

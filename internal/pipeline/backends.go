@@ -9,6 +9,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
+	"github.com/opencontainers/go-digest"
 )
 
 // Backends are what a run talks to beside the engine, logged in.
@@ -28,6 +29,8 @@ type ECR interface {
 	CreateRepository(context.Context, plan.Image) error
 	// CheckTagsFree returns a *registry.TagTakenError for a tag that is there.
 	CheckTagsFree(context.Context, plan.Image) error
+	// TagCount is how many tags an image has, 0 where that cannot be known.
+	TagCount(context.Context, plan.Image, digest.Digest) int
 	// TagStates looks at the tags of images, by "repository:tag"; nil for nothing known.
 	TagStates(context.Context, []plan.Image) map[string]registry.TagState
 }

@@ -182,6 +182,7 @@ func (e *fakeECR) CreateRepository(_ context.Context, img plan.Image) error {
 func (e *fakeECR) CheckTagsFree(_ context.Context, img plan.Image) error {
 	return e.ask("free " + img.Tags[0])
 }
+func (e *fakeECR) TagCount(context.Context, plan.Image, digest.Digest) int { return 0 }
 func (e *fakeECR) TagStates(context.Context, []plan.Image) map[string]registry.TagState {
 	_ = e.ask("states")
 	if e.before != nil {

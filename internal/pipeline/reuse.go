@@ -79,6 +79,9 @@ func (r *reusing) findUnchanged(ctx context.Context, j builder.Job) (*image.Arti
 		!r.complete(ctx, img, known.Manifests) {
 		known = r.findByLabel(ctx, img, in)
 	}
+	if known.Manifests != nil && r.full(ctx, img, known.Manifests) {
+		known = rememberedImage{}
+	}
 	if known.Manifests == nil {
 		if img.MaxAge > 0 {
 			in.Since = time.Now().UTC()
@@ -123,6 +126,23 @@ func (r *reusing) complete(ctx context.Context, img plan.Image, manifests []imag
 	d, err := repo.TagDigest(ctx, root.String())
 	var e *registry.Error
 	return err == nil && d == root || errors.As(err, &e) && e.IsRefused()
+}
+
+// maxTags is where an image gets no more tags, a little below what ECR allows: 1,000.
+// https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
+const maxTags = 900
+
+// full says whether an image has about as many tags as it can have, where the role may know.
+func (r *reusing) full(ctx context.Context, img plan.Image, manifests []image.Manifest) bool {
+	if r.backends.ECR == nil {
+		return false
+	}
+	n := r.backends.ECR.TagCount(ctx, img, manifests[len(manifests)-1].Digest)
+	if n >= maxTags {
+		r.progress.Note(img.Name(), progress.Info, fmt.Sprintf(
+			"reuse: building it anyway, since the image that is there has %d tags, and ECR allows it 1,000", n))
+	}
+	return n >= maxTags
 }
 
 // findByLabel asks the image that a tag points at what it was made of, where the role
