@@ -33,11 +33,19 @@ func (c *policyCmd) Run(a *app) error {
 	if !c.Explain {
 		return iampolicy.Write(a.stdout, needs, c.Format)
 	}
+	c.print(a, needs)
+	if offers := iampolicy.Offers(needs); len(offers) > 0 {
+		fmt.Fprint(a.stdout, "\nNot in the policy, since most runs do without them:\n\n")
+		c.print(a, offers)
+	}
+	return nil
+}
+
+func (c *policyCmd) print(a *app, needs []iampolicy.Need) {
 	for _, n := range needs {
 		fmt.Fprintf(a.stdout, "%s\n  for %s\n", strings.Join(n.Actions, ", "), n.Feature)
 		for _, r := range n.Resources {
 			fmt.Fprintf(a.stdout, "  on  %s\n", r)
 		}
 	}
-	return nil
 }

@@ -151,6 +151,37 @@ func Needs(p *plan.Plan, files dockerfile.Files, caller string) []Need {
 	return needs
 }
 
+// Offers are permissions that a run can use and that the policy leaves out: most runs do
+// without them, and only the account knows which do not.
+func Offers(needs []Need) []Need {
+	var repos, bases []string
+	for _, n := range needs {
+		switch n.Sid {
+		case "Push":
+			repos = n.Resources
+		case "Pull":
+			bases = n.Resources
+		}
+	}
+	var offers []Need
+	if slices.ContainsFunc(repos, func(arn string) bool { return !strings.Contains(arn, ":ecr-public:") }) {
+		offers = append(offers,
+			Need{"Sign", []string{"signer:SignPayload"}, []string{"the ARN of the signing profile"},
+				"pushes to a repository whose images ECR signs by itself (managed signing), which fail without it"},
+			Need{"Look", []string{"ecr:DescribeRepositories", "ecr:DescribeImages"}, repos,
+				"tags that may not be moved, found before the first tag moves; and for reuse, how many tags an image has"})
+		if len(repos) > 1 {
+			offers = append(offers, Need{"Mount", []string{"ecr:GetDownloadUrlForLayer"}, repos,
+				"blob mounting, where the account has it on: a layer that one repository has is not uploaded to another"})
+		}
+	}
+	if len(bases) > 0 {
+		offers = append(offers, Need{"PullThrough", []string{"ecr:BatchImportUpstreamImage", "ecr:CreateRepository"}, bases,
+			"base images in a repository of a pull-through cache rule; the second one for its first pull"})
+	}
+	return offers
+}
+
 func cacheRef(c string) string {
 	for _, kv := range strings.Split(c, ",") {
 		if ref, ok := strings.CutPrefix(kv, "ref="); ok {
