@@ -17,7 +17,7 @@ unit: ## the tests that need no root, engine, browser or network
 	go test ./...
 
 engines: ## install the engines and tools that tests need
-	script/engine install tests browser shells act templates $(ENGINES)
+	script/engine install tests browser shells act conformance templates $(ENGINES)
 
 VERSION ?= $(shell git describe --tags --always --dirty)
 # Over 33 MB (linux/amd64) wants a word in the changelog. The tag leaves out gRPC's

@@ -20,8 +20,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/v1"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/ecsbuild/ecsbuild/internal/awstest"
@@ -184,8 +185,7 @@ func (s *stage) damage(repo, tag string) error {
 		return fmt.Errorf("%s:%s: %w", repo, tag, err)
 	}
 	for _, l := range m.Layers {
-		path := filepath.Join(s.rig.Dir, "ecr", awstest.Account, repo, "blobs", l.Digest.Algorithm, l.Digest.Hex)
-		if err := os.Truncate(path, l.Size/2); err != nil {
+		if err := s.rig.Damage(awstest.Account, repo, digest.Digest(l.Digest.String()), l.Size/2); err != nil {
 			return err
 		}
 	}

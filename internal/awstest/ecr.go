@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -71,6 +72,16 @@ func (repo *repository) tagsOf(image digest.Digest) (tags []string) {
 		}
 	}
 	return tags
+}
+
+// Damage cuts a blob off at a size. A registry knows that it does not have it, and a GET
+// that comes all the same gets what is left.
+func (r *Rig) Damage(account, name string, blob digest.Digest, size int64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.repositories[account+"/"+name].blobs, blob.String())
+	return os.Truncate(filepath.Join(r.Dir, "ecr", account, url.PathEscape(name), "blobs", blob.Algorithm().String(),
+		blob.Encoded()), size)
 }
 
 // AllowMounting turns blob mounting on, as an account's setting does.
@@ -220,24 +231,19 @@ func (r *Rig) serveRepository(w *statusWriter, req *http.Request, account string
 	case kind == "manifests" && req.Method == http.MethodPut:
 		r.putManifest(w, req, account, repo, name, last)
 	case kind == "blobs/uploads" && req.Method == http.MethodPost && req.URL.Query().Get("mount") != "":
-		d, from := req.URL.Query().Get("mount"), req.URL.Query().Get("from")
+		d := req.URL.Query().Get("mount")
 		r.mu.Lock()
-		source := r.repositories[account+"/"+from]
-		ok := r.mounting && source != nil
-		if ok {
-			_, ok = source.blobs[d]
-		}
-		if ok {
-			repo.blobs[d] = source.blobs[d]
-		}
+		mounting := r.mounting
 		r.mu.Unlock()
-		if ok {
-			w.Header().Set("Location", "/v2/"+name+"/blobs/"+d)
-			w.WriteHeader(http.StatusCreated)
-			return
+		if !mounting {
+			req.URL.RawQuery = ""
 		}
-		req.URL.RawQuery = ""
 		local.ServeHTTP(w, req)
+		if w.status == http.StatusCreated {
+			r.mu.Lock()
+			repo.blobs[d] = 0
+			r.mu.Unlock()
+		}
 	case kind == "blobs/uploads" && req.Method == http.MethodPatch:
 		w.rewrite = map[int]int{http.StatusAccepted: http.StatusCreated} // as ECR answers
 		local.ServeHTTP(w, req)
@@ -249,9 +255,18 @@ func (r *Rig) serveRepository(w *statusWriter, req *http.Request, account string
 			repo.blobs[d] = 0
 			r.mu.Unlock()
 		}
+	case kind == "blobs" && req.Method == http.MethodHead && !r.whole(repo, last):
+		registryError(w, http.StatusNotFound, "BLOB_UNKNOWN", "blob unknown to registry")
 	default:
 		local.ServeHTTP(w, req)
 	}
+}
+
+func (r *Rig) whole(repo *repository, blob string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := repo.blobs[blob]
+	return ok
 }
 
 func (r *Rig) putManifest(w http.ResponseWriter, req *http.Request, account string, repo *repository, name,

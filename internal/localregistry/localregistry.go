@@ -1,51 +1,35 @@
 // Package localregistry is the registry of run --local and serve: on loopback, with its images in a folder.
+// It speaks the protocol of https://github.com/opencontainers/distribution-spec, version 1.1.
 package localregistry
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"log"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
-	"sort"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/google/go-containerregistry/pkg/registry"
-	"github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Registry is a registry that keeps its images in a folder, one for each
-// repository. It is go-containerregistry's, with two things around it: an
-// upload goes to disk and not to memory, and manifests outlive the process.
+// Registry is a registry that keeps its images in a folder. Several processes may use one folder.
 type Registry struct {
 	dir string
 
 	mu      sync.Mutex
-	repos   map[string]*repository
-	uploads map[string]*os.File
-}
-
-type repository struct {
-	handler http.Handler
-	blobs   registry.BlobHandler
-	folder  string
+	uploads map[string]*upload
 }
 
 // New opens the registry in dir, which is made when the first image comes.
 func New(dir string) *Registry {
-	return &Registry{dir: dir, repos: map[string]*repository{}, uploads: map[string]*os.File{}}
+	return &Registry{dir: dir, uploads: map[string]*upload{}}
 }
 
 // defaultPort is tried first, so that definitions of earlier runs stay good.
@@ -78,7 +62,7 @@ func (l *Registry) Serve(ctx context.Context) (addr string, stop func(), err err
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) })
-	return addr, func() { _ = server.Close(); serving.Wait() }, nil
+	return addr, func() { _ = server.Close(); serving.Wait(); l.cancelUploads() }, nil
 }
 
 // prepare makes the folder, and keeps it out of git.
@@ -89,186 +73,114 @@ func (l *Registry) prepare() error {
 	return os.WriteFile(filepath.Join(l.dir, ".gitignore"), []byte("*\n"), 0o644)
 }
 
-var requestPath = regexp.MustCompile(`^/v2/(.+)/(manifests|blobs/uploads|blobs|tags)/([^/]*)$`)
+// The specification's names of repositories and tags.
+const (
+	namePattern = `[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*`
+	tagPattern  = `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`
+)
+
+var validName = regexp.MustCompile(`^` + namePattern + `$`)
+
+var requestPath = regexp.MustCompile(`^/v2/(` + namePattern + `)/(manifests|blobs/uploads|blobs|tags|referrers)/([^/]*)$`)
 
 func (l *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	if r.URL.Path == "/v2/" {
-		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 		return
 	}
 	m := requestPath.FindStringSubmatch(r.URL.Path)
-	if m == nil || strings.Contains(m[1], "..") {
-		http.NotFound(w, r)
+	if m == nil {
+		refuse(w, http.StatusNotFound, "NAME_INVALID", "there is nothing at "+r.URL.Path)
 		return
 	}
-	repo, err := l.open(m[1])
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	switch {
+	repo := l.repository(m[1])
+	var err error
+	switch last := m[3]; {
 	case m[2] == "blobs/uploads":
-		l.upload(w, r, repo, m[1], m[3])
-	case m[2] == "manifests" && r.Method == http.MethodPut:
-		repo.putManifest(w, r, m[3])
+		err = l.serveUpload(w, r, repo, last)
+	case m[2] == "blobs":
+		err = repo.serveBlob(w, r, last)
+	case m[2] == "manifests":
+		err = repo.serveManifest(w, r, last)
+	case m[2] == "tags" && last == "list" && r.Method == http.MethodGet:
+		err = repo.listTags(w, r)
+	case m[2] == "referrers" && r.Method == http.MethodGet:
+		err = repo.listReferrers(w, r, last)
 	default:
-		repo.handler.ServeHTTP(w, r)
+		err = errMethod
+	}
+	var f failure
+	switch {
+	case errors.As(err, &f):
+		refuse(w, f.status, f.code, f.message)
+	case err != nil:
+		refuse(w, http.StatusInternalServerError, "UNKNOWN", err.Error())
 	}
 }
 
-// open opens a repository and reads back the manifests that it holds.
-func (l *Registry) open(name string) (*repository, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if r := l.repos[name]; r != nil {
-		return r, nil
-	}
-	r := &repository{folder: filepath.Join(l.dir, url.PathEscape(name))}
-	blobs := filepath.Join(r.folder, "blobs")
-	for _, dir := range []string{filepath.Join(blobs, "sha256"), filepath.Join(r.folder, "manifests")} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, err
-		}
-	}
-	r.blobs = registry.NewDiskBlobHandler(blobs)
-	r.handler = registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithBlobHandler(r.blobs))
-	saved, err := os.ReadDir(filepath.Join(r.folder, "manifests"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// repository is one of a registry; it is there once something has been put into it.
+type repository struct{ name, folder string }
+
+func (l *Registry) repository(name string) repository {
+	return repository{name, filepath.Join(l.dir, url.PathEscape(name))} // no name leads out of dir
+}
+
+// url is where something of a repository is.
+func (r repository) url(kind, last string) string {
+	return fmt.Sprintf("/v2/%s/%s/%s", r.name, kind, last)
+}
+
+// temporary makes a file for a blob that is on its way. One that a killed process has left is
+// removed after a day.
+func (r repository) temporary() (*os.File, error) {
+	if err := os.MkdirAll(r.folder, 0o755); err != nil {
 		return nil, err
 	}
-	// What an index names must be there before it: digests first, tags after.
-	sort.SliceStable(saved, func(i, j int) bool { return isDigest(saved[i].Name()) && !isDigest(saved[j].Name()) })
-	for _, f := range saved {
-		r.restore(name, f.Name())
-	}
-	l.repos[name] = r
-	return r, nil
-}
-
-func isDigest(file string) bool { return strings.HasPrefix(file, "sha256") }
-
-// savedManifest is a manifest as it lies in the folder, named by its tag.
-type savedManifest struct {
-	MediaType string `json:"mediaType"`
-	Manifest  []byte `json:"manifest"` // to the byte, so as base64
-}
-
-func (r *repository) restore(name, file string) {
-	data, err := os.ReadFile(filepath.Join(r.folder, "manifests", file))
-	if err != nil {
-		return
-	}
-	var s savedManifest
-	ref, err := url.PathUnescape(file)
-	if json.Unmarshal(data, &s) != nil || err != nil {
-		return // half a file is a tag that is not there
-	}
-	req, err := http.NewRequest(http.MethodPut, "/v2/"+name+"/manifests/"+ref, bytes.NewReader(s.Manifest))
-	if err != nil {
-		return
-	}
-	req.Header.Set("Content-Type", s.MediaType)
-	r.handler.ServeHTTP(discardResponse{http.Header{}}, req)
-}
-
-// discardResponse is an answer that nobody reads.
-type discardResponse struct{ header http.Header }
-
-func (d discardResponse) Header() http.Header       { return d.header }
-func (discardResponse) Write(p []byte) (int, error) { return len(p), nil }
-func (discardResponse) WriteHeader(int)             {}
-
-func (r *repository) putManifest(w http.ResponseWriter, req *http.Request, ref string) {
-	body, err := io.ReadAll(io.LimitReader(req.Body, 4<<20))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	req.Body = io.NopCloser(bytes.NewReader(body))
-	answer := &statusRecorder{ResponseWriter: w}
-	r.handler.ServeHTTP(answer, req)
-	if answer.code != http.StatusCreated {
-		return
-	}
-	data, _ := json.Marshal(savedManifest{MediaType: req.Header.Get("Content-Type"), Manifest: body})
-	// unsaved, it is there until the end of the run
-	_ = os.WriteFile(filepath.Join(r.folder, "manifests", url.PathEscape(ref)), data, 0o644)
-}
-
-// statusRecorder remembers what was answered.
-type statusRecorder struct {
-	http.ResponseWriter
-	code int
-}
-
-func (s *statusRecorder) WriteHeader(code int) { s.code = code; s.ResponseWriter.WriteHeader(code) }
-
-// upload takes POST, PATCH and PUT of one blob by way of a file.
-func (l *Registry) upload(w http.ResponseWriter, r *http.Request, repo *repository, name, id string) {
-	fail := func(err error) { http.Error(w, err.Error(), http.StatusInternalServerError) }
-	if r.Method == http.MethodPost {
-		f, err := os.CreateTemp(repo.folder, "upload-*")
-		if err != nil {
-			fail(err)
-			return
+	left, _ := filepath.Glob(filepath.Join(r.folder, "upload-*"))
+	for _, file := range left {
+		if st, err := os.Stat(file); err == nil && time.Since(st.ModTime()) > 24*time.Hour {
+			_ = os.Remove(file)
 		}
-		_ = os.Remove(f.Name())
-		id = rand.Text()
-		l.mu.Lock()
-		l.uploads[id] = f
-		l.mu.Unlock()
-		l.located(w, name, id, 0)
-		return
 	}
-	l.mu.Lock()
-	f := l.uploads[id]
-	if r.Method != http.MethodPatch {
-		delete(l.uploads, id)
-	}
-	l.mu.Unlock()
-	if f == nil {
-		http.NotFound(w, r)
-		return
-	}
-	if _, err := io.Copy(f, r.Body); err != nil {
-		fail(err)
-		return
-	}
-	if r.Method == http.MethodPatch {
-		got, err := f.Seek(0, io.SeekCurrent)
-		if err != nil {
-			fail(err)
-			return
-		}
-		l.located(w, name, id, got)
-		return
-	}
-	defer f.Close()
-	h, err := v1.NewHash(r.URL.Query().Get("digest"))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	size, err := f.Seek(0, io.SeekEnd)
+	return os.CreateTemp(r.folder, "upload-*")
+}
+
+// keep closes a temporary file and gives it its name, or removes it where err says that it
+// is not whole.
+func keep(f *os.File, name string, err error) error {
 	if err == nil {
-		_, err = f.Seek(0, io.SeekStart)
+		err = f.Chmod(0o644)
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(name), 0o755)
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), name)
 	}
 	if err != nil {
-		fail(err)
-		return
+		_ = os.Remove(f.Name())
 	}
-	// go-containerregistry checks the digest of what it takes in one piece.
-	req := r.Clone(r.Context())
-	req.Method, req.Body, req.ContentLength = http.MethodPost, f, size
-	req.URL.Path, req.URL.RawQuery = "/v2/"+name+"/blobs/uploads/", url.Values{"digest": {h.String()}}.Encode()
-	repo.handler.ServeHTTP(w, req)
+	return err
 }
 
-// located answers where an upload goes on, and how many bytes of it are here:
-// an engine takes the range for what has arrived.
-func (l *Registry) located(w http.ResponseWriter, name, id string, got int64) {
-	w.Header().Set("Location", fmt.Sprintf("/v2/%s/blobs/uploads/%s", name, id))
-	w.Header().Set("Docker-Upload-UUID", id)
-	w.Header().Set("Range", fmt.Sprintf("0-%d", max(0, got-1)))
-	w.WriteHeader(http.StatusAccepted)
+// failure is what a client did wrong, with a code of the specification.
+type failure struct {
+	status        int
+	code, message string
 }
+
+func (f failure) Error() string { return f.message }
+
+var errMethod = failure{http.StatusMethodNotAllowed, "UNSUPPORTED", "this method is not supported here"}
+
+func refuse(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
+}
+
+// isMissing says that a file, or the folder of its repository, is not there.
+func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
