@@ -164,8 +164,25 @@ func TestBuildCache(t *testing.T) {
 		p.Images[2].Build.Cache != "" {
 		t.Errorf("with a file: %+v, %v", p, err)
 	}
+	p, err = loadIn(t, `images:
+  - {container: a, repository: shop/a, args: {BUILDKIT_INLINE_CACHE: "1"}}
+  - {container: b, repository: shop/b, args: {BUILDKIT_INLINE_CACHE: "0"}}
+`, "IMAGE_TAG=v1")
+	if err != nil || fmt.Sprint(p.Images[0].Build.CacheTo, p.Images[1].Build.CacheTo) != "[type=inline] []" {
+		t.Errorf("BUILDKIT_INLINE_CACHE: %+v, %v", p, err)
+	}
 	if _, err := loadIn(t, "images: [{container: a, repository: shop/a}]\n", "IMAGE_TAG=v1", "BUILD_CACHE=tape"); err == nil {
 		t.Error("with a file: a cache that there is not is taken")
+	}
+}
+
+// TestUnsetVariable: what is wrong with a text may come from a variable that is not set.
+func TestUnsetVariable(t *testing.T) {
+	_, err := loadIn(t, "images: [{container: web, repository: \"${A}/${B}${C}\"}]\n", "IMAGE_TAG=v1", "A=shop")
+	want := `ecsbuild.yml:1:39: B and C are not set: "shop/" is not a repository name; ` +
+		"set B and C as the build has them, or write a default, as in ${B:-…}"
+	if fmt.Sprint(err) != want {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/fault"
@@ -62,6 +63,10 @@ func (b *resolver) images() error {
 				}
 			}
 			img.Tags = fallback
+		}
+		if inline, err := strconv.ParseBool(img.Build.Args["BUILDKIT_INLINE_CACHE"]); err == nil && inline &&
+			len(img.Build.CacheTo) == 0 { // as docker build takes it
+			img.Build.CacheTo = []string{"type=inline"}
 		}
 		if len(img.Build.CacheTo) == 0 {
 			img.Build.Cache = cmp.Or(img.Build.Cache, cache)

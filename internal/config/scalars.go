@@ -13,9 +13,15 @@ import (
 
 // scalar returns the text of a scalar as it was written, variables replaced.
 func (d *document) scalar(what string, n ast.Node) (string, error) {
+	text, _, err := d.interpolated(what, n)
+	return text, err
+}
+
+// interpolated is scalar, and names the variables that are not set.
+func (d *document) interpolated(what string, n ast.Node) (_ string, unset []string, _ error) {
 	n, err := d.resolve(n)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	var text string
 	switch t := n.(type) {
@@ -26,17 +32,17 @@ func (d *document) scalar(what string, n ast.Node) (string, error) {
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
 		text = n.GetToken().Value // 012345678901 and 1.10 stay as they are
 	default:
-		return "", d.wrong(n, what, "text")
+		return "", nil, d.wrong(n, what, "text")
 	}
 	out, unset, ferr := interpolate(text, d.lookup)
 	if ferr != nil {
-		return "", d.at(n, ferr)
+		return "", nil, d.at(n, ferr)
 	}
 	for _, v := range unset {
 		d.warnings = append(d.warnings, fmt.Sprintf("%s: the variable %s is not set, so it is empty in %s",
 			d.fail(n, "", "").Place, v, what))
 	}
-	return out, nil
+	return out, unset, nil
 }
 
 func (d *document) text(what string, into *string) field {
@@ -46,18 +52,32 @@ func (d *document) text(what string, into *string) field {
 // checked reads a text and asks check whether it will do.
 func (d *document) checked(what string, into *string, check func(string) *fault.Error) field {
 	return field{func(n ast.Node) error {
-		s, err := d.scalar(what, n)
+		s, unset, err := d.interpolated(what, n)
 		if err != nil {
 			return err
 		}
 		if check != nil {
 			if e := check(s); e != nil {
-				return d.at(n, e)
+				return d.at(n, blame(e, unset))
 			}
 		}
 		*into = s
 		return nil
 	}, isText}
+}
+
+// blame says that what is wrong with a text may come from variables that are not set.
+func blame(e *fault.Error, unset []string) *fault.Error {
+	if len(unset) == 0 {
+		return e
+	}
+	verb, pronoun := "is", "it"
+	if len(unset) > 1 {
+		verb, pronoun = "are", "them"
+	}
+	names := strings.Join(unset, " and ")
+	return &fault.Error{What: fmt.Sprintf("%s %s not set", names, verb), Why: e.What,
+		Fix: fmt.Sprintf("set %s as the build has %s, or write a default, as in ${%s:-…}", names, pronoun, unset[0])}
 }
 
 // oneOf reads one of a few words into a value of their type.
