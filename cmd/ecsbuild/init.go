@@ -3,19 +3,24 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 
+	"github.com/goccy/go-yaml"
 	"github.com/rogpeppe/go-internal/diff"
 
 	"github.com/ecsbuild/ecsbuild/internal/atomicfile"
 	"github.com/ecsbuild/ecsbuild/internal/buildspec"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 type initCmd struct {
@@ -62,6 +67,7 @@ func (c *initCmd) Run(a *app) error {
 	case err != nil:
 		return &fault.Error{What: "cannot read " + name, Why: err.Error()}
 	}
+	found.Notes = append(found.Notes, configNotes(dir, found.Config)...)
 	if err := a.describeConversion(name, data, found); err != nil {
 		return err
 	}
@@ -79,6 +85,43 @@ func (c *initCmd) Run(a *app) error {
 		return a.lines(a.stderr, "ecsbuild: nothing is written; --yes writes")
 	}
 	return a.writeConversion(dir, name, found)
+}
+
+var variableInConfig = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
+
+// configNotes tells of what ecsbuild.yml takes from elsewhere: variables without a default, and
+// Dockerfiles that are not in the folder.
+func configNotes(dir, text string) (notes []string) {
+	var variables []string
+	for _, m := range variableInConfig.FindAllStringSubmatch(text, -1) {
+		if !slices.Contains(variables, m[1]) {
+			variables = append(variables, m[1])
+		}
+	}
+	if len(variables) > 0 {
+		notes = append(notes, "ecsbuild.yml takes "+strings.Join(variables, ", ")+
+			" from the environment of the build; on your machine, ecsbuild plan needs a value for each, too")
+	}
+	var file struct {
+		Images []struct{ Context, Dockerfile string }
+		Gates  []any
+	}
+	if yaml.Unmarshal([]byte(text), &file) != nil {
+		return notes
+	}
+	for _, img := range file.Images {
+		path := filepath.Join(img.Context, cmp.Or(img.Dockerfile, "Dockerfile"))
+		if strings.Contains(path, "$") || plan.Remote(img.Context) {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(dir, path)); errors.Is(err, fs.ErrNotExist) {
+			notes = append(notes, "there is no "+path+" here: ecsbuild.yml belongs into the folder of the sources that are built")
+		}
+	}
+	if len(file.Gates) > 0 {
+		notes = append(notes, "a gate may take 15 minutes, unless its timeout says otherwise")
+	}
+	return notes
 }
 
 // find reads the buildspec; name is as the user would write it.

@@ -131,15 +131,15 @@ func (c *converter) statement(it *item, stmt *syntax.Stmt) {
 	})
 	c.simple(cmd, stmt)
 	c.assignsDefaults(cmd)
+	call, ok := stmt.Cmd.(*syntax.CallExpr)
+	if ok && len(call.Args) > 0 && slices.Contains([]string{"bash", "sh", "eval"}, call.Args[0].Lit()) && mentionsDocker.MatchString(cmd.text) {
+		c.problem(cmd, "what another shell builds or pushes is not seen: "+call.Args[0].Lit())
+	}
 	if cmd.build == nil {
 		c.mentions(cmd)
 		if builds.MatchString(cmd.text) {
 			c.problem(cmd, "the way in which it builds or pushes is not understood")
 		}
-	}
-	call, ok := stmt.Cmd.(*syntax.CallExpr)
-	if ok && len(call.Args) > 0 && slices.Contains([]string{"bash", "sh", "eval"}, call.Args[0].Lit()) && mentionsDocker.MatchString(cmd.text) {
-		c.problem(cmd, "what another shell builds or pushes is not seen")
 	}
 }
 

@@ -75,10 +75,28 @@ func (c *converter) compose(cmd *command, args []string) {
 	case "push":
 		c.composePush(cmd, rest[1:])
 	case "up":
-		if slices.Contains(args, "--build") {
-			c.problem(cmd, "it builds images and starts them as well")
+		if services, _, err := c.composeFile(files); err == nil && slices.Contains(args, "--build") {
+			for _, name := range slices.Sorted(maps.Keys(services)) {
+				if services[name].Build != nil {
+					c.started = append(c.started, started{name, c.composeText(services[name].Image), cmd})
+				}
+			}
 		}
 	}
+}
+
+// started is a service that docker compose up builds and starts. It stays where its image is not pushed.
+type started struct {
+	service, image string
+	at             *command
+}
+
+// makes says whether an image has the name that Compose gives it.
+func (s started) makes(r reference) bool {
+	if s.image != "" {
+		return parseReference(s.image) == r
+	}
+	return strings.HasSuffix(r.name, "_"+s.service) || strings.HasSuffix(r.name, "-"+s.service)
 }
 
 func (c *converter) composeBuild(cmd *command, files, only []string, more []pair, flags []string, push bool) {
@@ -87,6 +105,8 @@ func (c *converter) composeBuild(cmd *command, files, only []string, more []pair
 		c.problem(cmd, err.Error())
 		return
 	}
+	c.composing = cmd
+	defer func() { c.composing = nil }()
 	for _, name := range slices.Sorted(maps.Keys(services)) {
 		s := services[name]
 		if s.Build == nil || len(only) > 0 && !slices.Contains(only, name) || len(only) == 0 && len(s.Profiles) > 0 {
@@ -286,19 +306,36 @@ func (c *converter) composePairs(v any) (out []pair, _ error) {
 	return out, nil
 }
 
-var composeVariable = regexp.MustCompile(`\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$([A-Za-z_][A-Za-z0-9_]*)`)
+var composeVariable = regexp.MustCompile(
+	`\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-?+])([^${}]*))?\}|\$([A-Za-z_][A-Za-z0-9_]*)`)
 
 // composeText is a text of a Compose file, whose variables come from the environment: what the
-// buildspec exports, and what is there already.
+// buildspec sets, and what is there already.
 func (c *converter) composeText(text string) string {
-	return composeVariable.ReplaceAllStringFunc(text, func(m string) string {
-		if m == "$$" {
-			return m
+	return composeVariable.ReplaceAllStringFunc(text, func(whole string) string {
+		if whole == "$$" {
+			return whole
 		}
-		name := strings.Trim(m, "${}")
-		if v, ok := c.variables[name]; ok && v.known {
-			return v.value
+		m := composeVariable.FindStringSubmatch(whole)
+		name, operator, word := m[1]+m[4], m[2], m[3]
+		if c.composing != nil {
+			c.composing.uses[name] = true
 		}
-		return "${" + name + "}"
+		v, ok := c.variables[name]
+		switch {
+		case !ok || !v.known:
+			if operator == "" {
+				return "${" + name + "}"
+			}
+			return whole
+		case strings.HasSuffix(operator, "+"):
+			if v.value == "" && operator == ":+" {
+				return ""
+			}
+			return word
+		case v.value == "" && operator == ":-":
+			return word
+		}
+		return v.value
 	})
 }

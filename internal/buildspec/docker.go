@@ -255,6 +255,20 @@ func (c *converter) tag(cmd *command, from, to reference) {
 	c.local[to.String()] = b
 }
 
+// whyUnknown says why there is no build of an image that is pushed.
+func (c *converter) whyUnknown(r reference) string {
+	was := r
+	if i := slices.Index(c.foreign, r); i >= 0 {
+		was = c.tagged[i]
+	}
+	for _, s := range c.started {
+		if s.makes(was) {
+			return fmt.Sprintf("docker compose up builds %s and starts it as well, in line %d", out(was.String()), s.at.line)
+		}
+	}
+	return "no image that is built here has this name"
+}
+
 func (c *converter) push(cmd *command, args []string) {
 	all := false
 	var names []string
@@ -291,7 +305,7 @@ func (c *converter) push(cmd *command, args []string) {
 			b = c.latest(p)
 		}
 		if b == nil {
-			c.problem(cmd, "no image that is built here has this name")
+			c.problem(cmd, c.whyUnknown(p))
 			return
 		}
 		if _, ok := p.destination(c.isSet); !ok || c.isHub(p) {

@@ -140,7 +140,7 @@ func (c *converter) checkValues(config string, last int) {
 		for _, cmd := range c.commands[:last+1] {
 			if v := c.variables[m[1]]; cmd.assigns[m[1]] && v.known && !cmd.replaced &&
 				!strings.HasPrefix(v.value, "${"+m[1]+":-") && v.value != "${"+m[1]+"}" {
-				c.problem(cmd, fmt.Sprintf("ecsbuild.yml needs the value that %s has before it", m[1]))
+				c.problem(cmd, fmt.Sprintf("it sets %s again, of which ecsbuild.yml needs the value before it", m[1]))
 			}
 		}
 	}
@@ -189,45 +189,6 @@ func (c *converter) keepLogins() {
 			}
 		}
 		return
-	}
-}
-
-// keepVariables leaves out what sets a variable that nothing uses any more.
-func (c *converter) keepVariables() {
-	used, translated := map[string]bool{}, map[string]bool{}
-	for name := range c.exports {
-		used[name] = true
-	}
-	for _, cmd := range c.commands {
-		if isFunction(cmd) { // it is used where it is called
-			for name := range cmd.uses {
-				used[name] = true
-			}
-		}
-		if cmd.replaced || cmd.sets != "" { // what they use may be for them alone
-			for name := range cmd.uses {
-				translated[name] = true
-			}
-		}
-	}
-	for i := len(c.commands) - 1; i >= 0; i-- {
-		cmd := c.commands[i]
-		if cmd.replaced || cmd.gate {
-			continue
-		}
-		if cmd.sets != "" && !cmd.exported && !c.allExport && len(cmd.exports) == 0 && !used[cmd.sets] &&
-			translated[cmd.sets] {
-			cmd.replaced = true
-			continue
-		}
-		for name := range cmd.uses {
-			used[name] = true
-		}
-		if cmd.sets == "" {
-			for _, name := range cmd.exports { // which it may leave as it was
-				used[name] = true
-			}
-		}
 	}
 }
 
