@@ -31,8 +31,9 @@ type codebuildFile struct {
 	} `yaml:"cache"`
 }
 
-// codebuild is "codebuild FILE [checksum]": it runs a buildspec as CodeBuild does. All
-// commands share one shell; a phase ends with its first failure; a failed build
+// codebuild is "codebuild FILE [checksum]": it runs a buildspec as CodeBuild does. Each
+// command has a shell of its own, with the folder and the variables that the one before it
+// has left, all of them exported; a phase ends with its first failure; a failed build
 // phase is followed by post_build all the same, and a failed install or
 // pre_build by nothing. The project's variables win over the file's. Last it
 // says what became of the artifacts and of the exported variables.
@@ -47,7 +48,10 @@ func codebuild(ts *testscript.TestScript, neg bool, args []string) {
 	for k, v := range spec.Env.Variables {
 		fmt.Fprintf(&sh, "[ -n \"${%s+x}\" ] || export %s=%s\n", k, k, quote(v))
 	}
-	sh.WriteString("export CODEBUILD_BUILD_SUCCEEDING=1\n")
+	work := ts.MkAbs(ts.Getenv("WORK") + "/codebuild")
+	ts.Check(os.MkdirAll(work, 0o755))
+	n := 0
+	sh.WriteString("export CODEBUILD_BUILD_SUCCEEDING=1\nexport -p >" + work + "/env\npwd >" + work + "/folder\n")
 	for _, name := range []string{"install", "pre_build", "build", "post_build"} {
 		if name != "post_build" {
 			sh.WriteString("[ $CODEBUILD_BUILD_SUCCEEDING = 0 ] || {\n")
@@ -56,13 +60,19 @@ func codebuild(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		fmt.Fprintf(&sh, "echo phase %s\nwhile :; do\n", name)
 		for _, c := range spec.Phases[name].Commands {
-			fmt.Fprintf(&sh, "%s || { CODEBUILD_BUILD_SUCCEEDING=0; echo phase %s failed; break; }\n", "eval "+quote(c), name)
+			n++
+			file := fmt.Sprintf("%s/command%d", work, n)
+			ts.Check(os.WriteFile(file, []byte("cd \"$(cat "+work+"/folder)\"\nset -a\n. "+work+"/env\n"+c+
+				"\nCODEBUILD_LAST_EXIT=$?\nexport -p >"+work+"/env\npwd >"+work+"/folder\nexit $CODEBUILD_LAST_EXIT\n"), 0o644))
+			fmt.Fprintf(&sh, "sh %s || { CODEBUILD_BUILD_SUCCEEDING=0; echo export CODEBUILD_BUILD_SUCCEEDING=0 >>%s/env\necho phase %s failed; break; }\n",
+				file, work, name)
 		}
 		sh.WriteString("break\ndone\n}\n")
 		if name == "pre_build" {
 			sh.WriteString("[ $CODEBUILD_BUILD_SUCCEEDING = 1 ] || not_built=yes\n")
 		}
 	}
+	sh.WriteString(". " + work + "/env\n")
 	for _, f := range spec.Artifacts.Files {
 		fmt.Fprintf(&sh, "[ -e %s ] && echo artifact %s || { echo no artifact %s; CODEBUILD_BUILD_SUCCEEDING=0; }\n",
 			quote(f), f, f)
@@ -79,7 +89,7 @@ func codebuild(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		ts.Setenv("ECSBUILD_SHA256", fmt.Sprintf("%x", sha256.Sum256(data)))
 	}
-	file := ts.MkAbs(ts.Getenv("WORK") + "/codebuild.sh")
+	file := filepath.Join(work, "build")
 	ts.Check(os.WriteFile(file, []byte(sh.String()), 0o644))
 	err = ts.Exec("sh", file) // CodeBuild's shell, unless told otherwise
 	if (err != nil) != neg {
