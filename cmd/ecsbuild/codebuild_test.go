@@ -33,7 +33,7 @@ type codebuildFile struct {
 
 // codebuild is "codebuild FILE [checksum]": it runs a buildspec as CodeBuild does. Each
 // command has a shell of its own, with the folder and the variables that the one before it
-// has left, all of them exported; a phase ends with its first failure; a failed build
+// has left, all of them exported, as its logs tell; a phase ends with its first failure; a failed build
 // phase is followed by post_build all the same, and a failed install or
 // pre_build by nothing. The project's variables win over the file's. Last it
 // says what became of the artifacts and of the exported variables.

@@ -54,7 +54,7 @@ func (c *converter) keepVariables() {
 	}
 }
 
-// reads is which variables a command finds in its environment. CodeBuild exports all that a
+// reads is which variables a command finds in its environment. CodeBuild seems to export all that a
 // buildspec sets, whether it says export or not.
 type reads int
 
