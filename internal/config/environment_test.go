@@ -240,9 +240,14 @@ func TestPublic(t *testing.T) {
 			"cache_mounts, in ECR Public"},
 	} {
 		p, err := loadIn(t, tt.file, "IMAGE_TAG=v1", "AWS_REGION=eu-west-1")
-		if _, err := loadIn(t, "", "IMAGE_TAG=v1", "REPOSITORY_URI=public.ecr.aws/a1b2/web",
-			"BUILD_CACHE=registry"); err == nil {
-			t.Error("a cache of the environment is public")
+		for file, variable := range map[string]string{"": "REPOSITORY_URI=public.ecr.aws/a1b2/web",
+			"images: [{repository: public.ecr.aws/a1b2/web}]\n": "A=b"} {
+			for _, variable := range []string{variable, strings.Replace(variable, "URI", "URI_1", 1)} {
+				if _, err := loadIn(t, file, "IMAGE_TAG=v1", variable, "BUILD_CACHE=registry"); err == nil ||
+					!strings.Contains(err.Error(), "cache: registry, in ECR Public") {
+					t.Errorf("a cache of the environment is public, with %q and %s: %v", file, variable, err)
+				}
+			}
 		}
 		switch {
 		case tt.want == "" && (err != nil || !p.Public || p.Region != "eu-west-1" || p.Images[0].Repository != "a1b2/web"):

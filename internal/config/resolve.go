@@ -50,7 +50,8 @@ func (b *resolver) images() error {
 		return e
 	}
 	var fallback []string
-	for _, img := range images {
+	for i := range images {
+		img := &images[i]
 		if d, e := parseDestination(img.Repository); e == nil {
 			img.Repository = d.repository
 		}
@@ -64,14 +65,14 @@ func (b *resolver) images() error {
 			}
 			img.Tags = fallback
 		}
-		if inline, err := strconv.ParseBool(img.Build.Args["BUILDKIT_INLINE_CACHE"]); err == nil && inline &&
-			len(img.Build.CacheTo) == 0 { // as docker build takes it
-			img.Build.CacheTo = []string{"type=inline"}
-		}
 		if len(img.Build.CacheTo) == 0 {
 			img.Build.Cache = cmp.Or(img.Build.Cache, cache)
 		}
-		b.resolvePaths(&img)
+		if inline, err := strconv.ParseBool(img.Build.Args["BUILDKIT_INLINE_CACHE"]); err == nil && inline &&
+			len(img.Build.CacheTo) == 0 && img.Build.Cache == "" { // as docker build takes it
+			img.Build.CacheTo = []string{"type=inline"}
+		}
+		b.resolvePaths(img)
 		b.plan.Images = append(b.plan.Images, img.Image)
 	}
 	b.nameImages()

@@ -68,6 +68,8 @@ func (d *document) checked(what string, into *string, check func(string) *fault.
 
 // blame says that what is wrong with a text may come from variables that are not set.
 func blame(e *fault.Error, unset []string) *fault.Error {
+	slices.Sort(unset)
+	unset = slices.Compact(unset)
 	if len(unset) == 0 {
 		return e
 	}
