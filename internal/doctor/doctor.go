@@ -116,7 +116,7 @@ func (p Options) account(ctx context.Context, files dockerfile.Files) []Check {
 	}
 	defer creds.Registry.Close()
 	out = append(out, Check{Name: "ecr", Verdict: OK, Text: "logged in to " + creds.Registry.Host.Name})
-	out = append(out, p.repositories(ctx, a, creds)...)
+	out = append(out, p.repositories(ctx, a, creds, who)...)
 	actions := "ecr:InitiateLayerUpload, ecr:UploadLayerPart, ecr:CompleteLayerUpload and ecr:PutImage"
 	if p.Plan.Public {
 		actions = strings.ReplaceAll(actions, "ecr:", "ecr-public:")
@@ -171,7 +171,8 @@ func (p Options) tags(ctx context.Context, a *aws.Client, img plan.Image, title 
 
 // repositories looks at each with what a push needs anyway, and, where
 // ecr:DescribeRepositories is granted, whether it exists and lets tags move.
-func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipeline.Backends) (out []Check) {
+// The caller is an ARN.
+func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipeline.Backends, caller string) (out []Check) {
 	seen := map[string]bool{}
 	for _, img := range p.Plan.Images {
 		name := img.Repository
@@ -191,7 +192,9 @@ func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipelin
 				Text: "whether it exists in ECR Public, which a run learns in its first second; its tags may always be moved"})
 			continue
 		}
-		if c, ok := signing(ctx, a, name); ok {
+		// What a registry does by itself can be asked of the caller's own alone.
+		own := strings.Contains(caller, ":"+creds.Registry.Host.Account()+":")
+		if c, ok := signing(ctx, a, name); own && ok {
 			out = append(out, c)
 		}
 		described, err := a.Mutability(ctx, creds.Registry.Host.Account(), name)
@@ -201,7 +204,7 @@ func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipelin
 			out = append(out, Check{Name: title, Verdict: OK, Text: "does not exist; a run creates it"})
 		case err == nil:
 			out = append(out, p.tags(ctx, a, img, title, described))
-		case errors.As(err, &missing) && createdOnPush(ctx, a, name):
+		case errors.As(err, &missing) && own && createdOnPush(ctx, a, name):
 			out = append(out, Check{Name: title, Verdict: OK,
 				Text: "does not exist; the first push makes it, by a repository creation template"})
 		case errors.As(err, &missing):

@@ -142,6 +142,11 @@ func TestRegistrySettings(t *testing.T) {
 	if got := text(checks, "signing of team/new"); !strings.HasSuffix(got, "the role needs signer:SignPayload on "+profile) {
 		t.Error(got)
 	}
+	o.Plan.Account = "999999999999"
+	if got := text(o.Run(t.Context()), "repository team/new"); strings.Contains(got, "template") {
+		t.Errorf("another account's: %s", got)
+	}
+	o.Plan.Account = ""
 	rig.Sign("*/old", profile)
 	if got := text(o.Run(t.Context()), "signing of team/new"); got != "" {
 		t.Error(got)

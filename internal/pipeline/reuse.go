@@ -38,8 +38,9 @@ func (r *reusing) Build(ctx context.Context, j builder.Job) (*image.Artifact, er
 		return found, nil
 	}
 	j.Inputs = inputs
-	// No cache says how old it is, of this engine or in a registry.
-	j.Image.Build.NoCache = j.Image.MaxAge > 0
+	// No cache says how old it is, of this engine or in a registry; and where the image that is
+	// there cannot be used, the same steps from a cache would be that image again.
+	j.Image.Build.NoCache = j.Image.Build.NoCache || j.Image.MaxAge > 0 || inputs != nil && !inputs.Since.IsZero()
 	a, err := r.Builder.Build(ctx, j)
 	if err == nil && inputs != nil && inputs.Verify(ctx) {
 		r.remember(j.Image, inputs, a)
@@ -79,11 +80,9 @@ func (r *reusing) findUnchanged(ctx context.Context, j builder.Job) (*image.Arti
 		!r.complete(ctx, img, known.Manifests) {
 		known = r.findByLabel(ctx, img, in)
 	}
-	if known.Manifests != nil && r.full(ctx, img, known.Manifests) {
-		known = rememberedImage{}
-	}
-	if known.Manifests == nil {
-		if img.MaxAge > 0 {
+	full := known.Manifests != nil && r.full(ctx, img, known.Manifests)
+	if known.Manifests == nil || full {
+		if img.MaxAge > 0 || full {
 			in.Since = time.Now().UTC()
 		}
 		return nil, in
