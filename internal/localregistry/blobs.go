@@ -2,6 +2,7 @@ package localregistry
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -65,6 +66,7 @@ func (r repository) serveBlob(w http.ResponseWriter, req *http.Request, text str
 type upload struct {
 	repo repository
 	id   string
+	last time.Time // when a part came; under the registry's lock
 
 	mu   sync.Mutex
 	file *os.File
@@ -87,7 +89,11 @@ func (l *Registry) serveUpload(w http.ResponseWriter, req *http.Request, repo re
 			return err
 		}
 		if query.Get("digest") != "" {
-			return l.finish(w, req, u)
+			err := l.finish(w, req, u)
+			if err != nil {
+				l.cancel(u) // nobody knows its address
+			}
+			return err
 		}
 		u.answer(w, http.StatusAccepted)
 		return nil
@@ -98,6 +104,9 @@ func (l *Registry) serveUpload(w http.ResponseWriter, req *http.Request, repo re
 	if u == nil || u.repo.name != repo.name {
 		return failure{http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "there is no upload " + id}
 	}
+	l.mu.Lock()
+	u.last = time.Now()
+	l.mu.Unlock()
 	switch req.Method {
 	case http.MethodGet:
 		u.answer(w, http.StatusNoContent)
@@ -143,12 +152,26 @@ func (l *Registry) mount(repo repository, text, from string) (bool, error) {
 	return err == nil, err
 }
 
+// idle is how long an upload may wait for its next part.
+const idle = time.Hour
+
 func (l *Registry) begin(repo repository) (*upload, error) {
+	l.mu.Lock()
+	var old []*upload
+	for _, u := range l.uploads {
+		if time.Since(u.last) > idle {
+			old = append(old, u)
+		}
+	}
+	l.mu.Unlock()
+	for _, u := range old {
+		l.cancel(u)
+	}
 	f, err := repo.temporary()
 	if err != nil {
 		return nil, err
 	}
-	u := &upload{repo: repo, id: rand.Text(), file: f}
+	u := &upload{repo: repo, id: rand.Text(), file: f, last: time.Now()}
 	l.mu.Lock()
 	l.uploads[u.id] = u
 	l.mu.Unlock()
@@ -178,12 +201,25 @@ func (l *Registry) finish(w http.ResponseWriter, req *http.Request, u *upload) e
 	if err != nil {
 		return err
 	}
-	if err := u.append(w, req); err != nil {
-		return err
-	}
 	l.mu.Lock()
+	mine := l.uploads[u.id] == u // and not of another PUT, at the same time
 	delete(l.uploads, u.id)
 	l.mu.Unlock()
+	if !mine {
+		return failure{http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "the upload " + u.id + " has ended"}
+	}
+	if err := u.append(w, req); err != nil {
+		if errors.As(err, new(failure)) { // a part that belongs elsewhere, and nothing is lost
+			l.mu.Lock()
+			l.uploads[u.id] = u
+			l.mu.Unlock()
+		} else {
+			l.cancel(u)
+		}
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	if _, err = u.file.Seek(0, io.SeekStart); err == nil {
 		check := d.Verifier()
 		if _, err = io.Copy(check, u.file); err == nil && !check.Verified() {

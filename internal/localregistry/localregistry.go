@@ -3,6 +3,7 @@
 package localregistry
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
 	"time"
 )
@@ -39,8 +39,8 @@ const defaultPort = "5000"
 func (l *Registry) Serve(ctx context.Context) (addr string, stop func(), err error) {
 	portFile := filepath.Join(l.dir, "port")
 	ports := []string{defaultPort, "0"}
-	if data, err := os.ReadFile(portFile); err == nil {
-		ports = append([]string{strings.TrimSpace(string(data))}, ports...)
+	if data, err := os.ReadFile(portFile); err == nil && len(bytes.TrimSpace(data)) > 0 {
+		ports = append([]string{string(bytes.TrimSpace(data))}, ports...)
 	}
 	var listener net.Listener
 	for _, p := range ports {
@@ -57,7 +57,9 @@ func (l *Registry) Serve(ctx context.Context) (addr string, stop func(), err err
 	}
 	addr = listener.Addr().String()
 	_, port, _ := net.SplitHostPort(addr)
-	_ = os.WriteFile(portFile, []byte(port+"\n"), 0o644)
+	if len(ports) == 2 { // another process may have the port of this folder now
+		_ = os.WriteFile(portFile, []byte(port+"\n"), 0o644)
+	}
 	server := &http.Server{Handler: l, ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	var serving sync.WaitGroup
@@ -79,6 +81,9 @@ const (
 	tagPattern  = `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`
 )
 
+// maxName is the longest name of a folder.
+const maxName = 255
+
 var validName = regexp.MustCompile(`^` + namePattern + `$`)
 
 var requestPath = regexp.MustCompile(`^/v2/(` + namePattern + `)/(manifests|blobs/uploads|blobs|tags|referrers)/([^/]*)$`)
@@ -89,7 +94,7 @@ func (l *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	m := requestPath.FindStringSubmatch(r.URL.Path)
-	if m == nil {
+	if m == nil || len(url.PathEscape(m[1])) > maxName {
 		refuse(w, http.StatusNotFound, "NAME_INVALID", "there is nothing at "+r.URL.Path)
 		return
 	}

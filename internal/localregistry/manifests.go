@@ -2,6 +2,7 @@ package localregistry
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -94,6 +95,10 @@ func (r repository) putManifest(w http.ResponseWriter, req *http.Request, refere
 	if err := json.Unmarshal(body, &c); err != nil {
 		return failure{http.StatusBadRequest, "MANIFEST_INVALID", err.Error()}
 	}
+	mediaType := cmp.Or(req.Header.Get("Content-Type"), c.MediaType)
+	if mediaType == "" {
+		return failure{http.StatusBadRequest, "MANIFEST_INVALID", "it has no media type"}
+	}
 	d := digest.FromBytes(body)
 	if asked, err := digest.Parse(reference); err == nil {
 		if d = asked.Algorithm().FromBytes(body); d != asked {
@@ -105,7 +110,7 @@ func (r repository) putManifest(w http.ResponseWriter, req *http.Request, refere
 			return failure{http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN", fmt.Sprintf("%s: %v", m.Digest, err)}
 		}
 	}
-	data, err := json.Marshal(savedManifest{MediaType: req.Header.Get("Content-Type"), Manifest: body})
+	data, err := json.Marshal(savedManifest{MediaType: mediaType, Manifest: body})
 	if err != nil {
 		return err
 	}
