@@ -17,10 +17,10 @@ import (
 // https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates.html
 func (a *Client) CreatedOnPush(ctx context.Context, repository string) (bool, error) {
 	var template types.RepositoryCreationTemplate // the one of the longest prefix
-	pages := ecr.NewDescribeRepositoryCreationTemplatesPaginator(ecr.NewFromConfig(a.config),
-		&ecr.DescribeRepositoryCreationTemplatesInput{})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
+	// Not by the SDK's paginator, whose interface keeps every call of ECR in the binary: a megabyte.
+	client, in := ecr.NewFromConfig(a.config), &ecr.DescribeRepositoryCreationTemplatesInput{}
+	for more := true; more; more = in.NextToken != nil {
+		page, err := client.DescribeRepositoryCreationTemplates(ctx, in)
 		if err != nil {
 			return false, &Error{Action: "ecr:DescribeRepositoryCreationTemplates", Err: err}
 		}
@@ -34,6 +34,7 @@ func (a *Client) CreatedOnPush(ctx context.Context, repository string) (bool, er
 				template = t
 			}
 		}
+		in.NextToken = page.NextToken
 	}
 	return slices.Contains(template.AppliedFor, types.RCTAppliedForCreateOnPush), nil
 }
