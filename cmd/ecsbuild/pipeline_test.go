@@ -111,6 +111,61 @@ func TestPipelinePolicy(t *testing.T) {
 	}
 }
 
+// TestPipelineActions: what each stage is told to do, and that the pipeline's role may do it. The
+// definitions of resources know neither actions of IAM nor the settings of a provider.
+func TestPipelineActions(t *testing.T) {
+	resources := evaluateTemplate(t, pipelineTemplate, pipelineParameters, pipelineOptions)
+	var got []string
+	pipeline := resources["Pipeline"].(map[string]any)["Properties"].(map[string]any)
+	for _, stage := range pipeline["Stages"].([]any) {
+		for _, action := range stage.(map[string]any)["Actions"].([]any) {
+			a := action.(map[string]any)
+			kind := a["ActionTypeId"].(map[string]any)
+			settings, _ := json.Marshal(a["Configuration"])
+			got = append(got, strings.Join([]string{kind["Category"].(string), kind["Provider"].(string), string(settings)}, " "))
+		}
+	}
+	want := []string{
+		`Source CodeStarSourceConnection {"BranchName":"main","ConnectionArn":"arn:aws:codeconnections:eu-central-1:111122223333:connection/1-2","FullRepositoryId":"acme/shop"}`,
+		`Build CodeBuild {"ProjectName":"{Build}"}`,
+		`Deploy ECS {"ClusterName":"prod","FileName":"imagedefinitions.json","ServiceName":"web-service"}`,
+		`Deploy ECS {"ClusterName":"prod","FileName":"imagedefinitions-2.json","ServiceName":"worker-service"}`,
+		`Compute Commands null`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+
+	var actions []string
+	role := resources["PipelineRole"].(map[string]any)["Properties"].(map[string]any)
+	policy := role["Policies"].([]any)[0].(map[string]any)["PolicyDocument"].(map[string]any)
+	for _, statement := range policy["Statement"].([]any) {
+		switch a := statement.(map[string]any)["Action"].(type) {
+		case string:
+			actions = append(actions, a)
+		case []any:
+			for _, one := range a {
+				actions = append(actions, one.(string))
+			}
+		}
+	}
+	// https://docs.aws.amazon.com/codepipeline/latest/userguide/how-to-custom-role.html and the
+	// reference of each action.
+	may := strings.Fields(`codeconnections:UseConnection codestar-connections:UseConnection
+		s3:GetObject s3:GetObjectVersion s3:PutObject s3:GetBucketAcl s3:GetBucketLocation s3:GetBucketVersioning
+		codebuild:BatchGetBuilds codebuild:StartBuild ecs:DescribeServices ecs:UpdateService
+		ecs:DescribeTaskDefinition ecs:RegisterTaskDefinition ecs:DescribeTasks ecs:ListTasks ecs:TagResource iam:PassRole
+		cloudfront:CreateInvalidation logs:CreateLogGroup logs:CreateLogStream logs:PutLogEvents`)
+	if diff := cmp.Diff(may, actions); diff != "" {
+		t.Error(diff)
+	}
+	events := resources["SlackMessages"].(map[string]any)["Properties"].(map[string]any)["EventTypeIds"]
+	if diff := cmp.Diff([]any{"codepipeline-pipeline-pipeline-execution-succeeded",
+		"codepipeline-pipeline-pipeline-execution-failed"}, events); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestPipelineBuildspec: it installs ecsbuild as the example buildspec does, and runs it.
 func TestPipelineBuildspec(t *testing.T) {
 	var want, got codebuildFile
@@ -281,7 +336,12 @@ func (e template) function(name string, argument ast.Node) any {
 		return "{" + id + "}" // a resource
 	case "!GetAtt":
 		return "{" + e.value(argument).(string) + "}"
+	case "!Split", "!Select":
+		return "{" + name + "}"
 	case "!Sub":
+		if with, ok := argument.(*ast.SequenceNode); ok { // with values of its own
+			argument = with.Values[0]
+		}
 		return reference.ReplaceAllStringFunc(e.value(argument).(string), func(r string) string {
 			if v, ok := e.values[r[2:len(r)-1]]; ok {
 				return v
