@@ -53,10 +53,13 @@ func (c *converter) compose(cmd *command, args []string) {
 			files = append(files, value)
 		case "--build-arg":
 			name, text, ok := strings.Cut(value, "=")
-			more = append(more, pair{name, text, !ok})
+			more = append(more, c.fromEnvironment(pair{name, text, !ok}))
 		case "--push":
 			push = true
 		case "--pull", "--no-cache":
+			if value == "false" {
+				break
+			}
 			flags = append(flags, strings.ReplaceAll(flag[2:], "-", "_"))
 		case "-p", "--project-name", "--progress", "--parallel", "--quiet", "-q", "-d":
 		default:
@@ -73,7 +76,7 @@ func (c *converter) compose(cmd *command, args []string) {
 	case "build":
 		c.composeBuild(cmd, files, rest[1:], more, flags, push)
 	case "push":
-		c.composePush(cmd, rest[1:])
+		c.composePush(cmd, files, rest[1:])
 	case "up":
 		if services, _, err := c.composeFile(files); err == nil && slices.Contains(args, "--build") {
 			for _, name := range slices.Sorted(maps.Keys(services)) {
@@ -100,7 +103,7 @@ func (s started) makes(r reference) bool {
 }
 
 func (c *converter) composeBuild(cmd *command, files, only []string, more []pair, flags []string, push bool) {
-	services, dir, err := c.composeFile(files)
+	services, file, err := c.composeFile(files)
 	if err != nil {
 		c.problem(cmd, err.Error())
 		return
@@ -112,29 +115,37 @@ func (c *converter) composeBuild(cmd *command, files, only []string, more []pair
 		if s.Build == nil || len(only) > 0 && !slices.Contains(only, name) || len(only) == 0 && len(s.Profiles) > 0 {
 			continue
 		}
-		b, err := c.composeImage(cmd, dir, s)
+		b, err := c.composeImage(cmd, file, s)
 		if err != nil {
 			c.problem(cmd, fmt.Sprintf("service %s: %v", name, err))
 			return
 		}
 		b.args, b.flags = append(b.args, more...), append(b.flags, flags...)
 		c.builds = append(c.builds, b)
-		c.services[name] = b
+		c.services[serviceKey(file, name)] = b
 		cmd.build = b
 		for _, n := range b.names {
 			c.local[n.String()] = b
 		}
 	}
 	if push {
-		c.composePush(cmd, only)
+		c.composePush(cmd, files, only)
 	}
 }
 
+// serviceKey is a service among those of all Compose files.
+func serviceKey(file, service string) string { return file + " " + service }
+
 // composePush pushes what the services are called by.
-func (c *converter) composePush(cmd *command, only []string) {
-	for _, name := range slices.Sorted(maps.Keys(c.services)) {
-		b := c.services[name]
-		if len(only) > 0 && !slices.Contains(only, name) || len(b.names) == 0 {
+func (c *converter) composePush(cmd *command, files, only []string) {
+	services, file, err := c.composeFile(files)
+	if err != nil {
+		c.problem(cmd, err.Error())
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(services)) {
+		b := c.services[serviceKey(file, name)]
+		if b == nil || len(only) > 0 && !slices.Contains(only, name) || len(b.names) == 0 {
 			continue
 		}
 		if _, ok := b.names[0].destination(c.isSet); !ok {
@@ -148,7 +159,7 @@ func (c *converter) composePush(cmd *command, only []string) {
 	}
 }
 
-// composeFile reads the services of a Compose file, and the folder that it lies in.
+// composeFile reads the services of a Compose file, and says which it is.
 func (c *converter) composeFile(files []string) (map[string]composeService, string, error) {
 	if len(files) > 1 {
 		return nil, "", errors.New("it merges several Compose files")
@@ -192,7 +203,10 @@ func (c *converter) composeFile(files []string) (map[string]composeService, stri
 		if file.Include != nil {
 			return nil, "", fmt.Errorf("%s includes other files", name)
 		}
-		return file.Services, path.Dir(at), nil
+		if env, err := c.read(relative(clean(path.Dir(at) + "/.env"))); err == nil && len(strings.TrimSpace(string(env))) > 0 {
+			return nil, "", fmt.Errorf(".env beside %s has variables for it", name)
+		}
+		return file.Services, at, nil
 	}
 	return nil, "", errors.New("there is no Compose file " + strings.Join(names, ", "))
 }
@@ -201,10 +215,11 @@ func (c *converter) composeFile(files []string) (map[string]composeService, stri
 var composeTexts = []string{"target", "network", "shm_size"}
 
 // composeImage is the build of a service.
-func (c *converter) composeImage(cmd *command, dir string, s composeService) (*build, error) {
+func (c *converter) composeImage(cmd *command, composeFile string, s composeService) (*build, error) {
 	if s.Extends != nil {
 		return nil, errors.New("it extends another service")
 	}
+	dir := path.Dir(composeFile)
 	b := &build{at: cmd, lists: map[string][]string{}}
 	if s.Image != "" {
 		b.names = []reference{parseReference(c.composeText(s.Image))}
@@ -256,7 +271,7 @@ func (c *converter) composeImage(cmd *command, dir string, s composeService) (*b
 			}
 			for _, p := range pairs {
 				if service, ok := strings.CutPrefix(p.value, "service:"); ok {
-					b.links = append(b.links, link{context: p.key, service: service})
+					b.links = append(b.links, link{context: p.key, service: serviceKey(composeFile, service)})
 					continue
 				}
 				if !isURL(p.value) {
@@ -290,7 +305,7 @@ func (c *converter) composePairs(v any) (out []pair, _ error) {
 	case map[string]any:
 		for _, key := range slices.Sorted(maps.Keys(v)) {
 			if v[key] == nil {
-				out = append(out, pair{key: key, fromEnv: true})
+				out = append(out, c.fromEnvironment(pair{key: key, fromEnv: true}))
 				continue
 			}
 			out = append(out, pair{key: key, value: c.composeText(fmt.Sprint(v[key]))})
@@ -298,7 +313,7 @@ func (c *converter) composePairs(v any) (out []pair, _ error) {
 	case []any:
 		for _, one := range v {
 			name, text, ok := strings.Cut(fmt.Sprint(one), "=")
-			out = append(out, pair{name, c.composeText(text), !ok})
+			out = append(out, c.fromEnvironment(pair{name, c.composeText(text), !ok}))
 		}
 	default:
 		return nil, errors.New("it is neither a mapping nor a list")
@@ -322,20 +337,25 @@ func (c *converter) composeText(text string) string {
 			c.composing.uses[name] = true
 		}
 		v, ok := c.variables[name]
+		alias := variable(v.value)
 		switch {
 		case !ok || !v.known:
 			if operator == "" {
 				return "${" + name + "}"
 			}
 			return whole
-		case strings.HasSuffix(operator, "+"):
-			if v.value == "" && operator == ":+" {
-				return ""
-			}
+		case operator == "+":
 			return word
-		case v.value == "" && operator == ":-":
+		case !strings.HasPrefix(operator, ":") || notEmpty(v.value) && operator != ":+":
+			return v.value
+		case notEmpty(v.value):
 			return word
+		case v.value == "":
+			return map[string]string{":-": word}[operator]
+		case alias != "":
+			return "${" + alias + operator + word + "}"
 		}
-		return v.value
+		c.problem(c.composing, fmt.Sprintf("whether %s is empty is known only when it runs", name))
+		return ""
 	})
 }

@@ -39,6 +39,7 @@ type converter struct {
 	names         func([]*outcome) // gives images without containers a name, nil for none
 	noDefinitions bool             // no definitions file is written where none was
 	at            *command         // after which ecsbuild runs, nil for none
+	after         int              // what gates read is set by this command's end, -1 for none
 }
 
 func newConverter(read func(path string) ([]byte, error)) *converter {

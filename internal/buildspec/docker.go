@@ -40,6 +40,21 @@ type pair struct {
 	fromEnv    bool // the key alone: its value is the environment's
 }
 
+// fromEnvironment gives an argument without a value the one that its variable has at this place.
+func (c *converter) fromEnvironment(p pair) pair {
+	v, set := c.variables[p.key]
+	if !p.fromEnv || !set {
+		return p
+	}
+	if p.fromEnv, p.value = false, "${"+p.key+"}"; v.known {
+		p.value = v.value
+	} else {
+		v.needed = true
+		c.variables[p.key] = v
+	}
+	return p
+}
+
 // buildFlags are the flags of docker build that take a value, and what becomes of it: a key
 // of ecsbuild.yml, or "" for nothing.
 var buildFlags = map[string]string{
@@ -101,13 +116,8 @@ func (c *converter) parseBuild(cmd *command, args []string) (b *build, push bool
 			if !isFixed(name) {
 				return nil, false, fmt.Errorf("the name of a %s is known only when it runs", strings.TrimPrefix(flag, "--"))
 			}
-			if v, set := c.variables[name]; set && p.fromEnv && flag == "--build-arg" { // as it is at this place
-				if p.fromEnv, p.value = false, "${"+name+"}"; v.known {
-					p.value = v.value
-				} else {
-					v.needed = true
-					c.variables[name] = v
-				}
+			if flag == "--build-arg" {
+				p = c.fromEnvironment(p)
 			}
 			if flag == "--label" {
 				b.labels = append(b.labels, p)

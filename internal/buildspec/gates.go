@@ -14,6 +14,7 @@ import (
 // and all others there that do something: they run when the images are built, and one that
 // fails keeps them from being pushed, as before.
 func (c *converter) gates(images []*outcome) (out []string) {
+	c.after = -1
 	first := -1 // that uses an image, or follows the last build
 	last := -1  // the last push
 	for i, cmd := range c.commands {
@@ -45,7 +46,7 @@ func (c *converter) gates(images []*outcome) (out []string) {
 			c.problem(cmd, "it is not understood as a command of the shell, and runs before a push")
 			continue
 		}
-		if sources(cmd) {
+		if sources(cmd) || unsets(cmd) {
 			continue
 		}
 		text, why := c.gateText(cmd, images)
@@ -57,6 +58,9 @@ func (c *converter) gates(images []*outcome) (out []string) {
 		case why == "" && c.pipefail && strings.Contains(cmd.text, "|"):
 			why = "it runs under set -o pipefail, and gates do not"
 		}
+		if why == "" {
+			why = c.environmentOf(i, last, cmd.reads())
+		}
 		if why != "" {
 			c.problem(cmd, why)
 			continue
@@ -65,6 +69,25 @@ func (c *converter) gates(images []*outcome) (out []string) {
 		out = append(out, text)
 	}
 	return out
+}
+
+// environmentOf has ecsbuild run after all that sets what a gate may read from its environment,
+// and says what has another value by then.
+func (c *converter) environmentOf(gate, last int, reads reads) (why string) {
+	before := map[string]bool{}
+	for i, cmd := range c.commands[:last+1] {
+		for name := range cmd.assigns {
+			switch {
+			case !reads.finds(name):
+			case i < gate:
+				before[name] = true
+				c.after = max(c.after, i)
+			case i > gate && before[name]:
+				return "it may read " + name + ", which is set again after it"
+			}
+		}
+	}
+	return ""
 }
 
 // areUsed says whether another command uses what one sets.
@@ -155,6 +178,12 @@ func (cmd *command) harmless() bool {
 func sources(cmd *command) bool {
 	call, ok := cmd.stmt.Cmd.(*syntax.CallExpr)
 	return ok && len(call.Args) > 0 && slices.Contains([]string{".", "source"}, call.Args[0].Lit())
+}
+
+// unsets says whether a command only takes variables away.
+func unsets(cmd *command) bool {
+	call, ok := cmd.stmt.Cmd.(*syntax.CallExpr)
+	return ok && len(call.Args) > 0 && call.Args[0].Lit() == "unset"
 }
 
 // readers are commands that change no file.

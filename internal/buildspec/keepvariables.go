@@ -1,7 +1,9 @@
 package buildspec
 
 import (
+	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -27,10 +29,20 @@ func (c *converter) keepVariables() {
 		}
 	}
 	reads := readsNone
+	configures := ""
 	for i := len(c.commands) - 1; i >= 0; i-- {
 		cmd := c.commands[i]
+		if cmd == c.at {
+			for _, name := range ofRun {
+				used[name] = true
+			}
+			configures = "BUILD_CACHE ECSBUILD_BUILDER ECSBUILD_CACHE"
+		}
 		if cmd.replaced {
 			continue
+		}
+		if name := cmd.sets; name != "" && slices.Contains(strings.Fields(configures), name) {
+			c.problem(cmd, "ecsbuild reads "+name+" for a purpose of its own")
 		}
 		if cmd.sets == "" {
 			reads = max(reads, cmd.reads())
@@ -54,6 +66,10 @@ func (c *converter) keepVariables() {
 	}
 }
 
+// ofRun are variables that ecsbuild run reads as docker's and AWS's commands do.
+var ofRun = append(slices.Collect(maps.Keys(tools)), "BUILDKIT_HOST", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY",
+	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SOURCE_DATE_EPOCH")
+
 // reads is which variables a command finds in its environment. CodeBuild seems to export all that a
 // buildspec sets, whether it says export or not.
 type reads int
@@ -70,11 +86,11 @@ func (r reads) finds(variable string) bool {
 
 // ignoreEnvironment are commands that read no variable which a buildspec means for them.
 var ignoreEnvironment = []string{"", "[", "apk", "apt", "apt-get", "base64", "basename", "break", "cat", "cd", "chmod",
-	"chown", "command", "continue", "cp", "curl", "cut", "date", "dirname", "docker", "dockerd", "echo", "exit", "export",
-	"false", "file", "find", "git", "grep", "gunzip", "gzip", "head", "kill", "ln", "ls", "mkdir", "mv", "popd", "printf",
+	"chown", "continue", "cp", "cut", "date", "dirname", "docker", "dockerd", "echo", "exit", "export",
+	"false", "file", "grep", "gunzip", "gzip", "head", "kill", "ln", "ls", "mkdir", "mv", "popd", "printf",
 	"ps", "pushd", "pwd", "read", "realpath", "return", "rm", "rmdir", "sed", "seq", "set", "sha256sum", "shift", "sleep",
-	"sort", "stat", "sync", "tail", "tar", "tee", "test", "timeout", "touch", "tr", "true", "uname", "uniq", "unset",
-	"unzip", "wait", "wc", "wget", "which", "whoami", "xargs", "yum", "zip"}
+	"sort", "stat", "sync", "tail", "tar", "tee", "test", "touch", "tr", "true", "uname", "uniq", "unset",
+	"unzip", "wait", "wc", "which", "whoami", "yum", "zip"}
 
 func (cmd *command) reads() (most reads) {
 	if cmd.stmt == nil {
@@ -96,11 +112,12 @@ func (cmd *command) reads() (most reads) {
 	return most
 }
 
+var passesVariable = regexp.MustCompile(`^(compose|stack|bake|exec|-[a-z]*e.*|--env.*|--build-arg.*|--secret.*)$`)
+
 // passesEnvironment says whether docker reads variables: for a container, a build or a Compose file.
 func passesEnvironment(call *syntax.CallExpr) bool {
 	for _, w := range call.Args {
-		if text := w.Lit(); text == "compose" || text == "stack" || text == "bake" || text == "-e" ||
-			strings.HasPrefix(text, "--env") || text == "--build-arg" {
+		if passesVariable.MatchString(source(w)) {
 			return true
 		}
 	}

@@ -57,6 +57,7 @@ func (c *converter) placeAfter(config string) int {
 			push = i
 		}
 	}
+	last = max(last, c.after)
 	for i, cmd := range c.commands[:push+1] {
 		if i > last && cmd.stays() && cmd.why == "" && !cmd.harmless() {
 			last = i

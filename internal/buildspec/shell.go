@@ -183,11 +183,31 @@ func (s *shell) expansion(p *syntax.ParamExp) (string, error) {
 		return fmt.Sprintf("${%s-%s}", name, word), nil
 	case syntax.DefaultUnsetOrNull, syntax.AssignUnsetOrNull:
 		if !isOutside {
-			if value == "" {
-				return word, nil
-			}
-			return value, nil // such as a commit, which is always there
+			return orElse(value, word, unknown)
 		}
+		return fmt.Sprintf("${%s:-%s}", name, word), nil
+	}
+	return "", unknown
+}
+
+var (
+	neverEmpty = regexp.MustCompile(`\$\{(COMMIT(:[^}]*)?|[A-Za-z_][A-Za-z0-9_]*:-[^}]+)\}`)
+	anyOfThem  = regexp.MustCompile(`\$\{[^}]*\}`)
+)
+
+// notEmpty says whether a template is a text whatever its variables are, such as a commit.
+func notEmpty(t string) bool {
+	return neverEmpty.MatchString(t) || anyOfThem.ReplaceAllString(t, "") != ""
+}
+
+// orElse is a template, or a word where it is empty.
+func orElse(value, word string, unknown error) (string, error) {
+	switch name := variable(value); {
+	case value == "":
+		return word, nil
+	case notEmpty(value):
+		return value, nil
+	case name != "":
 		return fmt.Sprintf("${%s:-%s}", name, word), nil
 	}
 	return "", unknown

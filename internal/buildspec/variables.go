@@ -46,7 +46,7 @@ func (c *converter) conditional(cmd *command, n syntax.Node) {
 		}
 		return true
 	})
-	if mentionsDocker.MatchString(textOf(cmd, n)) {
+	if mentionsDocker.MatchString(source(n)) { // which may be the body of a function, from elsewhere
 		c.problem(cmd, "what it builds or pushes depends on what happens when it runs")
 	}
 }
