@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
@@ -50,6 +51,12 @@ func Load(ctx context.Context, region string) (*Client, error) {
 		config.WithHTTPClient(awsClient()),
 		config.WithLogger(logging.Nop{}), // what matters comes back as an error
 		config.WithAPIOptions([]func(*middleware.Stack) error{limitCall}),
+		config.WithRetryer(func() aws.Retryer {
+			return retry.NewStandard(func(o *retry.StandardOptions) {
+				o.Retryables = append(o.Retryables, // whatever code comes with it, as of a proxy
+					retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{http.StatusTooManyRequests: {}}})
+			})
+		}),
 	}
 	if region != "" {
 		opts = append(opts, config.WithRegion(region))

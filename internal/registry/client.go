@@ -101,9 +101,13 @@ func (c *Client) do(ctx context.Context, repo string, r request) (*http.Response
 			return resp, nil
 		}
 		e := c.newError(repo, r.action, err)
-		if attempt == 0 && r.stream == nil && c.auth != nil && e.expired() {
-			expired = password
-			continue
+		if attempt == 0 && c.auth != nil && e.expired() {
+			if r.stream == nil {
+				expired = password
+				continue
+			}
+			_, _, err := c.auth(ctx, password) // whoever has the body tries again, with the new one
+			e.renewed = err == nil
 		}
 		var auth *authError
 		if errors.As(err, &auth) {

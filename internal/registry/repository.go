@@ -225,7 +225,7 @@ func (r *Repository) PutManifest(ctx context.Context, reference, mediaType strin
 		resp, err := r.client.do(ctx, r.Name, request{action: actionPutImage, method: http.MethodPut,
 			url: r.url("manifests/" + reference), contentType: mediaType, size: int64(len(data)),
 			body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil },
-			accept: []int{http.StatusCreated, http.StatusOK, http.StatusAccepted}})
+			accept: []int{http.StatusCreated}})
 		if err == nil {
 			_ = resp.Body.Close()
 		}

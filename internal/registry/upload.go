@@ -85,9 +85,9 @@ func (u *upload) commit(ctx context.Context, d digest.Digest) error {
 	err = retry(ctx, func() error {
 		resp, err := u.repo.client.do(ctx, u.repo.Name,
 			request{action: actionCommit, method: http.MethodPut, url: target.String(),
-				accept: []int{http.StatusCreated, http.StatusNoContent, http.StatusOK}})
+				accept: []int{http.StatusCreated, http.StatusNoContent}})
 		var e *Error
-		if errors.As(err, &e) && e.Status() < http.StatusTooManyRequests {
+		if errors.As(err, &e) && (!e.Temporary() || e.Status() == http.StatusNotFound) {
 			return permanentError{err}
 		}
 		if err == nil {
