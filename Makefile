@@ -2,7 +2,7 @@
 
 ENGINES ?= codebuild debian classic containerd buildkitd
 
-.PHONY: help demo test unit engines build dist image bench lint clean
+.PHONY: help demo test soak unit engines build dist image bench lint clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -12,6 +12,10 @@ demo: ## the whole job on examples/, against a registry on this machine
 
 test: engines ## every test, on real engines (root, Debian or Ubuntu)
 	ECSBUILD_TEST_ENGINES="$(ENGINES)" go test -count=1 -parallel 3 -timeout 20m ./...
+
+soak: engines ## what takes long: each fault for good and without an end, fuzzing for minutes
+	ECSBUILD_SOAK=1 ECSBUILD_TEST_ENGINES=codebuild go test -v -count=1 -timeout 60m -run TestFaultMatrix ./cmd/ecsbuild
+	script/fuzz 1000000
 
 unit: ## the tests that need no root, engine, browser or network
 	go test ./...

@@ -94,7 +94,7 @@ func (r *Rig) aws(w http.ResponseWriter, req *http.Request) {
 	entry := Request{Action: call.action, Method: req.Method, Path: req.URL.Path}
 	if f := r.fault(entry); f != nil {
 		r.record(entry.with(f.Status))
-		if f.apply(w) {
+		if f.apply(w, req, writeAWSError) {
 			return
 		}
 	}
@@ -102,12 +102,17 @@ func (r *Rig) aws(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	if err != nil {
 		r.record(entry.with(err.status))
-		w.WriteHeader(err.status)
-		_ = json.NewEncoder(w).Encode(map[string]string{"__type": err.code, "message": err.message})
+		writeAWSError(w, err.status, err.code, err.message)
 		return
 	}
 	r.record(entry.with(http.StatusOK))
 	_ = json.NewEncoder(w).Encode(out)
+}
+
+func writeAWSError(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]string{"__type": code, "message": message})
 }
 
 func (r *Rig) getAuthorizationToken(map[string]any) (any, *awsError) {

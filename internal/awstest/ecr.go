@@ -194,8 +194,8 @@ func (r *Rig) ecr(w http.ResponseWriter, req *http.Request, account string) {
 		}
 	}()
 	if f := r.fault(q); f != nil {
-		body.cut = f.CutAfter
-		if f.apply(rec) {
+		body.cut, rec.digest = f.CutAfter, f.Digest
+		if f.apply(rec, req, registryError) {
 			return
 		}
 	}
@@ -260,6 +260,14 @@ func (r *Rig) serveRepository(w *statusWriter, req *http.Request, account string
 	default:
 		local.ServeHTTP(w, req)
 	}
+}
+
+// Has says whether a blob is in a repository.
+func (r *Rig) Has(account, name, blob string) bool {
+	r.mu.Lock()
+	repo := r.repositories[account+"/"+name]
+	r.mu.Unlock()
+	return repo != nil && r.whole(repo, blob)
 }
 
 func (r *Rig) whole(repo *repository, blob string) bool {
@@ -372,9 +380,15 @@ type statusWriter struct {
 	http.ResponseWriter
 	status  int
 	rewrite map[int]int
+	digest  string // instead of that of the content, "" for that
 }
 
+func (s *statusWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
 func (s *statusWriter) WriteHeader(status int) {
+	if s.digest != "" && s.Header().Get("Docker-Content-Digest") != "" {
+		s.Header().Set("Docker-Content-Digest", s.digest)
+	}
 	if to, ok := s.rewrite[status]; ok {
 		status = to
 	}
@@ -384,7 +398,7 @@ func (s *statusWriter) WriteHeader(status int) {
 
 func (s *statusWriter) Write(p []byte) (int, error) {
 	if s.status == 0 {
-		s.status = http.StatusOK
+		s.WriteHeader(http.StatusOK)
 	}
 	return s.ResponseWriter.Write(p)
 }

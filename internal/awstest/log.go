@@ -1,7 +1,9 @@
 package awstest
 
 import (
+	"cmp"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -117,6 +119,13 @@ type Fault struct {
 	Message  string
 	Reset    bool  // the connection is dropped without an answer
 	CutAfter int64 // the connection is dropped after so many bytes of the body
+
+	Header  map[string]string // of the answer with Status
+	Hang    bool              // there is no answer until the client goes
+	Cut     bool              // the answer ends in its middle
+	Garbage bool              // the answer is 200 and half of a JSON text
+	Trickle bool              // the answer never ends, a byte each tenth of a second
+	Digest  string            // what the answer says of its content, of a registry
 }
 
 // Inject adds a fault.
@@ -134,18 +143,40 @@ func (r *Rig) fault(q Request) *Fault {
 	return nil
 }
 
-// apply says whether the fault was the whole answer.
-func (f *Fault) apply(w http.ResponseWriter) bool {
+// apply says whether the fault was the whole answer, which is written as AWS or as a registry
+// writes an error.
+func (f *Fault) apply(w http.ResponseWriter, req *http.Request, write func(w http.ResponseWriter, status int, code,
+	message string)) bool {
 	time.Sleep(f.Delay)
-	if f.Reset {
+	switch {
+	case f.Reset:
 		panic(http.ErrAbortHandler)
-	}
-	if f.Status != 0 {
-		code := f.Code
-		if code == "" {
-			code = "UNKNOWN"
+	case f.Hang:
+		_, _ = io.Copy(io.Discard, req.Body) // a server sees that a client has gone once it has read all
+		<-req.Context().Done()
+		panic(http.ErrAbortHandler)
+	case f.Cut:
+		w.Header().Set("Content-Length", "1000")
+		_, _ = w.Write([]byte(`{"errors":`))
+		panic(http.ErrAbortHandler)
+	case f.Garbage:
+		_, _ = w.Write([]byte(`{"errors":`))
+		return true
+	case f.Trickle:
+		_, _ = io.Copy(io.Discard, req.Body)
+		for req.Context().Err() == nil {
+			if _, err := w.Write([]byte(" ")); err != nil {
+				break
+			}
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(100 * time.Millisecond)
 		}
-		registryError(w, f.Status, code, f.Message)
+		panic(http.ErrAbortHandler)
+	case f.Status != 0:
+		for k, v := range f.Header {
+			w.Header().Set(k, v)
+		}
+		write(w, f.Status, cmp.Or(f.Code, "UNKNOWN"), f.Message)
 		return true
 	}
 	return false

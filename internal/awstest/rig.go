@@ -135,10 +135,16 @@ func (r *Rig) byHost(w http.ResponseWriter, req *http.Request) {
 		r.ecr(w, req, Account)
 	case hubHosts[host]:
 		r.hubServe(w, req)
+	case host == Elsewhere:
+		r.record(Request{Action: Elsewhere, Method: req.Method, Anonymous: req.Header.Get("Authorization") == ""})
+		w.WriteHeader(http.StatusNotFound)
 	default:
 		http.Error(w, "the rig has no "+host, http.StatusBadGateway)
 	}
 }
+
+// Elsewhere is a host that nobody should be sent to with credentials.
+const Elsewhere = "elsewhere.example"
 
 func (r *Rig) ecrAccount(host string) (string, bool) {
 	h, err := registry.ParseHost("https://" + host)
@@ -162,7 +168,7 @@ func (r *Rig) connect(w http.ResponseWriter, req *http.Request) {
 	if err != nil {
 		return
 	}
-	if _, isECR := r.ecrAccount(host); !isECR && !hubHosts[host] && host != publicHost {
+	if _, isECR := r.ecrAccount(host); !isECR && !hubHosts[host] && host != publicHost && host != Elsewhere {
 		fmt.Fprintf(conn, "HTTP/1.1 502 the rig has no %s\r\n\r\n", host)
 		_ = conn.Close()
 		return
