@@ -138,7 +138,7 @@ func (d *document) texts(what string, into *[]string, check func(string) *fault.
 // tags reads one tag or a list. A variable may hold several, as IMAGE_TAG may.
 func (d *document) tags(what string, into *[]string) field {
 	item := func(n ast.Node) error {
-		s, err := d.scalar(what, n)
+		s, unset, err := d.interpolated(what, n)
 		if err != nil {
 			return err
 		}
@@ -152,7 +152,7 @@ func (d *document) tags(what string, into *[]string) field {
 		}
 		*into = append(*into, tags...)
 		if e := check(s); e != nil {
-			return d.at(n, e)
+			return d.at(n, blame(e, unset))
 		}
 		return nil
 	}
