@@ -265,20 +265,6 @@ func (c *converter) tag(cmd *command, from, to reference) {
 	c.local[to.String()] = b
 }
 
-// whyUnknown says why there is no build of an image that is pushed.
-func (c *converter) whyUnknown(r reference) string {
-	was := r
-	if i := slices.Index(c.foreign, r); i >= 0 {
-		was = c.tagged[i]
-	}
-	for _, s := range c.started {
-		if s.makes(was) {
-			return fmt.Sprintf("docker compose up builds %s and starts it as well, in line %d", out(was.String()), s.at.line)
-		}
-	}
-	return "no image that is built here has this name"
-}
-
 func (c *converter) push(cmd *command, args []string) {
 	all := false
 	var names []string
