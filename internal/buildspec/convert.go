@@ -71,8 +71,9 @@ func Convert(data []byte, read func(path string) ([]byte, error)) (*Conversion, 
 	return out, nil
 }
 
-// setsCommit finds a variable of a file that has the name which ecsbuild has for the commit.
-var setsCommit = regexp.MustCompile(`\bCOMMIT\s*[=:]`)
+// setsCommit finds a variable that has the name which ecsbuild has for the commit: of the file, or
+// of the project's environment.
+var setsCommit = regexp.MustCompile(`\bCOMMIT\s*[=:]|\$\{?COMMIT\b`)
 
 // settle writes ecsbuild.yml and finds the place of ecsbuild, again and again until nothing
 // more turns out not to be translated. The result is "" for no image.

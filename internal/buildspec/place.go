@@ -145,6 +145,15 @@ func (c *converter) checkValues(config string, last int) {
 			}
 		}
 	}
+	for _, b := range c.builds { // --build-arg NAME, of the environment as it was
+		for _, p := range b.args {
+			for i, cmd := range c.commands[:last+1] {
+				if p.fromEnv && cmd.assigns[p.key] && i > slices.Index(c.commands, b.at) {
+					c.problem(cmd, fmt.Sprintf("it sets %s, of which ecsbuild.yml needs the value before it", p.key))
+				}
+			}
+		}
+	}
 }
 
 // deploysAfter says whether something is done in the phase of the last push, after it: where
