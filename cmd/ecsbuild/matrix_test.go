@@ -82,7 +82,10 @@ func TestFaultMatrix(t *testing.T) {
 	table := map[string]string{}
 	var longest time.Duration
 	g, ctx := errgroup.WithContext(t.Context())
-	g.SetLimit(8) // most of them wait for another try
+	g.SetLimit(8)
+	if soak { // most of them wait for another try
+		g.SetLimit(32)
+	}
 	for _, request := range requests {
 		for _, f := range matrixFaults {
 			for _, times := range []int{1, 1 << 30} {
