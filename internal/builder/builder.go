@@ -44,6 +44,7 @@ type Engine struct {
 	user      Endpoint       // that the user's docker commands reach
 	loadsInto *client.Client // connected to it, nil before CanLoad
 
+	id     string         // the engine's own, "" for a buildkitd
 	root   string         // folder of the engine's images, as the engine knows it
 	docker *client.Client // nil for a buildkitd
 	bk     *bkclient.Client

@@ -110,7 +110,7 @@ func (e *Engine) detect(ctx context.Context) error {
 	e.Store = Classic
 	info, err := e.docker.Info(ctx, client.InfoOptions{})
 	if err == nil {
-		e.Version, e.root = info.Info.ServerVersion, info.Info.DockerRootDir
+		e.Version, e.root, e.id = info.Info.ServerVersion, info.Info.DockerRootDir, info.Info.ID
 		for _, kv := range info.Info.DriverStatus {
 			if kv[0] == "driver-type" && kv[1] == "io.containerd.snapshotter.v1" {
 				e.Store = Containerd

@@ -49,7 +49,7 @@ func (e *Engine) CanKeepMounts(ctx context.Context) (id string, err error) {
 	if err == nil {
 		err = canRunIn(platform)
 	}
-	return id, err
+	return e.id + " " + id, err // before 23.0 the worker of every Docker engine is "moby"
 }
 
 // canRunIn says why this program cannot run in a step of a platform's build, or nil.
