@@ -29,20 +29,20 @@ func (c *converter) keepVariables() {
 		}
 	}
 	reads := readsNone
-	configures := ""
+	before := false // ecsbuild, which reads variables as well
 	for i := len(c.commands) - 1; i >= 0; i-- {
 		cmd := c.commands[i]
 		if cmd == c.at {
 			for _, name := range ofRun {
 				used[name] = true
 			}
-			configures = "BUILD_CACHE ECSBUILD_BUILDER ECSBUILD_CACHE"
+			before = true
 		}
 		if cmd.replaced {
 			continue
 		}
-		if name := cmd.sets; name != "" && slices.Contains(strings.Fields(configures), name) {
-			c.problem(cmd, "ecsbuild reads "+name+" for a purpose of its own")
+		if before && slices.Contains(ofEcsbuild, cmd.sets) {
+			c.problem(cmd, "ecsbuild reads "+cmd.sets+" for a purpose of its own")
 		}
 		if cmd.sets == "" {
 			reads = max(reads, cmd.reads())
@@ -69,6 +69,9 @@ func (c *converter) keepVariables() {
 // ofRun are variables that ecsbuild run reads as docker's and AWS's commands do.
 var ofRun = append(slices.Collect(maps.Keys(tools)), "BUILDKIT_HOST", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY",
 	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SOURCE_DATE_EPOCH")
+
+// ofEcsbuild are variables that nothing else reads, as far as docker and AWS go.
+var ofEcsbuild = []string{"BUILD_CACHE", "ECSBUILD_BUILDER", "ECSBUILD_CACHE"}
 
 // reads is which variables a command finds in its environment. CodeBuild seems to export all that a
 // buildspec sets, whether it says export or not.
