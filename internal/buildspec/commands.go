@@ -132,7 +132,8 @@ func (c *converter) statement(it *item, stmt *syntax.Stmt) {
 	c.simple(cmd, stmt)
 	c.assignsDefaults(cmd)
 	call, ok := stmt.Cmd.(*syntax.CallExpr)
-	if ok && len(call.Args) > 0 && slices.Contains([]string{"bash", "sh", "eval"}, call.Args[0].Lit()) && mentionsDocker.MatchString(cmd.text) {
+	if ok && len(call.Args) > 0 && slices.Contains([]string{"bash", "sh", "eval"}, call.Args[0].Lit()) &&
+		mentionsDocker.MatchString(cmd.text) {
 		c.problem(cmd, "what another shell builds or pushes is not seen: "+call.Args[0].Lit())
 	}
 	if cmd.build == nil {

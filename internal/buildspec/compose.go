@@ -80,7 +80,7 @@ func (c *converter) compose(cmd *command, args []string) {
 		if services, _, err := c.composeFile(files); err == nil && slices.Contains(args, "--build") {
 			for _, name := range slices.Sorted(maps.Keys(services)) {
 				if services[name].Build != nil {
-					c.started = append(c.started, started{name, c.composeText(services[name].Image), cmd})
+					c.started = append(c.started, started{name, c.composeText(cmd, services[name].Image), cmd})
 				}
 			}
 		}
@@ -93,8 +93,6 @@ func (c *converter) composeBuild(cmd *command, files, only []string, more []pair
 		c.problem(cmd, err.Error())
 		return
 	}
-	c.composing = cmd
-	defer func() { c.composing = nil }()
 	for _, name := range slices.Sorted(maps.Keys(services)) {
 		s := services[name]
 		if s.Build == nil || len(only) > 0 && !slices.Contains(only, name) || len(only) == 0 && len(s.Profiles) > 0 {
@@ -188,7 +186,8 @@ func (c *converter) composeFile(files []string) (map[string]composeService, stri
 		if file.Include != nil {
 			return nil, "", fmt.Errorf("%s includes other files", name)
 		}
-		if env, err := c.read(relative(clean(path.Dir(at) + "/.env"))); err == nil && len(strings.TrimSpace(string(env))) > 0 {
+		env, err := c.read(relative(clean(path.Dir(at) + "/.env")))
+		if err == nil && len(strings.TrimSpace(string(env))) > 0 {
 			return nil, "", fmt.Errorf(".env beside %s has variables for it", name)
 		}
 		return file.Services, at, nil
@@ -207,10 +206,10 @@ func (c *converter) composeImage(cmd *command, composeFile string, s composeServ
 	dir := path.Dir(composeFile)
 	b := &build{at: cmd, lists: map[string][]string{}}
 	if s.Image != "" {
-		b.names = []reference{parseReference(c.composeText(s.Image))}
+		b.names = []reference{parseReference(c.composeText(cmd, s.Image))}
 	}
 	if s.Platform != "" {
-		b.lists["platforms"] = []string{c.composeText(s.Platform)}
+		b.lists["platforms"] = []string{c.composeText(cmd, s.Platform)}
 	}
 	section, ok := s.Build.(map[string]any)
 	if !ok {
@@ -225,14 +224,14 @@ func (c *converter) composeImage(cmd *command, composeFile string, s composeServ
 	b.context = at(".")
 	file := ""
 	for _, key := range slices.Sorted(maps.Keys(section)) {
-		text := c.composeText(fmt.Sprint(section[key]))
+		text := c.composeText(cmd, fmt.Sprint(section[key]))
 		switch {
 		case key == "context":
 			b.context = at(text)
 		case key == "dockerfile":
 			file = text
 		case key == "args" || key == "labels":
-			pairs, err := c.composePairs(section[key])
+			pairs, err := c.composePairs(cmd, section[key])
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", key, err)
 			}
@@ -250,7 +249,7 @@ func (c *converter) composeImage(cmd *command, composeFile string, s composeServ
 				b.flags = append(b.flags, key)
 			}
 		case key == "additional_contexts":
-			pairs, err := c.composePairs(section[key])
+			pairs, err := c.composePairs(cmd, section[key])
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", key, err)
 			}
@@ -270,7 +269,7 @@ func (c *converter) composeImage(cmd *command, composeFile string, s composeServ
 				return nil, fmt.Errorf("%s is no list", key)
 			}
 			for _, v := range list {
-				b.lists[key] = append(b.lists[key], c.composeText(fmt.Sprint(v)))
+				b.lists[key] = append(b.lists[key], c.composeText(cmd, fmt.Sprint(v)))
 			}
 		default:
 			return nil, fmt.Errorf("%s of its build section is not translated", key)

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-func (c *converter) composePairs(v any) (out []pair, _ error) {
+// composePairs reads a mapping of a Compose file, or a list of "key=value".
+func (c *converter) composePairs(cmd *command, v any) (out []pair, _ error) {
 	switch v := v.(type) {
 	case map[string]any:
 		for _, key := range slices.Sorted(maps.Keys(v)) {
@@ -17,12 +18,12 @@ func (c *converter) composePairs(v any) (out []pair, _ error) {
 				out = append(out, c.fromEnvironment(pair{key: key, fromEnv: true}))
 				continue
 			}
-			out = append(out, pair{key: key, value: c.composeText(fmt.Sprint(v[key]))})
+			out = append(out, pair{key: key, value: c.composeText(cmd, fmt.Sprint(v[key]))})
 		}
 	case []any:
 		for _, one := range v {
 			name, text, ok := strings.Cut(fmt.Sprint(one), "=")
-			out = append(out, c.fromEnvironment(pair{name, c.composeText(text), !ok}))
+			out = append(out, c.fromEnvironment(pair{name, c.composeText(cmd, text), !ok}))
 		}
 	default:
 		return nil, errors.New("it is neither a mapping nor a list")
@@ -35,16 +36,14 @@ var composeVariable = regexp.MustCompile(
 
 // composeText is a text of a Compose file, whose variables come from the environment: what the
 // buildspec sets, and what is there already.
-func (c *converter) composeText(text string) string {
+func (c *converter) composeText(cmd *command, text string) string {
 	return composeVariable.ReplaceAllStringFunc(text, func(whole string) string {
 		if whole == "$$" {
 			return whole
 		}
 		m := composeVariable.FindStringSubmatch(whole)
 		name, operator, word := m[1]+m[4], m[2], m[3]
-		if c.composing != nil {
-			c.composing.uses[name] = true
-		}
+		cmd.uses[name] = true
 		v, ok := c.variables[name]
 		alias := variable(v.value)
 		switch {
@@ -64,7 +63,7 @@ func (c *converter) composeText(text string) string {
 		case alias != "":
 			return "${" + alias + operator + word + "}"
 		}
-		c.problem(c.composing, fmt.Sprintf("whether %s is empty is known only when it runs", name))
+		c.problem(cmd, fmt.Sprintf("whether %s is empty is known only when it runs", name))
 		return ""
 	})
 }

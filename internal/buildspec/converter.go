@@ -13,18 +13,17 @@ type pull struct {
 // A converter reads the commands of a buildspec, in their order.
 type converter struct {
 	*shell
-	commands  []*command
-	builds    []*build
-	local     map[string]*build // by the names that images have here
-	services  map[string]*build // of a Compose file
-	started   []started         // of such a file
-	composing *command          // that builds such services, nil for none
-	pulls     []pull
-	tagged    []reference // images that are not built here, and get another name
-	foreign   []reference // those names
-	files     []*file     // definitions
-	exports   map[string]bool
-	read      func(path string) ([]byte, error) // a file below the folder of the sources
+	commands []*command
+	builds   []*build
+	local    map[string]*build // by the names that images have here
+	services map[string]*build // of a Compose file
+	started  []started         // of such a file
+	pulls    []pull
+	tagged   []reference // images that are not built here, and get another name
+	foreign  []reference // those names
+	files    []*file     // definitions
+	exports  map[string]bool
+	read     func(path string) ([]byte, error) // a file below the folder of the sources
 
 	hubUser, hubPassword string // variables, "" for none
 	notes                []string
@@ -39,7 +38,6 @@ type converter struct {
 	names         func([]*outcome) // gives images without containers a name, nil for none
 	noDefinitions bool             // no definitions file is written where none was
 	at            *command         // after which ecsbuild runs, nil for none
-	after         int              // what gates read is set by this command's end, -1 for none
 }
 
 func newConverter(read func(path string) ([]byte, error)) *converter {

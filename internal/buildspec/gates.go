@@ -14,7 +14,6 @@ import (
 // and all others there that do something: they run when the images are built, and one that
 // fails keeps them from being pushed, as before.
 func (c *converter) gates(images []*outcome) (out []string) {
-	c.after = -1
 	first := -1 // that uses an image, or follows the last build
 	last := -1  // the last push
 	for i, cmd := range c.commands {
@@ -59,7 +58,7 @@ func (c *converter) gates(images []*outcome) (out []string) {
 			why = "it runs under set -o pipefail, and gates do not"
 		}
 		if why == "" {
-			why = c.environmentOf(i, last, cmd.reads())
+			why = c.setAgain(i, last)
 		}
 		if why != "" {
 			c.problem(cmd, why)
@@ -71,20 +70,16 @@ func (c *converter) gates(images []*outcome) (out []string) {
 	return out
 }
 
-// environmentOf has ecsbuild run after all that sets what a gate may read from its environment,
-// and says what has another value by then.
-func (c *converter) environmentOf(gate, last int, reads reads) (why string) {
+// setAgain says that a gate may find another value in its environment than it did where it stood.
+func (c *converter) setAgain(gate, last int) (why string) {
+	reads := c.commands[gate].reads()
 	before := map[string]bool{}
 	for i, cmd := range c.commands[:last+1] {
 		for name := range cmd.assigns {
-			switch {
-			case !reads.finds(name):
-			case i < gate:
-				before[name] = true
-				c.after = max(c.after, i)
-			case i > gate && before[name]:
+			if i > gate && before[name] && reads.finds(name) {
 				return "it may read " + name + ", which is set again after it"
 			}
+			before[name] = before[name] || i < gate
 		}
 	}
 	return ""

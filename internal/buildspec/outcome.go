@@ -46,7 +46,8 @@ func (c *converter) images() (out []*outcome) {
 	for _, o := range out {
 		if len(o.lists["cache_from"]) > 0 {
 			c.notes = append(c.notes, "cache_from is kept as it was, and finds the steps of an image that was built with "+
-				"BUILDKIT_INLINE_CACHE=1. cache: registry keeps the steps of all stages, and needs no pull beforehand: see docs/speed.md")
+				"BUILDKIT_INLINE_CACHE=1. cache: registry keeps the steps of all stages, "+
+				"and needs no pull beforehand: see docs/speed.md")
 			break
 		}
 	}

@@ -57,7 +57,19 @@ func (c *converter) placeAfter(config string) int {
 			push = i
 		}
 	}
-	last = max(last, c.after)
+	for i, gate := range c.commands { // which finds in its environment what was set before it
+		if !gate.gate {
+			continue
+		}
+		reads := gate.reads()
+		for j, cmd := range c.commands[:i] {
+			for name := range cmd.assigns {
+				if reads.finds(name) {
+					last = max(last, j)
+				}
+			}
+		}
+	}
 	for i, cmd := range c.commands[:push+1] {
 		if i > last && cmd.stays() && cmd.why == "" && !cmd.harmless() {
 			last = i
