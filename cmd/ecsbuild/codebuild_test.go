@@ -64,8 +64,8 @@ func codebuild(ts *testscript.TestScript, neg bool, args []string) {
 			file := fmt.Sprintf("%s/command%d", work, n)
 			ts.Check(os.WriteFile(file, []byte("cd \"$(cat "+work+"/folder)\"\nset -a\n. "+work+"/env\n"+c+
 				"\nCODEBUILD_LAST_EXIT=$?\nexport -p >"+work+"/env\npwd >"+work+"/folder\nexit $CODEBUILD_LAST_EXIT\n"), 0o644))
-			fmt.Fprintf(&sh, "sh %s || { CODEBUILD_BUILD_SUCCEEDING=0; echo export CODEBUILD_BUILD_SUCCEEDING=0 >>%s/env\necho phase %s failed; break; }\n",
-				file, work, name)
+			fmt.Fprintf(&sh, "sh %s || {\nCODEBUILD_BUILD_SUCCEEDING=0\necho export CODEBUILD_BUILD_SUCCEEDING=0 >>%s/env\n"+
+				"echo phase %s failed\nbreak\n}\n", file, work, name)
 		}
 		sh.WriteString("break\ndone\n}\n")
 		if name == "pre_build" {

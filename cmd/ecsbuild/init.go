@@ -115,7 +115,8 @@ func configNotes(dir, text string) (notes []string) {
 			continue
 		}
 		if _, err := os.Stat(filepath.Join(dir, path)); errors.Is(err, fs.ErrNotExist) {
-			notes = append(notes, "there is no "+path+" here: ecsbuild.yml belongs into the folder of the sources that are built")
+			notes = append(notes, "there is no "+path+
+				" here: ecsbuild.yml belongs into the folder of the sources that are built")
 		}
 	}
 	if len(file.Gates) > 0 {

@@ -38,13 +38,15 @@ var matrixFaults = []matrixFault{
 	{name: "429", fault: awstest.Fault{Status: 429, Code: "TOOMANYREQUESTS", Message: "Rate exceeded"}},
 	{name: "429, after 1 s", fault: awstest.Fault{Status: 429, Code: "TOOMANYREQUESTS", Message: "Rate exceeded",
 		Header: map[string]string{"Retry-After": "1"}}},
-	{name: "throttling", fault: awstest.Fault{Status: 400, Code: "ThrottlingException", Message: "Rate exceeded"}, aws: true},
+	{name: "throttling", fault: awstest.Fault{Status: 400, Code: "ThrottlingException",
+		Message: "Rate exceeded"}, aws: true},
 	{name: "500", fault: awstest.Fault{Status: 500}},
 	{name: "503", fault: awstest.Fault{Status: 503}},
 	{name: "expired", fault: awstest.Fault{Status: 403, Code: "DENIED",
 		Message: "Your authorization token has expired. Reauthenticate and try again."}, registry: true},
 	{name: "half a JSON", fault: awstest.Fault{Garbage: true}, answer: true},
-	{name: "wrong digest", fault: awstest.Fault{Digest: "sha256:" + strings.Repeat("0", 64)}, answer: true, registry: true},
+	{name: "wrong digest", fault: awstest.Fault{Digest: "sha256:" + strings.Repeat("0", 64)},
+		answer: true, registry: true},
 	{name: "redirect", fault: awstest.Fault{Status: 307, Header: map[string]string{
 		"Location": "https://" + awstest.Elsewhere + "/"}}, answer: true},
 	{name: "hang", fault: awstest.Fault{Hang: true}, endless: true},
@@ -174,8 +176,8 @@ func (m *matrix) run(ctx context.Context, action string, fault awstest.Fault) (*
 		return nil, err
 	}
 	defer rig.Close()
-	for _, a := range []string{"ecr:CreateRepository", "ecr:DescribeRepositories", "ecr:DescribeImages", "ecr:BatchGetImage",
-		"ecr:GetDownloadUrlForLayer", "ecs:DescribeServices", "ecs:DescribeTaskDefinition", "secretsmanager:GetSecretValue"} {
+	for _, a := range []string{"ecr:CreateRepository", "ecr:DescribeRepositories", "ecr:DescribeImages",
+		"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecs:DescribeServices", "ecs:DescribeTaskDefinition", "secretsmanager:GetSecretValue"} {
 		rig.Allow(a)
 	}
 	rig.SetParameter("A", "parameter")

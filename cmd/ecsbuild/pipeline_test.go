@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -119,11 +120,12 @@ func TestPipelineActions(t *testing.T) {
 			a := action.(map[string]any)
 			kind := a["ActionTypeId"].(map[string]any)
 			settings, _ := json.Marshal(a["Configuration"])
-			got = append(got, strings.Join([]string{kind["Category"].(string), kind["Provider"].(string), string(settings)}, " "))
+			got = append(got, fmt.Sprintf("%v %v %s", kind["Category"], kind["Provider"], settings))
 		}
 	}
 	want := []string{
-		`Source CodeStarSourceConnection {"BranchName":"main","ConnectionArn":"arn:aws:codeconnections:eu-central-1:111122223333:connection/1-2","FullRepositoryId":"acme/shop"}`,
+		`Source CodeStarSourceConnection {"BranchName":"main","ConnectionArn":"` + pipelineParameters["ConnectionArn"] +
+			`","FullRepositoryId":"acme/shop"}`,
 		`Build CodeBuild {"ProjectName":"{Build}"}`,
 		`Deploy ECS {"ClusterName":"prod","FileName":"imagedefinitions.json","ServiceName":"web-service"}`,
 		`Deploy ECS {"ClusterName":"prod","FileName":"imagedefinitions-2.json","ServiceName":"worker-service"}`,
@@ -204,8 +206,11 @@ func TestPipelineTemplate(t *testing.T) {
 		Parameters map[string]string
 		want       string // of what is found, "" for nothing
 	}
-	checks := []check{{pipelineTemplate, map[string]string{}, ""}, {pipelineTemplate, map[string]string{"BuildCache": "none"}, ""},
-		{pipelineTemplate, pipelineOptions, ""}}
+	checks := []check{
+		{pipelineTemplate, map[string]string{}, ""},
+		{pipelineTemplate, map[string]string{"BuildCache": "none"}, ""},
+		{pipelineTemplate, pipelineOptions, ""},
+	}
 	for from, wrong := range map[string][]string{
 		"PrivilegedMode:": {"PriviledgedMode:", "'PriviledgedMode' was unexpected"},
 		"      RoleArn: ": {"      # ", "'RoleArn' is a required property"},

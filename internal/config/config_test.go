@@ -171,7 +171,8 @@ func TestBuildCache(t *testing.T) {
 	if err != nil || fmt.Sprint(p.Images[0].Build.CacheTo, p.Images[1].Build.CacheTo) != "[type=inline] []" {
 		t.Errorf("BUILDKIT_INLINE_CACHE: %+v, %v", p, err)
 	}
-	if _, err := loadIn(t, "images: [{container: a, repository: shop/a}]\n", "IMAGE_TAG=v1", "BUILD_CACHE=tape"); err == nil {
+	file := "images: [{container: a, repository: shop/a}]\n"
+	if _, err := loadIn(t, file, "IMAGE_TAG=v1", "BUILD_CACHE=tape"); err == nil {
 		t.Error("with a file: a cache that there is not is taken")
 	}
 }

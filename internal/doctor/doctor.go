@@ -172,7 +172,8 @@ func (p Options) tags(ctx context.Context, a *aws.Client, img plan.Image, title 
 // repositories looks at each with what a push needs anyway, and, where
 // ecr:DescribeRepositories is granted, whether it exists and lets tags move.
 // The caller is an ARN.
-func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipeline.Backends, caller string) (out []Check) {
+func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipeline.Backends,
+	caller string) (out []Check) {
 	seen := map[string]bool{}
 	for _, img := range p.Plan.Images {
 		name := img.Repository
@@ -194,8 +195,8 @@ func (p Options) repositories(ctx context.Context, a *aws.Client, creds *pipelin
 		}
 		// What a registry does by itself can be asked of the caller's own alone.
 		own := strings.Contains(caller, ":"+creds.Registry.Host.Account()+":")
-		if c, ok := signing(ctx, a, name); own && ok {
-			out = append(out, c)
+		if own {
+			out = append(out, signing(ctx, a, name)...)
 		}
 		described, err := a.Mutability(ctx, creds.Registry.Host.Account(), name)
 		var missing *aws.MissingError
@@ -224,13 +225,16 @@ func createdOnPush(ctx context.Context, a *aws.Client, repository string) bool {
 	return created
 }
 
-// signing says which permission a push needs where the registry signs images by itself; false
+// signing says which permission a push needs where the registry signs images by itself; nothing
 // where it does not, or where that cannot be known.
-func signing(ctx context.Context, a *aws.Client, repository string) (Check, bool) {
+func signing(ctx context.Context, a *aws.Client, repository string) []Check {
 	profiles, _ := a.SigningProfiles(ctx, repository)
-	return Check{Name: "signing of " + repository, Verdict: NotChecked,
+	if len(profiles) == 0 {
+		return nil
+	}
+	return []Check{{Name: "signing of " + repository, Verdict: NotChecked,
 		Text: "ECR signs what is pushed there, for which the role needs signer:SignPayload on " +
-			strings.Join(profiles, " and ")}, len(profiles) > 0
+			strings.Join(profiles, " and ")}}
 }
 
 func (p Options) engine(ctx context.Context) []Check {

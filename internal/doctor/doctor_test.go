@@ -139,7 +139,8 @@ func TestRegistrySettings(t *testing.T) {
 		"does not exist; the first push makes it, by a repository creation template" {
 		t.Error(got)
 	}
-	if got := text(checks, "signing of team/new"); !strings.HasSuffix(got, "the role needs signer:SignPayload on "+profile) {
+	if got := text(checks, "signing of team/new"); !strings.HasSuffix(got,
+		"the role needs signer:SignPayload on "+profile) {
 		t.Error(got)
 	}
 	o.Plan.Account = "999999999999"

@@ -175,7 +175,8 @@ func Offers(needs []Need) []Need {
 				"blob mounting, where the account has it on: a layer that one repository has is not uploaded to another"})
 		}
 	}
-	bases = slices.DeleteFunc(slices.Clone(bases), func(arn string) bool { return slices.Contains(repos, arn) }) // cache: inline
+	bases = slices.DeleteFunc(slices.Clone(bases), // those of cache: inline
+		func(arn string) bool { return slices.Contains(repos, arn) })
 	if len(bases) > 0 {
 		offers = append(offers, Need{"PullThrough", []string{"ecr:BatchImportUpstreamImage", "ecr:CreateRepository"}, bases,
 			"base images in a repository of a pull-through cache rule; the second one for its first pull"})

@@ -100,13 +100,13 @@ func (l *Registry) serveUpload(w http.ResponseWriter, req *http.Request, repo re
 	}
 	l.mu.Lock()
 	u := l.uploads[id]
+	if u != nil {
+		u.last = time.Now()
+	}
 	l.mu.Unlock()
 	if u == nil || u.repo.name != repo.name {
 		return failure{http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "there is no upload " + id}
 	}
-	l.mu.Lock()
-	u.last = time.Now()
-	l.mu.Unlock()
 	switch req.Method {
 	case http.MethodGet:
 		u.answer(w, http.StatusNoContent)
@@ -156,17 +156,7 @@ func (l *Registry) mount(repo repository, text, from string) (bool, error) {
 const idle = time.Hour
 
 func (l *Registry) begin(repo repository) (*upload, error) {
-	l.mu.Lock()
-	var old []*upload
-	for _, u := range l.uploads {
-		if time.Since(u.last) > idle {
-			old = append(old, u)
-		}
-	}
-	l.mu.Unlock()
-	for _, u := range old {
-		l.cancel(u)
-	}
+	l.cancelUploads(idle)
 	f, err := repo.temporary()
 	if err != nil {
 		return nil, err
@@ -241,11 +231,14 @@ func (l *Registry) cancel(u *upload) {
 	_ = os.Remove(u.file.Name())
 }
 
-func (l *Registry) cancelUploads() {
+// cancelUploads ends those that nothing has come of for a while.
+func (l *Registry) cancelUploads(while time.Duration) {
 	l.mu.Lock()
 	var left []*upload
 	for _, u := range l.uploads {
-		left = append(left, u)
+		if time.Since(u.last) >= while {
+			left = append(left, u)
+		}
 	}
 	l.mu.Unlock()
 	for _, u := range left {

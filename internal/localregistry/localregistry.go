@@ -64,7 +64,7 @@ func (l *Registry) Serve(ctx context.Context) (addr string, stop func(), err err
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) })
-	return addr, func() { _ = server.Close(); serving.Wait(); l.cancelUploads() }, nil
+	return addr, func() { _ = server.Close(); serving.Wait(); l.cancelUploads(0) }, nil
 }
 
 // prepare makes the folder, and keeps it out of git.
@@ -86,7 +86,8 @@ const maxName = 255
 
 var validName = regexp.MustCompile(`^` + namePattern + `$`)
 
-var requestPath = regexp.MustCompile(`^/v2/(` + namePattern + `)/(manifests|blobs/uploads|blobs|tags|referrers)/([^/]*)$`)
+var requestPath = regexp.MustCompile(
+	`^/v2/(` + namePattern + `)/(manifests|blobs/uploads|blobs|tags|referrers)/([^/]*)$`)
 
 func (l *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")

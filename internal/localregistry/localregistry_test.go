@@ -73,7 +73,7 @@ func TestUploadEnds(t *testing.T) {
 		t.Errorf("after that: %d", rec.Code)
 	}
 	begin()
-	l.cancelUploads()
+	l.cancelUploads(0)
 	files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
 	if err != nil || len(files) > 0 {
 		t.Errorf("left: %v, %v", files, err)

@@ -3,13 +3,14 @@ package pipeline
 import (
 	"context"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/ecsbuild/ecsbuild/internal/baseimage"
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/hoststate"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
-	"github.com/opencontainers/go-digest"
 )
 
 // Backends are what a run talks to beside the engine, logged in.
