@@ -177,7 +177,8 @@ func (m *matrix) run(ctx context.Context, action string, fault awstest.Fault) (*
 	}
 	defer rig.Close()
 	for _, a := range []string{"ecr:CreateRepository", "ecr:DescribeRepositories", "ecr:DescribeImages",
-		"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecs:DescribeServices", "ecs:DescribeTaskDefinition", "secretsmanager:GetSecretValue"} {
+		"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecs:DescribeServices", "ecs:DescribeTaskDefinition",
+		"secretsmanager:GetSecretValue"} {
 		rig.Allow(a)
 	}
 	rig.SetParameter("A", "parameter")

@@ -241,37 +241,6 @@ func (r *Rig) describeImages(in map[string]any) (any, *awsError) {
 	return map[string]any{"imageDetails": out}, nil
 }
 
-func (r *Rig) describeCreationTemplates(map[string]any) (any, *awsError) {
-	if !r.allowed("ecr:DescribeRepositoryCreationTemplates", "*") {
-		return nil, denied("ecr:DescribeRepositoryCreationTemplates", "*")
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	templates := []any{}
-	for _, prefix := range r.createOnPush {
-		templates = append(templates, map[string]any{"prefix": prefix, "appliedFor": []string{"CREATE_ON_PUSH"}})
-	}
-	return map[string]any{"registryId": Account, "repositoryCreationTemplates": templates}, nil
-}
-
-func (r *Rig) getSigningConfiguration(map[string]any) (any, *awsError) {
-	if !r.allowed("ecr:GetSigningConfiguration", "*") {
-		return nil, denied("ecr:GetSigningConfiguration", "*")
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.signing == nil {
-		return nil, &awsError{http.StatusBadRequest, "SigningConfigurationNotFoundException",
-			"The signing configuration does not exist"}
-	}
-	var rules []any
-	for filter, profile := range r.signing {
-		rules = append(rules, map[string]any{"signingProfileArn": profile,
-			"repositoryFilters": []any{map[string]any{"filter": filter, "filterType": "WILDCARD_MATCH"}}})
-	}
-	return map[string]any{"registryId": Account, "signingConfiguration": map[string]any{"rules": rules}}, nil
-}
-
 // Host is the registry's name of an account in the rig's region.
 func (r *Rig) Host(account string) string {
 	return account + ".dkr.ecr." + r.Region + ".amazonaws.com"

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -36,56 +35,6 @@ func (r *Rig) AddRepository(account, name string, immutable bool) {
 	r.repositories[account+"/"+name] = &repository{immutable: immutable, tags: map[string]digest.Digest{},
 		manifests: map[string][]byte{}, blobs: map[string]int64{}}
 }
-
-// CreateOnPush has a first push make repositories below a prefix, as a creation template does.
-func (r *Rig) CreateOnPush(prefix string) {
-	r.mu.Lock()
-	r.createOnPush = append(r.createOnPush, prefix)
-	r.mu.Unlock()
-}
-
-// Sign has ECR sign images of the repositories that match, with a signing profile.
-func (r *Rig) Sign(filter, profile string) {
-	r.mu.Lock()
-	r.signing = map[string]string{filter: profile}
-	r.mu.Unlock()
-}
-
-// AddTags gives an image more tags: those of TAG-0 to TAG-N-1.
-func (r *Rig) AddTags(account, name, tag string, n int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	repo := r.repositories[account+"/"+name]
-	for i := range n {
-		repo.tags[fmt.Sprintf("%s-%d", tag, i)] = repo.tags[tag]
-	}
-}
-
-// tagsOf are the tags of an image.
-func (repo *repository) tagsOf(image digest.Digest) (tags []string) {
-	if repo == nil || image == "" {
-		return nil
-	}
-	for tag, d := range repo.tags {
-		if d == image {
-			tags = append(tags, tag)
-		}
-	}
-	return tags
-}
-
-// Damage cuts a blob off at a size. A registry knows that it does not have it, and a GET
-// that comes all the same gets what is left.
-func (r *Rig) Damage(account, name string, blob digest.Digest, size int64) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.repositories[account+"/"+name].blobs, blob.String())
-	return os.Truncate(filepath.Join(r.Dir, "ecr", account, url.PathEscape(name), "blobs", blob.Algorithm().String(),
-		blob.Encoded()), size)
-}
-
-// AllowMounting turns blob mounting on, as an account's setting does.
-func (r *Rig) AllowMounting() { r.mu.Lock(); r.mounting = true; r.mu.Unlock() }
 
 // Tags returns the tags of a repository.
 func (r *Rig) Tags(account, name string) map[string]digest.Digest {
@@ -355,52 +304,6 @@ func registryError(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []any{map[string]string{"code": code, "message": message}}})
-}
-
-// countingBody counts what arrives, and can break off.
-type countingBody struct {
-	rc  io.ReadCloser
-	n   int64
-	cut int64
-}
-
-func (c *countingBody) Read(p []byte) (int, error) {
-	if c.cut > 0 && c.n >= c.cut {
-		panic(http.ErrAbortHandler)
-	}
-	n, err := c.rc.Read(p)
-	c.n += int64(n)
-	return n, err
-}
-
-func (c *countingBody) Close() error { return c.rc.Close() }
-
-// statusWriter remembers the status, and can say another one.
-type statusWriter struct {
-	http.ResponseWriter
-	status  int
-	rewrite map[int]int
-	digest  string // instead of that of the content, "" for that
-}
-
-func (s *statusWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
-
-func (s *statusWriter) WriteHeader(status int) {
-	if s.digest != "" && s.Header().Get("Docker-Content-Digest") != "" {
-		s.Header().Set("Docker-Content-Digest", s.digest)
-	}
-	if to, ok := s.rewrite[status]; ok {
-		status = to
-	}
-	s.status = status
-	s.ResponseWriter.WriteHeader(status)
-}
-
-func (s *statusWriter) Write(p []byte) (int, error) {
-	if s.status == 0 {
-		s.WriteHeader(http.StatusOK)
-	}
-	return s.ResponseWriter.Write(p)
 }
 
 // Blobs is an account's store behind the registry, which asks for nothing.
