@@ -17,7 +17,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/awstest"
 )
 
-// A host is what CodeBuild hands out for a build: an engine that has seen
+// A host is what CodeBuild hands out for a build: a new disk, an engine that has seen
 // nothing yet, a new checkout of the sources, and a HOME that is logged in.
 type host struct {
 	rig      *awstest.Rig
@@ -43,11 +43,11 @@ func (h *host) home() string { return filepath.Join(h.dir, "home") }
 // newHost starts one; the rig is as the caller has set it.
 func newHost(ctx context.Context, rig *awstest.Rig, t tools, kind, dir string, w *workload) (*host, error) {
 	h := &host{rig: rig, tools: t, workload: w, dir: dir}
-	if err := w.checkout(filepath.Join(dir, "src")); err != nil {
+	if err := mountDisk(ctx, dir); err != nil {
 		return nil, err
 	}
-	if err := h.login(); err != nil {
-		return nil, err
+	if err := errors.Join(w.checkout(filepath.Join(dir, "src")), h.login()); err != nil {
+		return nil, errors.Join(err, unmountDisk(dir))
 	}
 	cmd := exec.CommandContext(ctx, t.engine, "start", kind, filepath.Join(dir, "e"))
 	cmd.Env = append(os.Environ(), rig.Environ()...) // the engine pulls from the rig's hub and pushes to its ECR
@@ -61,13 +61,11 @@ func newHost(ctx context.Context, rig *awstest.Rig, t tools, kind, dir string, w
 	return h, nil
 }
 
-// close stops the engine. What the host had stays until its chain has ended: to delete it in
-// between would slow the disk for the next measurement.
+// close stops the engine. What the host had stays in the file of its disk until its chain has
+// ended: to delete it in between would slow the disk for the next measurement.
 func (h *host) close() error {
-	if out, err := exec.Command(h.tools.engine, "stop", filepath.Join(h.dir, "e")).CombinedOutput(); err != nil {
-		return fmt.Errorf("script/engine stop: %w\n%s", err, out)
-	}
-	return nil
+	_, err := output(context.Background(), h.tools.engine, "stop", filepath.Join(h.dir, "e"))
+	return errors.Join(err, unmountDisk(h.dir))
 }
 
 // login does what aws ecr get-login-password | docker login does, and gives
