@@ -2,15 +2,18 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/ecsbuild/ecsbuild/internal/aws"
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/credentials"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
+	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
@@ -85,6 +88,25 @@ func (a *app) openEngine(ctx context.Context, p *plan.Plan, docker *dockerconfig
 	}
 	e.UseProxies(docker.Proxies(ep.Docker), a.secrets)
 	return e, nil
+}
+
+// checkCacheFolder refuses a folder of caches that another user has made, where everybody can
+// make one, as in /tmp: what is in it gets into images.
+func checkCacheFolder(folder string) error {
+	parent, err := os.Stat(filepath.Dir(folder))
+	if err != nil || parent.Mode().Perm()&0o002 == 0 {
+		return nil
+	}
+	st, err := os.Stat(folder)
+	if err != nil {
+		return nil // it is made
+	}
+	owner, ok := st.Sys().(*syscall.Stat_t)
+	if !ok || owner.Uid == 0 || int(owner.Uid) == os.Geteuid() || fmt.Sprint(owner.Uid) == os.Getenv("SUDO_UID") {
+		return nil
+	}
+	return &fault.Error{What: fmt.Sprintf("ECSBUILD_CACHE: %s belongs to another user (%d)", folder, owner.Uid),
+		Why: "what is in it gets into images", Fix: "choose a folder of your own"}
 }
 
 // cacheFolder is where the host state lies: ECSBUILD_CACHE, else in the user's

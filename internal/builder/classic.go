@@ -38,6 +38,7 @@ func (e *Engine) buildAndPush(ctx context.Context, j Job) (*image.Artifact, erro
 		return nil, err
 	}
 	if b := before(id); b != nil {
+		b.EngineID = id
 		return b, nil
 	}
 	j.Inputs.VerifyInBackground(ctx)
@@ -51,6 +52,7 @@ func (e *Engine) buildAndPush(ctx context.Context, j Job) (*image.Artifact, erro
 		return nil, err
 	}
 	j.keepPushed(id, b)
+	b.EngineID = id
 	return b, nil
 }
 

@@ -53,15 +53,15 @@ func (e *Engine) CanLoad(ctx context.Context) error {
 
 // Load has the user's engine know an image under its first name, as docker run takes it: one
 // that was built, without building any of it again, or one that was not, since nothing has
-// changed, from the registry. a is nil where nothing is pushed. CanLoad comes before. Its
-// error is a *PullError where the registry was asked.
-func (e *Engine) Load(ctx context.Context, j Job, a *image.Artifact, built bool) (err error) {
+// changed, from the registry. a is nil where nothing is pushed. CanLoad comes before. The ID is
+// the engine's. Its error is a *PullError where the registry was asked, and ErrOtherImage where
+// another build has taken the name already.
+func (e *Engine) Load(ctx context.Context, j Job, a *image.Artifact, built bool) (id string, err error) {
 	own := e.private == nil && e.docker != nil // where it was built
 	switch {
 	case !built && a != nil:
-		return e.pull(ctx, j, a.Root().Digest)
-	case own && (e.Store == Classic || j.Keep):
-		return nil // under its names
+		err = e.pull(ctx, j, a.Root().Digest)
+	case own && (e.Store == Classic || j.Keep): // it is there
 	case own:
 		exports := mobyExport(&j)
 		addTimes(&j, exports[0].Attrs)
@@ -69,29 +69,41 @@ func (e *Engine) Load(ctx context.Context, j Job, a *image.Artifact, built bool)
 	default:
 		err = e.transfer(ctx, j)
 	}
-	if err != nil || a == nil {
-		return err
-	}
-	return e.checkLoaded(ctx, j, a)
-}
-
-// checkLoaded compares the layers of what was loaded with those that were pushed. With
-// no_cache the engine may have several results of a step, and gives any of them.
-func (e *Engine) checkLoaded(ctx context.Context, j Job, a *image.Artifact) error {
-	if len(a.DiffIDs) == 0 {
-		return nil
+	if err != nil {
+		return "", err
 	}
 	found, err := e.loadsInto.ImageInspect(ctx, j.Refs[0].String())
-	if err != nil {
-		return err
+	switch {
+	case err != nil || a == nil || !built:
+	case a.EngineID != "" && found.ID != a.EngineID.String():
+		err = ErrOtherImage
+	case !hasLayers(a, found.RootFS.Layers):
+		err = ErrOtherResult
 	}
-	for _, layers := range a.DiffIDs {
-		if slices.EqualFunc(layers, found.RootFS.Layers, func(d digest.Digest, s string) bool { return d.String() == s }) {
-			return nil
-		}
-	}
-	return ErrOtherResult
+	return found.ID, err
 }
+
+// hasLayers compares the layers of what was loaded with those that were pushed. With no_cache
+// the engine may have several results of a step, and gives any of them.
+func hasLayers(a *image.Artifact, loaded []string) bool {
+	return len(a.DiffIDs) == 0 || slices.ContainsFunc(a.DiffIDs, func(layers []digest.Digest) bool {
+		return slices.EqualFunc(layers, loaded, func(d digest.Digest, s string) bool { return d.String() == s })
+	})
+}
+
+// CheckLoaded says whether the user's engine still has the image of a Load under its name:
+// ErrOtherImage where it has another one.
+func (e *Engine) CheckLoaded(ctx context.Context, j Job, id string) error {
+	found, err := e.loadsInto.ImageInspect(ctx, j.Refs[0].String())
+	if err == nil && found.ID != id {
+		err = ErrOtherImage
+	}
+	return err
+}
+
+// ErrOtherImage is for a name that another build on the same Docker engine has given to its own
+// image.
+var ErrOtherImage = errors.New("another build on this Docker engine has the same tag, which names its image now")
 
 // ErrOtherResult is for a load that gave another image than the one that was pushed.
 var ErrOtherResult = errors.New("the engine gives the result of another build of the same steps, as no_cache and max_age leave several")

@@ -229,10 +229,10 @@ func TestFill(t *testing.T) {
 		t.Errorf("%+v, %v, want %+v", got, err, packed)
 	}
 
-	killed := t.TempDir() // with some files in place, and others not
-	must(t, os.MkdirAll(filepath.Join(killed, staging, "a"), 0o700), os.WriteFile(filepath.Join(killed, "out"), []byte("cut"), 0o600))
-	if _, err := List(killed, DefaultLimits); err == nil {
-		t.Error("a mount that is not whole is packed")
+	killed := t.TempDir() // while it unpacked
+	must(t, os.MkdirAll(filepath.Join(killed, staging, "a"), 0o700))
+	if got, err := List(killed, DefaultLimits); err != nil || got.Files != 0 {
+		t.Errorf("a part of an archive is packed: %+v, %v", got, err)
 	}
 	if !fill(killed) {
 		t.Error("what a killed step has left counts as filled")
@@ -241,13 +241,49 @@ func TestFill(t *testing.T) {
 		t.Errorf("%+v, %v, want %+v", got, err, packed)
 	}
 
-	taken := t.TempDir()
+	moving := t.TempDir() // with some files in their place, and others not
+	must(t, os.Mkdir(filepath.Join(moving, staged), 0o700), Unpack(bytes.NewReader(b.Bytes()), filepath.Join(moving, staged), DefaultLimits))
+	first, err := os.ReadDir(filepath.Join(moving, staged))
+	must(t, err, os.Rename(filepath.Join(moving, staged, first[0].Name()), filepath.Join(moving, first[0].Name())))
+	if !fill(moving) {
+		t.Error("the rest is not moved")
+	}
+	if got, err := List(moving, DefaultLimits); err != nil || got != packed {
+		t.Errorf("%+v, %v, want %+v", got, err, packed)
+	}
+
+	used := t.TempDir() // by a step of another build, while what a killed step has left is there
+	must(t, os.MkdirAll(filepath.Join(used, staging, "a"), 0o700), os.WriteFile(filepath.Join(used, "mine"), []byte("x"), 0o600))
+	if fill(used) {
+		t.Error("a mount that is used is filled")
+	}
+	if left, err := os.ReadDir(used); err != nil || len(left) != 1 || left[0].Name() != "mine" {
+		t.Errorf("%v, %v", left, err)
+	}
+	raced := t.TempDir() // a step makes what is being moved
+	must(t, os.MkdirAll(filepath.Join(raced, staged, "npm", "ours"), 0o700), os.MkdirAll(filepath.Join(raced, staged, "other"), 0o700),
+		os.MkdirAll(filepath.Join(raced, "npm", "theirs"), 0o700))
+	if !fill(raced) {
+		t.Error("the rest is not moved")
+	}
+	for name, want := range map[string]bool{"npm/theirs": true, "npm/ours": false, "other": true, staged: false} {
+		if _, err := os.Stat(filepath.Join(raced, name)); (err == nil) != want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
+	taken := t.TempDir() // by somebody who fills it: he is waited for
 	lock, err := os.Open(taken)
 	must(t, err, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
-	if fill(taken) {
+	released := make(chan bool)
+	go func() { time.Sleep(20 * time.Millisecond); close(released); _ = lock.Close() }()
+	fill(taken)
+	select {
+	case <-released:
+	default:
 		t.Error("two fill one mount")
 	}
-	must(t, lock.Close())
+	must(t, os.RemoveAll(taken), os.Mkdir(taken, 0o700))
 	if _, err := Fill(strings.NewReader("nonsense"), taken, DefaultLimits); err == nil {
 		t.Error("nonsense fills a mount")
 	}

@@ -64,8 +64,8 @@ func list(dir string, limits Limits) (entries []entry, s Summary, err error) {
 		if err != nil || path == dir {
 			return err
 		}
-		if path == filepath.Join(dir, staging) {
-			return errors.New("it is being filled")
+		if path == filepath.Join(dir, staging) || path == filepath.Join(dir, staged) {
+			return filepath.SkipDir // it is being filled, or was when a run was killed
 		}
 		info, err := d.Info()
 		if errors.Is(err, fs.ErrNotExist) {

@@ -17,11 +17,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// staging is the folder of a mount that is being filled. While it is there, the mount is
-// not whole: a step may be killed at any time.
-const staging = ".ecsbuild-filling"
+// Folders of a mount that is being filled. A step may be killed at any time.
+const (
+	staging = ".ecsbuild-filling" // holds a part of the archive
+	staged  = ".ecsbuild-filled"  // holds all of it that is not in its place yet
+)
 
-// Fill fills a mount from an archive, unless it holds something, or somebody else fills it.
+// Fill fills a mount from an archive, unless it holds something. It waits for whoever fills it.
 // filled says whether it has.
 func Fill(r io.Reader, mount string, limits Limits) (filled bool, err error) {
 	dir, err := os.Open(mount)
@@ -29,18 +31,19 @@ func Fill(r io.Reader, mount string, limits Limits) (filled bool, err error) {
 		return false, err
 	}
 	defer dir.Close() // and with it the lock ends
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return false, nil
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		return false, err
 	}
 	root, err := os.OpenRoot(mount)
 	if err != nil {
 		return false, err
 	}
 	defer root.Close()
-	if _, err := root.Lstat(staging); err == nil { // of a step that was killed
-		if err := empty(root); err != nil {
-			return false, err
-		}
+	if err := root.RemoveAll(staging); err != nil { // of a step that was killed
+		return false, err
+	}
+	if _, err := root.Lstat(staged); err == nil { // of another one
+		return true, unstage(root)
 	}
 	if entries, err := dir.ReadDir(1); len(entries) > 0 || err != nil && !errors.Is(err, io.EOF) {
 		return false, nil // an earlier build on this engine has filled it
@@ -51,19 +54,28 @@ func Fill(r io.Reader, mount string, limits Limits) (filled bool, err error) {
 	if err := Unpack(r, filepath.Join(mount, staging), limits); err != nil {
 		return false, errors.Join(err, root.RemoveAll(staging))
 	}
+	if err := root.Rename(staging, staged); err != nil {
+		return false, err
+	}
 	return true, unstage(root)
 }
 
-// unstage moves what is whole to its place.
+// unstage moves what is whole to its place. What a step of a build has made there meanwhile
+// stays as it is.
 func unstage(root *os.Root) error {
-	entries, err := fs.ReadDir(root.FS(), staging)
-	for _, e := range entries {
-		err = errors.Join(err, root.Rename(path.Join(staging, e.Name()), e.Name()))
-	}
+	entries, err := fs.ReadDir(root.FS(), staged)
 	if err != nil {
 		return err
 	}
-	return root.Remove(staging)
+	for _, e := range entries {
+		if _, missing := root.Lstat(e.Name()); missing == nil {
+			continue
+		}
+		if err := root.Rename(path.Join(staged, e.Name()), e.Name()); err != nil {
+			return err
+		}
+	}
+	return root.RemoveAll(staged)
 }
 
 // Unpack fills an empty folder from an archive. Nothing is written outside of the folder,

@@ -3,6 +3,7 @@ package diagnose
 import (
 	"errors"
 	"regexp"
+	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
@@ -31,6 +32,9 @@ func (f Facts) load(e *pipeline.LoadError, err error) Finding {
 		found.Do = []string{"see that the Docker engine reaches " + pull.Ref.Registry + ", or leave reuse out"}
 	case errors.Is(err, builder.ErrOutdated):
 		found.Do = []string{"run again, with nothing that changes the sources meanwhile"}
+	case errors.Is(err, builder.ErrOtherImage):
+		found.What = strings.Replace(found.What, "cannot load the image for the gates", "the gates may have tested another image", 1)
+		found.Do = []string{"give each build a tag of its own, or run one after the other"}
 	case errors.Is(err, builder.ErrOtherResult):
 		found.Do = []string{"leave no_cache and max_age out for images that share steps with another one"}
 	default:

@@ -41,7 +41,7 @@ func TestInputs(t *testing.T) {
 		Build: plan.Build{Context: filepath.Join(dir, "app"), Dockerfile: filepath.Join(dir, "app/Dockerfile")}}
 	hash := func() string {
 		t.Helper()
-		h := NewHasher(amd64{}, func(context.Context, string) (digest.Digest, error) { return base, nil })
+		h := NewHasher(amd64{}, func(context.Context, string) (digest.Digest, error) { return base, nil }, []string{filepath.Join(dir, "app/kept"), filepath.Join(dir, "moved/kept")})
 		file, err := dockerfile.Read(img)
 		if err != nil {
 			t.Fatal(err)
@@ -65,6 +65,7 @@ func TestInputs(t *testing.T) {
 		{"a new file", func() { write("app/sub/g", "", 0o644) }, true},
 		{"what is ignored", func() { write("app/.dockerignore", "h\n", 0o644) }, true}, // itself is a file
 		{"an ignored file", func() { write("app/h", "x", 0o644) }, false},
+		{"a file of the run", func() { write("app/kept/record.json", "x", 0o644) }, false},
 		{"a link", func() { _ = os.Symlink("f", filepath.Join(dir, "app/l")) }, true},
 		{"a base image", func() { base = digest.FromString("two") }, true},
 		{"an argument", func() { img.Build.Args = map[string]string{"A": "1"} }, true},
@@ -122,10 +123,10 @@ func TestDockerfileChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refused *UncacheableError
-	if _, err := NewHasher(amd64{policy: true}, nil).Of(t.Context(), img, file); !errors.As(err, &refused) {
+	if _, err := NewHasher(amd64{policy: true}, nil, nil).Of(t.Context(), img, file); !errors.As(err, &refused) {
 		t.Errorf("under a source policy: %v", err)
 	}
-	if _, err := NewHasher(amd64{}, nil).Of(t.Context(), img, file); !errors.As(err, &refused) {
+	if _, err := NewHasher(amd64{}, nil, nil).Of(t.Context(), img, file); !errors.As(err, &refused) {
 		t.Errorf("%v", err)
 	}
 }

@@ -51,15 +51,17 @@ type Builder interface {
 type Hasher struct {
 	builder  Builder
 	resolve  Resolve
+	excluded []string
 	times    ContentTimes
 	platform *memo[string]
 	folders  memo[string]
 	bases    memo[digest.Digest]
 }
 
-// NewHasher makes one for a run on an engine.
-func NewHasher(b Builder, resolve Resolve) *Hasher {
-	return &Hasher{builder: b, resolve: resolve, platform: &memo[string]{}}
+// NewHasher makes one for a run on an engine. No context has what is excluded, as ContextFS
+// takes it.
+func NewHasher(b Builder, resolve Resolve, excluded []string) *Hasher {
+	return &Hasher{builder: b, resolve: resolve, excluded: excluded, platform: &memo[string]{}}
 }
 
 // memo remembers results by key. All who ask for one key wait for one call; a call
@@ -231,7 +233,7 @@ func (h *Hasher) folder(ctx context.Context, dir string, ignored []string) (stri
 		return "", err
 	}
 	return h.folders.get(ctx, string(key), func() (string, error) {
-		local, err := ContextFS(dir, nil, nil)
+		local, err := ContextFS(dir, h.excluded, nil)
 		if err == nil {
 			local, err = fsutil.NewFilterFS(local, &fsutil.FilterOpt{ExcludePatterns: ignored})
 		}

@@ -37,13 +37,16 @@ const (
 	usedOften = 24 * time.Hour
 )
 
+// FileName is the file of a state.
+const FileName = "record.json"
+
 // Open reads the state in a folder, "" for none.
 func Open(folder string) *State {
 	s := &State{kinds: map[string]map[string]entry{}}
 	if folder == "" {
 		return s
 	}
-	s.file = filepath.Join(folder, "record.json")
+	s.file = filepath.Join(folder, FileName)
 	if data, err := os.ReadFile(s.file); err == nil && len(data) <= maxFile &&
 		(json.Unmarshal(data, &s.kinds) != nil || s.kinds == nil) {
 		s.kinds = map[string]map[string]entry{}
@@ -105,7 +108,7 @@ func (s *State) Save() {
 		}
 	}
 	data, err := json.Marshal(s.kinds)
-	if err != nil || os.MkdirAll(filepath.Dir(s.file), 0o755) != nil {
+	if err != nil || os.MkdirAll(filepath.Dir(s.file), 0o700) != nil {
 		return
 	}
 	s.dirty = atomicfile.Write(s.file, data, 0o600) != nil

@@ -17,6 +17,8 @@ type Artifact struct {
 	Manifests []Manifest // those that an index names first, the root last
 
 	DiffIDs [][]digest.Digest // of the layers of each image, by which an engine knows them; those that are known
+
+	EngineID digest.Digest // what the classic engine that has built it calls it; "" elsewhere
 }
 
 // Root is what a tag will point at.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 )
@@ -60,7 +61,7 @@ func (l *Registry) Serve(ctx context.Context) (addr string, stop func(), err err
 	if len(ports) == 2 { // another process may have the port of this folder now
 		_ = os.WriteFile(portFile, []byte(port+"\n"), 0o644)
 	}
-	server := &http.Server{Handler: l, ReadHeaderTimeout: 10 * time.Second,
+	server := &http.Server{Handler: onThisHost(l), ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) })
@@ -85,6 +86,26 @@ const (
 const maxName = 255
 
 var validName = regexp.MustCompile(`^` + namePattern + `$`)
+
+// onThisHost refuses what a web page has the browser of somebody on this host ask for: by a
+// name of its own that is made to lead here, or of another origin.
+func onThisHost(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		switch {
+		case net.ParseIP(strings.Trim(host, "[]")) == nil && host != "localhost" && host != "host.docker.internal":
+			refuse(w, http.StatusMisdirectedRequest, "DENIED", "this registry is not "+host)
+			return
+		case r.Header.Get("Origin") != "":
+			refuse(w, http.StatusForbidden, "DENIED", "this registry is not for web pages")
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
 
 var requestPath = regexp.MustCompile(
 	`^/v2/(` + namePattern + `)/(manifests|blobs/uploads|blobs|tags|referrers)/([^/]*)$`)

@@ -111,3 +111,31 @@ func TestLocalKeepsImages(t *testing.T) {
 		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
 }
+
+// TestOnThisHost: a registry without a password is for those who mean this host.
+func TestOnThisHost(t *testing.T) {
+	addr, stop, err := New(t.TempDir()).Serve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	for host, want := range map[string]int{addr: http.StatusOK, "localhost": http.StatusOK, "127.0.0.1": http.StatusForbidden, "[::1]:5000": http.StatusOK,
+		"host.docker.internal:53": http.StatusOK, "evil.example": http.StatusMisdirectedRequest, "evil.example:80": http.StatusMisdirectedRequest} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/v2/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		if host == "127.0.0.1" {
+			r.Header.Set("Origin", "https://evil.example")
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: %d", host, resp.StatusCode)
+		}
+	}
+}

@@ -32,9 +32,11 @@ type Engine interface {
 	ExportCache(ctx context.Context, j builder.Job) error
 	// CanLoad connects to the engine that the user's docker commands reach.
 	CanLoad(ctx context.Context) error
-	// Load has that engine know the image of a job, which was built or not; a is nil where
-	// nothing is pushed.
-	Load(ctx context.Context, j builder.Job, a *image.Artifact, built bool) error
+	// Load has that engine know the image of a job, which was built or not, and gives the
+	// engine's ID of it; a is nil where nothing is pushed.
+	Load(ctx context.Context, j builder.Job, a *image.Artifact, built bool) (id string, err error)
+	// CheckLoaded says whether its name still stands for that ID.
+	CheckLoaded(ctx context.Context, j builder.Job, id string) error
 	// CanKeepMounts says why what cache mounts hold cannot be kept, or gives the engine's ID.
 	CanKeepMounts(ctx context.Context) (id string, err error)
 	// FillMounts unpacks archives into cache mounts that are empty.

@@ -63,7 +63,9 @@ func (r *run) findCache(ctx context.Context, img plan.Image) builder.CacheStatus
 		if err != nil && ctx.Err() == nil {
 			r.deps.Progress.Note(img.Name(), progress.Warning, fmt.Sprintf(
 				"the cache in %s is damaged, and will be written anew: %v", folder, err))
-			_ = os.RemoveAll(folder)
+			if r.folders.own(folder) { // else another run reads what is whole of it
+				_ = os.RemoveAll(folder)
+			}
 		}
 		return found
 	}
@@ -107,15 +109,26 @@ func checkCache(ctx context.Context, repo *registry.Repository, manifest []byte)
 	return err
 }
 
-// cacheFolder is where the cache of an image lies: cache: local. Projects that share the
-// folder have images of the same name.
+// What lies in the folder of caches.
+const (
+	buildCacheFolder  = "buildcache"  // of cache: local
+	cacheMountsFolder = "cachemounts" // of cache: local with cache_mounts
+)
+
+// cacheFolder is where the cache of an image lies: cache: local.
 func (r *run) cacheFolder(img plan.Image) string {
-	return filepath.Join(r.options.CacheFolder, "buildcache", localName(img))
+	return filepath.Join(r.options.CacheFolder, buildCacheFolder, r.localName(img))
 }
 
-// localName is an image's name in a folder that several projects share.
-func localName(img plan.Image) string {
-	return img.Name() + "-" + digest.FromString(img.Repository).Encoded()[:8]
+// localName is an image's name in a folder that projects and accounts share, whose images have
+// the same names.
+func (r *run) localName(img plan.Image) string {
+	return img.Name() + "-" + digest.FromString(r.pushedName(img)).Encoded()[:8]
+}
+
+// pushedName is an image's name with its registry, without a tag.
+func (r *run) pushedName(img plan.Image) string {
+	return image.Ref{Registry: r.backends.Registry.Host.Name, Repository: img.Repository}.Name()
 }
 
 const (

@@ -62,6 +62,8 @@ type fakeBuilder struct {
 	loaded     []string // images, for gates
 	cannotLoad error
 	loadFails  error
+
+	loadedOther error
 }
 
 func (f *fakeBuilder) CanKeepMounts(context.Context) (string, error) { return f.id, nil }

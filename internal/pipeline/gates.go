@@ -58,20 +58,31 @@ func (r *run) runGates(ctx context.Context, images []Pushed) error {
 		return nil
 	}
 	span := r.deps.Progress.Begin("", report.Gate, "load the images for the gates", 0)
-	err := r.loadImages(ctx, images)
+	ids := make([]string, len(r.jobs)) // by which the engine knows the images
+	err := r.eachImage(ctx, func(ctx context.Context, i int) (err error) {
+		ids[i], err = r.engine.Load(ctx, r.jobs[i], images[i].Artifact, len(images[i].Steps) > 0)
+		return err
+	})
 	span.End(err)
 	for i := 0; i < len(r.plan.Gates) && err == nil; i++ {
-		err = r.runGate(ctx, r.plan.Gates[i], i, images)
+		if err = r.runGate(ctx, r.plan.Gates[i], i, images); err != nil {
+			break
+		}
+		// A gate knows an image by its tag, which a run beside this one may have moved.
+		err = r.eachImage(ctx, func(ctx context.Context, i int) error {
+			return r.engine.CheckLoaded(ctx, r.jobs[i], ids[i])
+		})
 	}
 	return err
 }
 
-func (r *run) loadImages(ctx context.Context, images []Pushed) error {
+// eachImage does something with the engine's image of each job.
+func (r *run) eachImage(ctx context.Context, f func(ctx context.Context, i int) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxLoads)
 	for i, j := range r.jobs {
 		g.Go(func() error {
-			err := r.engine.Load(ctx, j, images[i].Artifact, len(images[i].Steps) > 0)
+			err := f(ctx, i)
 			if err != nil && ctx.Err() == nil {
 				err = &LoadError{err}
 			}

@@ -19,7 +19,7 @@ import (
 
 func (f *fakeBuilder) CanLoad(context.Context) error { return f.cannotLoad }
 
-func (f *fakeBuilder) Load(_ context.Context, j builder.Job, a *image.Artifact, built bool) error {
+func (f *fakeBuilder) Load(_ context.Context, j builder.Job, a *image.Artifact, built bool) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	what := "built"
@@ -27,7 +27,14 @@ func (f *fakeBuilder) Load(_ context.Context, j builder.Job, a *image.Artifact, 
 		what = "unchanged"
 	}
 	f.loaded = append(f.loaded, j.Image.Name()+" "+what)
-	return f.loadFails
+	return "id of " + j.Image.Name(), f.loadFails
+}
+
+func (f *fakeBuilder) CheckLoaded(_ context.Context, j builder.Job, id string) error {
+	if id != "id of "+j.Image.Name() {
+		return builder.ErrOtherImage
+	}
+	return f.loadedOther
 }
 
 func gate(command string) plan.Gate { return plan.Gate{Command: command, Timeout: 60} }
@@ -215,5 +222,23 @@ func TestGatesOfADryRun(t *testing.T) {
 	var e *GateError
 	if _, err := DryRun(t.Context(), f.plan, f.deps, Options{}); !errors.As(err, &e) || e.Why != "it ended with exit code 7" {
 		t.Error(err)
+	}
+}
+
+// TestGateOtherImage: a gate that may have tested the image of another run has tested nothing.
+func TestGateOtherImage(t *testing.T) {
+	f := newFixture(t, "app")
+	f.engine.steps = []progress.BuildStep{{ID: "a", Started: &time.Time{}}}
+	f.plan.Gates = []plan.Gate{gate("touch ran"), gate("touch second")}
+	f.engine.loadedOther = builder.ErrOtherImage
+	_, err := f.run(t, Options{})
+	var e *LoadError
+	if !errors.As(err, &e) || !errors.Is(err, builder.ErrOtherImage) || len(f.puts) != 0 {
+		t.Errorf("%v, %v", err, f.puts)
+	}
+	for name, want := range map[string]bool{"ran": true, "second": false} {
+		if _, err := os.Stat(filepath.Join(f.plan.Directory, name)); (err == nil) != want {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

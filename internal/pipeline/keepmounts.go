@@ -92,7 +92,7 @@ func (r *run) saveMounts(ctx context.Context, img plan.Image, k *keptMounts, res
 		return nil
 	}
 	seconds := took.Seconds()
-	if k.filled { // the steps took less with what was in them
+	if k.warm { // the steps took less with what was in them
 		seconds = max(seconds, secondsOf(k.found))
 	}
 	m.Annotations[mountsSeconds] = strconv.FormatFloat(seconds, 'f', 1, 64)

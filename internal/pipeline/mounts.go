@@ -31,11 +31,12 @@ type keptMounts struct {
 	mounts []dockerfile.CacheMount
 	store  mountStore
 	engine string // its ID
-	filled bool   // from what was found
+	warm   bool   // they hold what was found: filled in this run, or by an earlier one
 
-	fetched chan struct{}     // closed when the two below are known
+	fetched chan struct{}     // closed when those below are known
 	found   *ocispec.Manifest // nil for nothing that is worth it
 	folder  string            // with an archive for each mount, or none; "" for none at all
+	until   time.Time         // when they must be full: to fetch and fill may take what it saves
 }
 
 const (
@@ -103,7 +104,7 @@ func (r *run) newMounts(canKeep func() (engine string, err error), j builder.Job
 	case r.options.CacheFolder == "":
 		return nil // which the cache has said already
 	default:
-		folder := filepath.Join(r.options.CacheFolder, "cachemounts", localName(img))
+		folder := filepath.Join(r.options.CacheFolder, cacheMountsFolder, r.localName(img))
 		if err := r.folders.share(folder); err != nil {
 			note(progress.Warning, "left out: "+err.Error())
 			return nil
@@ -128,12 +129,13 @@ func (r *run) fetchMounts(ctx context.Context, img plan.Image, k *keptMounts) {
 		return
 	}
 	if err == nil && found != nil && r.mountsHeld(img, k, found) {
-		k.found = found
+		k.found, k.warm = found, true
 		return // the engine has them
 	}
 	if err == nil && found != nil {
 		patience := time.Duration(secondsOf(found) * float64(time.Second)) // what it saves
-		fetch, cancel := context.WithTimeout(ctx, patience)
+		k.until = time.Now().Add(patience)
+		fetch, cancel := context.WithDeadline(ctx, k.until)
 		defer cancel()
 		if k.folder, err = os.MkdirTemp("", "ecsbuild-cachemounts-"); err == nil {
 			err = k.fetchLayers(fetch, found)
@@ -220,18 +222,18 @@ func secondsOf(m *ocispec.Manifest) float64 {
 // hintMounts is the kind of hint for an engine whose mounts hold what is kept of an image's.
 const hintMounts = "cache_mounts"
 
-func (k *keptMounts) hintKey(img plan.Image) string {
-	return k.engine + " " + img.Repository + " " + img.Name()
+func (r *run) hintKey(img plan.Image, k *keptMounts) string {
+	return k.engine + " " + r.pushedName(img) + " " + img.Name()
 }
 
 // mountsHeld says whether the engine has filled or packed these very mounts.
 func (r *run) mountsHeld(img plan.Image, k *keptMounts, m *ocispec.Manifest) bool {
 	var held string
-	return r.backends.State.Get(hintMounts, k.hintKey(img), &held) && held == digestOf(m)
+	return r.backends.State.Get(hintMounts, r.hintKey(img, k), &held) && held == digestOf(m)
 }
 
 func (r *run) holdMounts(img plan.Image, k *keptMounts, m *ocispec.Manifest) {
-	r.backends.State.Put(hintMounts, k.hintKey(img), digestOf(m))
+	r.backends.State.Put(hintMounts, r.hintKey(img, k), digestOf(m))
 }
 
 // digestOf tells artifacts apart by their layers.
@@ -267,12 +269,16 @@ func (r *run) fillMounts(ctx context.Context, j builder.Job, k *keptMounts) {
 	}
 	name := j.Image.Name()
 	span := r.deps.Progress.Begin(name, report.Base, "fill the cache mounts", 0)
-	err := r.engine.FillMounts(ctx, j, k.mounts, k.folder)
+	limited, cancel := context.WithDeadline(ctx, k.until)
+	defer cancel()
+	err := r.engine.FillMounts(limited, j, k.mounts, k.folder)
 	span.End(err)
 	switch {
 	case err == nil:
-		k.filled = true
+		k.warm = true
 		r.holdMounts(j.Image, k, k.found)
+	case ctx.Err() == nil && limited.Err() != nil:
+		r.deps.Progress.Note(name, progress.Warning, "cache_mounts: not filled, since to fetch and fill them takes longer than it saves")
 	case ctx.Err() == nil:
 		r.deps.Progress.Note(name, progress.Warning, "cache_mounts: not filled: "+err.Error())
 	}

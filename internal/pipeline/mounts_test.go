@@ -5,12 +5,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/cachemount"
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -34,6 +36,16 @@ func mountsFixture(t *testing.T, cache plan.Cache, took time.Duration) *fixture 
 	return f
 }
 
+// mountsFolder is where the mounts of the first image are kept in a folder of caches.
+func (f *fixture) mountsFolder(t *testing.T, caches string) string {
+	t.Helper()
+	backends, err := f.deps.Backends(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(caches, cacheMountsFolder, (&run{backends: backends}).localName(f.plan.Images[0]))
+}
+
 // TestCacheMounts: what a run packs, the next one fills, and does not pack again.
 func TestCacheMounts(t *testing.T) {
 	for _, cache := range []plan.Cache{plan.CacheRegistry, plan.CacheLocal, ""} {
@@ -51,7 +63,7 @@ func TestCacheMounts(t *testing.T) {
 			t.Errorf("%q: %s", cache, diff)
 		}
 		f.said.has(t, "cache_mounts: kept")
-		_, err := os.Stat(filepath.Join(options.CacheFolder, "cachemounts", localName(f.plan.Images[0]), "manifest.json"))
+		_, err := os.Stat(filepath.Join(f.mountsFolder(t, options.CacheFolder), "manifest.json"))
 		if local := cache == plan.CacheLocal; (err == nil) != local {
 			t.Errorf("%q: in the folder: %v", cache, err)
 		}
@@ -89,10 +101,10 @@ func TestCacheMountsFail(t *testing.T) {
 
 	folder := t.TempDir()
 	f = mountsFixture(t, plan.CacheLocal, 10*time.Second)
-	if err := os.MkdirAll(filepath.Join(folder, "cachemounts", localName(f.plan.Images[0])), 0o755); err != nil {
+	if err := os.MkdirAll(f.mountsFolder(t, folder), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(folder, "cachemounts", localName(f.plan.Images[0]), "manifest.json"), []byte("nonsense"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(f.mountsFolder(t, folder), "manifest.json"), []byte("nonsense"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.run(t, Options{CacheFolder: folder}); err != nil || len(f.engine.filled) != 0 {
@@ -120,7 +132,7 @@ func TestCacheMountsTooLarge(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.said.has(t, "cache_mounts: not kept, since to fill them with 125.8 MB would take longer")
-	if left, err := os.ReadDir(filepath.Join(folder, "cachemounts", localName(f.plan.Images[0]))); len(left) > 0 {
+	if left, err := os.ReadDir(f.mountsFolder(t, folder)); len(left) > 0 {
 		t.Errorf("%v, %v", left, err)
 	}
 }
@@ -181,13 +193,27 @@ func TestCacheMountsTakeTooLong(t *testing.T) {
 	m.Annotations[mountsSeconds] = "0.2"
 	m.Layers = []ocispec.Descriptor{{Size: 1, Annotations: map[string]string{mountID: "/root/.npm"}}}
 	k := &keptMounts{mounts: []dockerfile.CacheMount{{ID: "/root/.npm"}}, store: hangingStore{found: &m}}
-	r := &run{plan: f.plan, deps: f.deps, backends: &Backends{State: f.state}}
+	backends, err := f.deps.Backends(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &run{plan: f.plan, deps: f.deps, backends: backends}
 	began := time.Now()
 	r.fetchMounts(t.Context(), f.plan.Images[0], k)
 	if took := time.Since(began); took < 200*time.Millisecond || took > 5*time.Second || k.found != nil || k.folder != "" {
 		t.Errorf("%s, %v, %q", took, k.found, k.folder)
 	}
 	f.said.has(t, "the mounts begin empty: to fetch what is kept takes longer than the 0.2 s that it saves")
+
+	k = &keptMounts{mounts: k.mounts, fetched: make(chan struct{}), folder: t.TempDir(), until: time.Now().Add(50 * time.Millisecond)}
+	close(k.fetched)
+	f.engine.onFill = func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }
+	r.engine = f.engine
+	r.fillMounts(t.Context(), builder.Job{Image: f.plan.Images[0]}, k)
+	if k.warm {
+		t.Error("they count as filled")
+	}
+	f.said.has(t, "not filled, since to fetch and fill them takes longer than it saves")
 	left, err := os.ReadDir(os.TempDir())
 	if err != nil || len(left) != 0 {
 		t.Errorf("left: %v, %v", left, err)
@@ -218,6 +244,53 @@ func TestCacheMountsStopped(t *testing.T) {
 		*phase = nil
 		if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) != 0 {
 			t.Errorf("%s: left: %v, %v", name, left, err)
+		}
+	}
+}
+
+// TestLocalCachesByRegistry: images of one name in two registries share nothing.
+func TestLocalCachesByRegistry(t *testing.T) {
+	one, two := mountsFixture(t, plan.CacheLocal, time.Second), mountsFixture(t, plan.CacheLocal, time.Second)
+	if a, b := one.mountsFolder(t, "/caches"), two.mountsFolder(t, "/caches"); a == b {
+		t.Error(a)
+	}
+}
+
+// TestCacheMountsSeconds: what is kept says how long the steps took with empty mounts, also
+// where an engine whose mounts were full keeps it once more.
+func TestCacheMountsSeconds(t *testing.T) {
+	f := mountsFixture(t, plan.CacheLocal, 28*time.Second)
+	folder := t.TempDir()
+	for _, took := range []time.Duration{28 * time.Second, 3 * time.Second} {
+		began := time.Now().Add(-took)
+		f.engine.steps[0].Started = &began
+		if _, err := f.run(t, Options{CacheFolder: folder}); err != nil {
+			t.Fatal(err)
+		}
+		f.engine.mount.Listing += "more" // a package was added
+	}
+	data, err := os.ReadFile(filepath.Join(f.mountsFolder(t, folder), "manifest.json"))
+	if err != nil || !strings.Contains(string(data), `"dev.ecsbuild.cachemounts.seconds":"28.`) {
+		t.Errorf("%s, %v", data, err)
+	}
+}
+
+// TestCacheOutputs: no context has what a run keeps, and each has everything else.
+func TestCacheOutputs(t *testing.T) {
+	own, checkout := t.TempDir(), t.TempDir()
+	for _, dir := range []string{filepath.Join(own, buildCacheFolder), filepath.Join(checkout, "src")} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for folder, want := range map[string][]string{
+		"":                         nil,
+		own:                        {own},
+		checkout:                   {filepath.Join(checkout, buildCacheFolder), filepath.Join(checkout, cacheMountsFolder), filepath.Join(checkout, "record.json")},
+		filepath.Join(own, "none"): {filepath.Join(own, "none")},
+	} {
+		if diff := cmp.Diff(want, cacheOutputs(folder)); diff != "" {
+			t.Errorf("%q: %s", folder, diff)
 		}
 	}
 }

@@ -156,7 +156,7 @@ func (s localMounts) fetch(_ context.Context, l ocispec.Descriptor, file string)
 }
 
 func (s localMounts) put(_ context.Context, l ocispec.Descriptor, file string) error {
-	if err := os.MkdirAll(s.folder, 0o755); err != nil {
+	if err := os.MkdirAll(s.folder, 0o700); err != nil {
 		return err
 	}
 	to := s.layer(l.Digest)
@@ -171,7 +171,7 @@ func (s localMounts) put(_ context.Context, l ocispec.Descriptor, file string) e
 func (s localMounts) save(_ context.Context, m ocispec.Manifest) error {
 	data, err := json.Marshal(m)
 	if err == nil {
-		err = atomicfile.Write(s.manifest(), data, 0o644)
+		err = atomicfile.Write(s.manifest(), data, 0o600)
 	}
 	if err != nil || !s.alone() {
 		return err
@@ -189,8 +189,9 @@ func (s localMounts) save(_ context.Context, m ocispec.Manifest) error {
 	return err
 }
 
-// linkOrCopy makes a file of another one, which lies on another file system, perhaps.
-func linkOrCopy(from, to string) error {
+// linkOrCopy makes a file of another one, which lies on another file system, perhaps. Where it
+// fails, there is none.
+func linkOrCopy(from, to string) (err error) {
 	if os.Link(from, to) == nil {
 		return nil
 	}
@@ -199,10 +200,15 @@ func linkOrCopy(from, to string) error {
 		return err
 	}
 	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(to)
+		}
+	}()
 	_, err = io.Copy(out, in)
 	return errors.Join(err, out.Close())
 }

@@ -143,6 +143,7 @@ type run struct {
 	caches   map[string]builder.CacheStatus // by image
 	mounts   map[string]*keptMounts         // by image
 	folders  folderLocks
+	excluded []string // files and folders of the run that no context has, absolute
 }
 
 // build runs all builds at once. Their layers are in the registry when it
@@ -154,7 +155,7 @@ func (r *run) build(ctx context.Context) ([]Pushed, error) {
 	b := &reusing{
 		Builder:  &fillingMounts{reported{r.engine, r.deps.Progress}, r},
 		backends: r.backends,
-		hasher:   fingerprint.NewHasher(r.engine, r.backends.Bases.Resolve),
+		hasher:   fingerprint.NewHasher(r.engine, r.backends.Bases.Resolve, r.excluded),
 		progress: r.deps.Progress,
 	}
 	images, err := r.buildAll(ctx, b)

@@ -3,11 +3,15 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/ecsbuild/ecsbuild/internal/artifact"
 	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/hoststate"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
@@ -118,12 +122,8 @@ func makeJobs(r *run) []builder.Job {
 			outputs = append(outputs, target)
 		}
 	}
-	if folder, err := filepath.Abs(r.options.CacheFolder); err == nil && r.options.CacheFolder != "" {
-		if target, err := filepath.EvalSymlinks(folder); err == nil {
-			folder = target
-		}
-		outputs = append(outputs, folder) // a CI may keep folders of the checkout alone
-	}
+	outputs = append(outputs, cacheOutputs(r.options.CacheFolder)...)
+	r.excluded = outputs
 	var jobs []builder.Job
 	for _, img := range r.plan.Images {
 		name, b := img.Name(), r.backends
@@ -147,3 +147,27 @@ func makeJobs(r *run) []builder.Job {
 	builder.LinkImages(jobs, len(r.plan.Gates) > 0)
 	return jobs
 }
+
+// cacheOutputs are what no context has of the folder of caches, since a CI may keep folders of
+// the checkout alone: all of it where it is ecsbuild's alone, else, as where it is the
+// checkout, what ecsbuild has put there.
+func cacheOutputs(folder string) (out []string) {
+	if folder == "" {
+		return nil
+	}
+	if target, err := filepath.EvalSymlinks(folder); err == nil {
+		folder = target
+	}
+	entries, err := os.ReadDir(folder)
+	foreign := slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !slices.Contains(cacheEntries, e.Name()) })
+	if err != nil || !foreign {
+		return []string{folder}
+	}
+	for _, name := range cacheEntries {
+		out = append(out, filepath.Join(folder, name))
+	}
+	return out
+}
+
+// cacheEntries are what a run puts into the folder of caches.
+var cacheEntries = []string{buildCacheFolder, cacheMountsFolder, hoststate.FileName}

@@ -44,7 +44,11 @@ func Find(ctx context.Context, dataRoot string) (*Needs, error) {
 	n := &Needs{}
 	binary := func(name string) string {
 		path, err := exec.LookPath(name)
-		if err != nil {
+		switch {
+		case errors.Is(err, exec.ErrDot): // it would be one of the sources
+			fail("%s is on PATH by a relative folder alone", name)
+			return ""
+		case err != nil:
 			fail("%s is not on PATH", name)
 		}
 		return path

@@ -6,8 +6,8 @@
 // runs containerd and dockerd there, and Close ends both. They end with this process
 // however it ends; what a killed run has left, the next Start in the same folder clears.
 //
-// The folder stays between runs, and with it BuildKit's cache, which dockerd itself keeps
-// below a tenth of the disk. Runs at the same time have a folder each.
+// The folder stays between runs, and with it BuildKit's cache, of which dockerd deletes what was
+// not used for longest when the disk fills. Runs at the same time have a folder each.
 package privateengine
 
 import (
@@ -95,6 +95,7 @@ func Start(ctx context.Context, found *Needs, environ []string) (_ *Engine, err 
 		}
 		return nil, err
 	}
+	clearOthers(found.Folder)
 	e := &Engine{folder: folder, lock: lock, done: make(chan struct{})}
 	if err = e.prepare(); err == nil {
 		if berr := addBridge(e.folder); berr != nil {
@@ -300,6 +301,23 @@ func claimFolder(root string) (folder string, lock *os.File, err error) {
 		}
 	}
 	return "", nil, fmt.Errorf("%d private engines run below %s already", maxEngines, root)
+}
+
+// clearOthers ends what killed runs have left in folders that nobody uses.
+func clearOthers(root string) {
+	locks, _ := filepath.Glob(filepath.Join(root, "*.lock"))
+	for _, name := range locks {
+		lock, err := os.OpenFile(name, os.O_RDWR|syscall.O_NOFOLLOW, 0)
+		if err != nil {
+			continue
+		}
+		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			folder := strings.TrimSuffix(name, ".lock")
+			killProcesses(folder)
+			removeBridge(folder)
+		}
+		_ = lock.Close()
+	}
 }
 
 // ownFolder makes a folder that nobody else can write to, and takes no other for it.

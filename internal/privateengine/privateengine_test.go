@@ -133,3 +133,23 @@ func TestConfig(t *testing.T) {
 		t.Errorf("%s, %v", got, err)
 	}
 }
+
+// TestFindRelative: a dockerd of the sources is not run, whatever PATH says.
+func TestFindRelative(t *testing.T) {
+	onPath(t, nil)
+	t.Chdir(t.TempDir())
+	ran := filepath.Join(t.TempDir(), "ran")
+	if err := os.Mkdir("bin", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("bin/dockerd", []byte("#!/bin/sh\n>"+ran+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", "bin")
+	if _, err := Find(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "dockerd is on PATH by a relative folder alone") {
+		t.Error(err)
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("it was run")
+	}
+}

@@ -10,6 +10,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -69,12 +70,26 @@ func NewClient(host Host, auth Authorize, agent string, watch Watch) *Client {
 	}
 	return &Client{
 		Host: host, auth: auth, agent: agent, watch: watch,
-		http:      &http.Client{Transport: httptransport.New(host.Name)},
+		http:      &http.Client{Transport: httptransport.New(host.Name), CheckRedirect: checkRedirect},
 		puts:      rateLimit{limit: PutsPerSecond, length: time.Second + 50*time.Millisecond},
 		repos:     map[string]*Repository{},
 		locations: map[digest.Digest]blobLocation{},
 	}
 }
+
+// checkRedirect follows a registry to where a blob is, as net/http does, and never out of TLS:
+// net/http would take a token along to the same host.
+func checkRedirect(next *http.Request, via []*http.Request) error {
+	switch {
+	case len(via) >= maxRedirects:
+		return fmt.Errorf("it was redirected %d times", len(via))
+	case via[0].URL.Scheme == "https" && next.URL.Scheme != "https":
+		return fmt.Errorf("it was redirected to %s, without TLS", next.URL.Host)
+	}
+	return nil
+}
+
+const maxRedirects = 10
 
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }

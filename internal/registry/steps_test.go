@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -235,6 +236,49 @@ func TestReadBack(t *testing.T) {
 	if _, err := c.Repository("shop").Blob(t.Context(), digest.FromBytes(config)); err == nil ||
 		!strings.Contains(err.Error(), "arrived as something else") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestManifestByDigest: what a digest names is that.
+func TestManifestByDigest(t *testing.T) {
+	c, _ := server(t, func(w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("Content-Type", "application/vnd.docker.distribution.manifest.v2+json")
+		_, _ = io.WriteString(w, "{}")
+		return true
+	})
+	r := c.Repository("shop")
+	if _, data, ok, err := r.Manifest(t.Context(), digest.FromString("{}").String()); err != nil || !ok || string(data) != "{}" {
+		t.Errorf("%q, %v, %v", data, ok, err)
+	}
+	if _, _, _, err := r.Manifest(t.Context(), digest.FromString("other").String()); err == nil ||
+		!strings.Contains(err.Error(), "arrived as something else") {
+		t.Error(err)
+	}
+}
+
+// TestCheckRedirect: a registry that sends us out of TLS is not followed.
+func TestCheckRedirect(t *testing.T) {
+	get := func(url string) *http.Request {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	for _, tt := range []struct {
+		from, to string
+		ok       bool
+	}{
+		{"https://registry.example/v2/", "https://blobs.example/x", true},
+		{"https://registry.example/v2/", "http://registry.example/x", false},
+		{"http://127.0.0.1:5000/v2/", "http://127.0.0.1:5001/x", true},
+	} {
+		if err := checkRedirect(get(tt.to), []*http.Request{get(tt.from)}); (err == nil) != tt.ok {
+			t.Errorf("%s to %s: %v", tt.from, tt.to, err)
+		}
+	}
+	if err := checkRedirect(get("https://a.example"), slices.Repeat([]*http.Request{get("https://a.example")}, maxRedirects)); err == nil {
+		t.Error("it is redirected for good")
 	}
 }
 
