@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/ecsbuild/ecsbuild/internal/awstest"
@@ -185,10 +186,10 @@ func (c *chain) asked(ctx context.Context, name string) error {
 	if c.way.name == "ecsbuild" && a.keys != "" {
 		w = w.with(a.keys)
 	}
+	c.ask, c.keptFolder = a, ""
 	if err := c.world(w); err != nil {
 		return err
 	}
-	c.ask, c.keptFolder = a, ""
 	if a.kept {
 		c.hosts++
 		c.keptFolder = filepath.Join(c.dir, fmt.Sprintf("kept%d", c.hosts))
@@ -230,10 +231,11 @@ func (c *chain) world(w *workload) error {
 	for _, img := range w.images {
 		c.rig.AddRepository(awstest.Account, img.name, false)
 	}
-	if c.way.open {
+	switch {
+	case c.way.open:
 		c.rig.SetPolicy([]awstest.Grant{{Action: "*", Resource: "*"}})
-	} else {
-		c.rig.Allow("ecr:BatchGetImage") // for cache: registry, which asks for them by name
+	case strings.Contains(c.ask.keys, "cache"): // it asks for them by name
+		c.rig.Allow("ecr:BatchGetImage")
 		c.rig.Allow("ecr:GetDownloadUrlForLayer")
 	}
 	return c.hub.fill(c.rig)
