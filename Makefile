@@ -2,7 +2,7 @@
 
 ENGINES ?= codebuild debian classic containerd buildkitd
 
-.PHONY: help demo test soak unit engines build dist image bench lint clean
+.PHONY: help demo test soak unit engines build release image bench lint clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -25,20 +25,17 @@ engines: ## install the engines and tools that tests need
 
 VERSION ?= $(shell git describe --tags --always --dirty)
 # Over 33 MB (linux/amd64) wants a word in the changelog. The tag leaves out gRPC's
-# trace pages, which are most of a megabyte.
-GOBUILD = CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags "-s -w -X main.version=$(VERSION)"
+# trace pages, which are most of a megabyte. -buildvcs=false leaves out the commit: see script/release.
+GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags grpcnotrace -ldflags "-s -w -X main.version=$(VERSION)"
 
 OUT ?= ecsbuild
 
 build: ## the binary
 	$(GOBUILD) -o $(OUT) ./cmd/ecsbuild
 
-dist: ## what a release holds: a binary per platform, and their checksums
-	rm -rf dist && mkdir dist
-	for p in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do \
-	  GOOS=$${p%/*} GOARCH=$${p#*/} $(GOBUILD) -o dist/ecsbuild_$${p%/*}_$${p#*/} ./cmd/ecsbuild || exit 1; \
-	done
-	cd dist && sha256sum ecsbuild_* > SHA256SUMS
+release: ## what a release holds, in dist/, made twice and compared: VERSION=0.2.0
+	script/release build $(VERSION)
+	script/release verify $(VERSION)
 
 image: build ## the container image, built by ecsbuild itself and kept in the local engine
 	rm -rf dist/image && mkdir -p dist/image/out

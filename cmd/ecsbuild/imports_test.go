@@ -1,10 +1,13 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestImports holds the packages to who may import whom.
@@ -92,5 +95,44 @@ func TestImports(t *testing.T) {
 	}
 	if seen != len(ours) {
 		t.Errorf("%d packages were seen, %d have rules", seen, len(ours))
+	}
+}
+
+// TestDependencies holds the table of docs/architecture.md to the modules that go.mod requires.
+func TestDependencies(t *testing.T) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{if not (or .Main .Indirect)}}{{.Path}}{{end}}", "all").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, ok := strings.Cut(string(text), "\n## Dependencies\n")
+	if !ok {
+		t.Fatal("docs/architecture.md has no section Dependencies")
+	}
+	const sdk = "github.com/aws/aws-sdk-go-v2"
+	var listed []string
+	for row := range strings.Lines(table) {
+		cells := strings.Split(row, "|")
+		if len(cells) < 3 {
+			continue
+		}
+		for i, name := range strings.Split(cells[1], "`") {
+			switch {
+			case i%2 == 0:
+			case !strings.Contains(name, "."): // within the SDK
+				listed = append(listed, sdk+"/"+name)
+			default:
+				listed = append(listed, name)
+			}
+		}
+	}
+	required := strings.Fields(string(out))
+	slices.Sort(listed)
+	slices.Sort(required)
+	if diff := cmp.Diff(required, listed); diff != "" {
+		t.Errorf("go.mod (-) and docs/architecture.md (+):\n%s", diff)
 	}
 }
