@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/ecsbuild/ecsbuild/internal/awstest"
@@ -234,7 +233,7 @@ func (c *chain) world(w *workload) error {
 	switch {
 	case c.way.open:
 		c.rig.SetPolicy([]awstest.Grant{{Action: "*", Resource: "*"}})
-	case strings.Contains(c.ask.keys, "cache"): // it asks for them by name
+	case c.ask.cached: // cache: registry and cache_mounts ask for them by name
 		c.rig.Allow("ecr:BatchGetImage")
 		c.rig.Allow("ecr:GetDownloadUrlForLayer")
 	}

@@ -41,7 +41,7 @@ func unmountDisk(dir string) error {
 	return err
 }
 
-// output runs a command that takes no time.
+// output runs a short command.
 func output(ctx context.Context, name string, args ...string) (string, error) {
 	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	if err != nil {

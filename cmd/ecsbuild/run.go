@@ -86,7 +86,7 @@ func (r *execution) run() error {
 		return &fault.Error{What: "--exports cannot go with --dry-run",
 			Why: "nothing is pushed that the variables could name", Fix: "leave one of them out, or use --local"}
 	}
-	if err := checkCacheFolder(cacheFolder(a.getenv)); err != nil {
+	if err := checkCacheFolder(cacheFolder(a.getenv), a.getenv); err != nil {
 		return err
 	}
 	if r.exports, err = newExports(p, r.file(c.Exports)); err != nil {

@@ -92,17 +92,17 @@ func (a *app) openEngine(ctx context.Context, p *plan.Plan, docker *dockerconfig
 
 // checkCacheFolder refuses a folder of caches that another user has made, where everybody can
 // make one, as in /tmp: what is in it gets into images.
-func checkCacheFolder(folder string) error {
+func checkCacheFolder(folder string, getenv func(string) string) error {
 	parent, err := os.Stat(filepath.Dir(folder))
 	if err != nil || parent.Mode().Perm()&0o002 == 0 {
 		return nil
 	}
 	st, err := os.Stat(folder)
 	if err != nil {
-		return nil // it is made
+		return nil // a run makes it
 	}
 	owner, ok := st.Sys().(*syscall.Stat_t)
-	if !ok || owner.Uid == 0 || int(owner.Uid) == os.Geteuid() || fmt.Sprint(owner.Uid) == os.Getenv("SUDO_UID") {
+	if !ok || owner.Uid == 0 || int(owner.Uid) == os.Geteuid() || fmt.Sprint(owner.Uid) == getenv("SUDO_UID") {
 		return nil
 	}
 	return &fault.Error{What: fmt.Sprintf("ECSBUILD_CACHE: %s belongs to another user (%d)", folder, owner.Uid),

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/containerd/errdefs"
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
@@ -91,12 +92,15 @@ func hasLayers(a *image.Artifact, loaded []string) bool {
 	})
 }
 
-// CheckLoaded says whether the user's engine still has the image of a Load under its name:
-// ErrOtherImage where it has another one.
+// CheckLoaded is ErrOtherImage where the name of a Load stands for another image in the user's
+// engine. A gate may have removed the image.
 func (e *Engine) CheckLoaded(ctx context.Context, j Job, id string) error {
 	found, err := e.loadsInto.ImageInspect(ctx, j.Refs[0].String())
-	if err == nil && found.ID != id {
-		err = ErrOtherImage
+	switch {
+	case errdefs.IsNotFound(err):
+		return nil
+	case err == nil && found.ID != id:
+		return ErrOtherImage
 	}
 	return err
 }

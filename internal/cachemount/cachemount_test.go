@@ -242,7 +242,8 @@ func TestFill(t *testing.T) {
 	}
 
 	moving := t.TempDir() // with some files in their place, and others not
-	must(t, os.Mkdir(filepath.Join(moving, staged), 0o700), Unpack(bytes.NewReader(b.Bytes()), filepath.Join(moving, staged), DefaultLimits))
+	must(t, os.Mkdir(filepath.Join(moving, staged), 0o700),
+		Unpack(bytes.NewReader(b.Bytes()), filepath.Join(moving, staged), DefaultLimits))
 	first, err := os.ReadDir(filepath.Join(moving, staged))
 	must(t, err, os.Rename(filepath.Join(moving, staged, first[0].Name()), filepath.Join(moving, first[0].Name())))
 	if !fill(moving) {
@@ -253,7 +254,8 @@ func TestFill(t *testing.T) {
 	}
 
 	used := t.TempDir() // by a step of another build, while what a killed step has left is there
-	must(t, os.MkdirAll(filepath.Join(used, staging, "a"), 0o700), os.WriteFile(filepath.Join(used, "mine"), []byte("x"), 0o600))
+	must(t, os.MkdirAll(filepath.Join(used, staging, "a"), 0o700),
+		os.WriteFile(filepath.Join(used, "mine"), []byte("x"), 0o600))
 	if fill(used) {
 		t.Error("a mount that is used is filled")
 	}
@@ -261,7 +263,8 @@ func TestFill(t *testing.T) {
 		t.Errorf("%v, %v", left, err)
 	}
 	raced := t.TempDir() // a step makes what is being moved
-	must(t, os.MkdirAll(filepath.Join(raced, staged, "npm", "ours"), 0o700), os.MkdirAll(filepath.Join(raced, staged, "other"), 0o700),
+	must(t, os.MkdirAll(filepath.Join(raced, staged, "npm", "ours"), 0o700),
+		os.MkdirAll(filepath.Join(raced, staged, "other"), 0o700),
 		os.MkdirAll(filepath.Join(raced, "npm", "theirs"), 0o700))
 	if !fill(raced) {
 		t.Error("the rest is not moved")

@@ -3,7 +3,6 @@ package diagnose
 import (
 	"errors"
 	"regexp"
-	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
@@ -16,6 +15,9 @@ var refusedByEngine = regexp.MustCompile(`(?i)denied|403|unauthorized|not author
 // load is about an image that the gates of a run cannot have.
 func (f Facts) load(e *pipeline.LoadError, err error) Finding {
 	found := Finding{What: "cannot load the image for the gates", Why: e.Err.Error(), Exit: ExitOther}
+	if errors.Is(err, builder.ErrOtherImage) {
+		found.What = "the gates may have tested another image"
+	}
 	var img *pipeline.ImageError
 	if errors.As(err, &img) {
 		found.What = img.Image.Name() + ": " + found.What
@@ -33,7 +35,6 @@ func (f Facts) load(e *pipeline.LoadError, err error) Finding {
 	case errors.Is(err, builder.ErrOutdated):
 		found.Do = []string{"run again, with nothing that changes the sources meanwhile"}
 	case errors.Is(err, builder.ErrOtherImage):
-		found.What = strings.Replace(found.What, "cannot load the image for the gates", "the gates may have tested another image", 1)
 		found.Do = []string{"give each build a tag of its own, or run one after the other"}
 	case errors.Is(err, builder.ErrOtherResult):
 		found.Do = []string{"leave no_cache and max_age out for images that share steps with another one"}

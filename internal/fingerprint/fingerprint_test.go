@@ -41,7 +41,8 @@ func TestInputs(t *testing.T) {
 		Build: plan.Build{Context: filepath.Join(dir, "app"), Dockerfile: filepath.Join(dir, "app/Dockerfile")}}
 	hash := func() string {
 		t.Helper()
-		h := NewHasher(amd64{}, func(context.Context, string) (digest.Digest, error) { return base, nil }, []string{filepath.Join(dir, "app/kept"), filepath.Join(dir, "moved/kept")})
+		h := NewHasher(amd64{}, func(context.Context, string) (digest.Digest, error) { return base, nil },
+			[]string{filepath.Join(dir, "app/kept"), filepath.Join(dir, "moved/kept")})
 		file, err := dockerfile.Read(img)
 		if err != nil {
 			t.Fatal(err)

@@ -68,25 +68,6 @@ func (l *Registry) Serve(ctx context.Context) (addr string, stop func(), err err
 	return addr, func() { _ = server.Close(); serving.Wait(); l.cancelUploads(0) }, nil
 }
 
-// prepare makes the folder, and keeps it out of git.
-func (l *Registry) prepare() error {
-	if err := os.MkdirAll(l.dir, 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(l.dir, ".gitignore"), []byte("*\n"), 0o644)
-}
-
-// The specification's names of repositories and tags.
-const (
-	namePattern = `[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*`
-	tagPattern  = `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`
-)
-
-// maxName is the longest name of a folder.
-const maxName = 255
-
-var validName = regexp.MustCompile(`^` + namePattern + `$`)
-
 // onThisHost refuses what a web page has the browser of somebody on this host ask for: by a
 // name of its own that is made to lead here, or of another origin.
 func onThisHost(h http.Handler) http.Handler {
@@ -106,6 +87,25 @@ func onThisHost(h http.Handler) http.Handler {
 		h.ServeHTTP(w, r)
 	})
 }
+
+// prepare makes the folder, and keeps it out of git.
+func (l *Registry) prepare() error {
+	if err := os.MkdirAll(l.dir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(l.dir, ".gitignore"), []byte("*\n"), 0o644)
+}
+
+// The specification's names of repositories and tags.
+const (
+	namePattern = `[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*`
+	tagPattern  = `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`
+)
+
+// maxName is the longest name of a folder.
+const maxName = 255
+
+var validName = regexp.MustCompile(`^` + namePattern + `$`)
 
 var requestPath = regexp.MustCompile(
 	`^/v2/(` + namePattern + `)/(manifests|blobs/uploads|blobs|tags|referrers)/([^/]*)$`)

@@ -119,8 +119,15 @@ func TestOnThisHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
-	for host, want := range map[string]int{addr: http.StatusOK, "localhost": http.StatusOK, "127.0.0.1": http.StatusForbidden, "[::1]:5000": http.StatusOK,
-		"host.docker.internal:53": http.StatusOK, "evil.example": http.StatusMisdirectedRequest, "evil.example:80": http.StatusMisdirectedRequest} {
+	for host, want := range map[string]int{
+		addr:                      http.StatusOK,
+		"localhost":               http.StatusOK,
+		"[::1]:5000":              http.StatusOK,
+		"host.docker.internal:53": http.StatusOK,
+		"127.0.0.1":               http.StatusForbidden, // for a page of another origin
+		"evil.example":            http.StatusMisdirectedRequest,
+		"evil.example:80":         http.StatusMisdirectedRequest,
+	} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/v2/", nil)
 		if err != nil {
 			t.Fatal(err)

@@ -76,7 +76,7 @@ func (r *run) runGates(ctx context.Context, images []Pushed) error {
 	return err
 }
 
-// eachImage does something with the engine's image of each job.
+// eachImage calls f for each job, some at once. A failure is a *LoadError of the image.
 func (r *run) eachImage(ctx context.Context, f func(ctx context.Context, i int) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxLoads)

@@ -278,7 +278,8 @@ func (r *run) fillMounts(ctx context.Context, j builder.Job, k *keptMounts) {
 		k.warm = true
 		r.holdMounts(j.Image, k, k.found)
 	case ctx.Err() == nil && limited.Err() != nil:
-		r.deps.Progress.Note(name, progress.Warning, "cache_mounts: not filled, since to fetch and fill them takes longer than it saves")
+		r.deps.Progress.Note(name, progress.Warning,
+			"cache_mounts: not filled, since to fetch and fill them takes longer than it saves")
 	case ctx.Err() == nil:
 		r.deps.Progress.Note(name, progress.Warning, "cache_mounts: not filled: "+err.Error())
 	}

@@ -104,7 +104,8 @@ func TestCacheMountsFail(t *testing.T) {
 	if err := os.MkdirAll(f.mountsFolder(t, folder), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(f.mountsFolder(t, folder), "manifest.json"), []byte("nonsense"), 0o644); err != nil {
+	manifest := filepath.Join(f.mountsFolder(t, folder), "manifest.json")
+	if err := os.WriteFile(manifest, []byte("nonsense"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.run(t, Options{CacheFolder: folder}); err != nil || len(f.engine.filled) != 0 {
@@ -205,7 +206,8 @@ func TestCacheMountsTakeTooLong(t *testing.T) {
 	}
 	f.said.has(t, "the mounts begin empty: to fetch what is kept takes longer than the 0.2 s that it saves")
 
-	k = &keptMounts{mounts: k.mounts, fetched: make(chan struct{}), folder: t.TempDir(), until: time.Now().Add(50 * time.Millisecond)}
+	k = &keptMounts{mounts: k.mounts, fetched: make(chan struct{}), folder: t.TempDir(),
+		until: time.Now().Add(50 * time.Millisecond)}
 	close(k.fetched)
 	f.engine.onFill = func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }
 	r.engine = f.engine
@@ -284,9 +286,10 @@ func TestCacheOutputs(t *testing.T) {
 		}
 	}
 	for folder, want := range map[string][]string{
-		"":                         nil,
-		own:                        {own},
-		checkout:                   {filepath.Join(checkout, buildCacheFolder), filepath.Join(checkout, cacheMountsFolder), filepath.Join(checkout, "record.json")},
+		"":  nil,
+		own: {own},
+		checkout: {filepath.Join(checkout, buildCacheFolder), filepath.Join(checkout, cacheMountsFolder),
+			filepath.Join(checkout, "record.json")},
 		filepath.Join(own, "none"): {filepath.Join(own, "none")},
 	} {
 		if diff := cmp.Diff(want, cacheOutputs(folder)); diff != "" {

@@ -4,7 +4,7 @@
 // The engine of CodeBuild's images has the classic store, which exports no cache. Its
 // binaries can do more: Find looks for them and for a folder where overlayfs works, Start
 // runs containerd and dockerd there, and Close ends both. They end with this process
-// however it ends; what a killed run has left, the next Start in the same folder clears.
+// however it ends; what killed runs have left, the next Start clears.
 //
 // The folder stays between runs, and with it BuildKit's cache, of which dockerd deletes what was
 // not used for longest when the disk fills. Runs at the same time have a folder each.

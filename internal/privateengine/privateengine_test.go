@@ -146,7 +146,8 @@ func TestFindRelative(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", "bin")
-	if _, err := Find(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "dockerd is on PATH by a relative folder alone") {
+	_, err := Find(t.Context(), "")
+	if err == nil || !strings.Contains(err.Error(), "dockerd is on PATH by a relative folder alone") {
 		t.Error(err)
 	}
 	if _, err := os.Stat(ran); err == nil {

@@ -34,7 +34,7 @@ func (r *Repository) Manifest(ctx context.Context, reference string) (mediaType 
 	if err != nil || resp.StatusCode == http.StatusNotFound {
 		return "", nil, false, err
 	}
-	if d, err := digest.Parse(reference); err == nil && digest.FromBytes(data) != d {
+	if d, err := digest.Parse(reference); err == nil && d.Algorithm().FromBytes(data) != d {
 		return "", nil, false, r.client.newError(r.Name, actionGetManifest, fmt.Errorf("%s arrived as something else", d))
 	}
 	return resp.Header.Get("Content-Type"), data, true, nil

@@ -247,7 +247,8 @@ func TestManifestByDigest(t *testing.T) {
 		return true
 	})
 	r := c.Repository("shop")
-	if _, data, ok, err := r.Manifest(t.Context(), digest.FromString("{}").String()); err != nil || !ok || string(data) != "{}" {
+	_, data, ok, err := r.Manifest(t.Context(), digest.FromString("{}").String())
+	if err != nil || !ok || string(data) != "{}" {
 		t.Errorf("%q, %v, %v", data, ok, err)
 	}
 	if _, _, _, err := r.Manifest(t.Context(), digest.FromString("other").String()); err == nil ||
@@ -258,13 +259,7 @@ func TestManifestByDigest(t *testing.T) {
 
 // TestCheckRedirect: a registry that sends us out of TLS is not followed.
 func TestCheckRedirect(t *testing.T) {
-	get := func(url string) *http.Request {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
+	get := func(url string) *http.Request { return httptest.NewRequest(http.MethodGet, url, nil) }
 	for _, tt := range []struct {
 		from, to string
 		ok       bool
@@ -277,7 +272,8 @@ func TestCheckRedirect(t *testing.T) {
 			t.Errorf("%s to %s: %v", tt.from, tt.to, err)
 		}
 	}
-	if err := checkRedirect(get("https://a.example"), slices.Repeat([]*http.Request{get("https://a.example")}, maxRedirects)); err == nil {
+	many := slices.Repeat([]*http.Request{get("https://a.example")}, maxRedirects)
+	if err := checkRedirect(get("https://a.example"), many); err == nil {
 		t.Error("it is redirected for good")
 	}
 }
