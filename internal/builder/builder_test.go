@@ -21,6 +21,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	"go.uber.org/goleak"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/enginetest"
 	"github.com/ecsbuild/ecsbuild/internal/hoststate"
@@ -355,6 +358,9 @@ func TestUnreadableName(t *testing.T) {
 	if err := unreadableName(img, errors.New("string field contains invalid UTF-8")); err == nil ||
 		!strings.Contains(err.Error(), `caf\xe9`) {
 		t.Errorf("%v", err)
+	}
+	if err := unreadableName(img, status.Error(codes.Canceled, "context canceled")); err == nil {
+		t.Error("what BuildKit says after it does not name it")
 	}
 	if err := unreadableName(img, errors.New("another")); err != nil {
 		t.Errorf("%v", err)

@@ -90,13 +90,15 @@ func (j *Job) WantsCacheExport() bool {
 
 // ExportCache writes the image's own cache, of a build that has ended well.
 func (e *Engine) ExportCache(ctx context.Context, j Job) error {
-	res, err := e.solveAgain(ctx, j, func(opt *bkclient.SolveOpt) {
-		opt.CacheExports = []bkclient.CacheOptionsEntry{j.ownCacheExport()}
-	})
-	if err == nil && res.ExporterResponse["cache.manifest"] == "" {
-		err = errors.New("BuildKit has found no step that it could keep")
+	for range 2 { // on a machine with too much to do, BuildKit has found nothing the first time
+		res, err := e.solveAgain(ctx, j, func(opt *bkclient.SolveOpt) {
+			opt.CacheExports = []bkclient.CacheOptionsEntry{j.ownCacheExport()}
+		})
+		if err != nil || res.ExporterResponse["cache.manifest"] != "" {
+			return err
+		}
 	}
-	return err
+	return errors.New("BuildKit has found no step that it could keep")
 }
 
 // A CacheError is a build that failed by what is in its cache, where all images of the run are

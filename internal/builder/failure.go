@@ -15,7 +15,9 @@ import (
 
 	gateway "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/opencontainers/go-digest"
+	"google.golang.org/grpc/codes"
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
@@ -55,9 +57,10 @@ func (e *BuildError) Message() string {
 }
 
 // unreadableName explains an error of the protocol for a file whose name is not
-// UTF-8, which it cannot carry; nil for any other.
+// UTF-8, which it cannot carry; nil for any other. BuildKit tells of it, or, where that comes
+// first, of the context that it then could not load.
 func unreadableName(img plan.Image, err error) error {
-	if !strings.Contains(err.Error(), "invalid UTF-8") {
+	if !strings.Contains(err.Error(), "invalid UTF-8") && grpcerrors.Code(err) != codes.Canceled {
 		return nil
 	}
 	var found []string
