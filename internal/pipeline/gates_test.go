@@ -175,6 +175,9 @@ func TestKillGate(t *testing.T) {
 		for _, err := os.Stat(filepath.Join(f.plan.Directory, "started")); err != nil; _, err = os.Stat(filepath.Join(f.plan.Directory, "started")) {
 			time.Sleep(time.Millisecond)
 		}
+		for gateGroup.Load() == 0 { // the gate may be faster than the run that has started it
+			time.Sleep(time.Millisecond)
+		}
 		KillGate()
 	}()
 	_, err := f.run(t, Options{})
