@@ -2,10 +2,12 @@ package awstest
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -55,6 +57,16 @@ func (r *Rig) Damage(account, name string, blob digest.Digest, size int64) error
 	delete(r.repositories[account+"/"+name].blobs, blob.String())
 	return os.Truncate(filepath.Join(r.Dir, "ecr", account, url.PathEscape(name), "blobs", blob.Algorithm().String(),
 		blob.Encoded()), size)
+}
+
+// Tokens are the tokens that ECR and Docker Hub have given so far.
+func (r *Rig) Tokens() []string {
+	r.mu.Lock()
+	tokens := slices.Collect(maps.Keys(r.tokens))
+	r.mu.Unlock()
+	r.hub.mu.Lock()
+	defer r.hub.mu.Unlock()
+	return slices.AppendSeq(tokens, maps.Keys(r.hub.tokens))
 }
 
 // AllowMounting turns blob mounting on, as an account's setting does.

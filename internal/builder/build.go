@@ -3,7 +3,9 @@ package builder
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net"
+	"regexp"
 	"strings"
 
 	bkclient "github.com/moby/buildkit/client"
@@ -138,11 +140,22 @@ func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEnt
 		case j.brokenCache(err):
 			j.Note(progress.Warning, (&CacheError{err}).Error())
 			j.DropCaches()
+		case lostSnapshot(err) && j.result == nil:
+			j.Note(progress.Info, "the engine has lost files of a step, as BuildKit may where an earlier build was stopped: trying again")
 		case !notBegun(err):
 			return res, err
 		}
 	}
 }
+
+// lostSnapshot says that BuildKit has deleted files of a step that it still needed. It makes
+// them again when it is asked again. https://github.com/moby/buildkit/pull/6808
+func lostSnapshot(err error) bool {
+	var failed *BuildError
+	return errors.As(err, &failed) && failed.ExitCode == 0 && missingSnapshot.MatchString(failed.Message())
+}
+
+var missingSnapshot = regexp.MustCompile(`snapshot [a-z0-9]{25} does not exist: not found$`)
 
 // notBegun says that BuildKit has given a build up before it began.
 func notBegun(err error) bool {

@@ -243,6 +243,21 @@ func TestBuildError(t *testing.T) {
 	}
 }
 
+// TestLostSnapshot: BuildKit makes again what it has lost, where it is asked again.
+func TestLostSnapshot(t *testing.T) {
+	builds := 0
+	fake := &enginetest.Engine{Containerd: true}
+	fake.Build = func(context.Context, *enginetest.Build) (map[string]string, error) {
+		builds++
+		return nil, errors.New("failed to solve: failed to stat active key during commit: " +
+			"snapshot nnfmm8umycct3bcrrbd5vgh26 does not exist: not found")
+	}
+	_, err := connect(t, fake, false).Build(t.Context(), job(t, func(j *Job) { j.Keep = true }))
+	if err == nil || builds != maxStarts {
+		t.Errorf("%d builds, %v", builds, err)
+	}
+}
+
 // TestCanceled: the reason of the cancellation is the error.
 func TestCanceled(t *testing.T) {
 	started := make(chan struct{})

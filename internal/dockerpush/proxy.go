@@ -67,6 +67,7 @@ type session struct {
 
 	failed   error // what the store said last; the engine has only a status of it
 	failures int
+	refuses  bool // the manifest, since the run has been stopped
 }
 
 const proxyUser = "ecsbuild"
@@ -125,6 +126,7 @@ func (p *Pusher) startProxy(ctx context.Context) (*proxy, error) {
 		started.close()
 	default:
 		p.proxy = started
+		p.untags.Go(func() { p.removeLeftovers(ctx, started.addr) })
 	}
 	p.probed = true
 	return p.proxy, nil
@@ -304,11 +306,33 @@ func (s *session) putManifest(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if !s.acceptManifest(m) {
+		writeError(w, http.StatusServiceUnavailable, "UNKNOWN", "the run has been stopped")
+		return
+	}
+	w.WriteHeader(http.StatusCreated)
+}
+
+// acceptManifest keeps the manifest of the push, unless it was refused before.
+func (s *session) acceptManifest(m image.Manifest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refuses {
+		return false
+	}
 	select {
 	case s.manifest <- m:
 	default: // the same one, put again
 	}
-	w.WriteHeader(http.StatusCreated)
+	return true
+}
+
+// refuseManifest has a manifest that comes from now on refused; false says that one is there.
+func (s *session) refuseManifest() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuses = len(s.manifest) == 0
+	return s.refuses
 }
 
 // rewriteManifest returns the manifest that the registry gets; its config is put.

@@ -92,10 +92,10 @@ func (p *Pusher) Close() {
 func (p *Pusher) pushThrough(ctx context.Context, r Push, proxy *proxy) (*image.Artifact, error) {
 	s := proxy.open(r)
 	defer s.close()
+	defer p.untag(ctx, s.name) // also of a tag that has failed: it may be there all the same
 	if err := p.tag(ctx, r.ID, s.name); err != nil {
 		return nil, err
 	}
-	defer p.untag(ctx, s.name)
 	span := r.Begin(report.Push, "the engine compresses and pushes")
 	b, err := p.push(ctx, s)
 	span.End(err)
@@ -113,12 +113,18 @@ func (e *NoAnswerError) Error() string {
 	return fmt.Sprintf("no answer to a %s for %v", e.Request, e.After)
 }
 
-// tagTimeout is for a request that an engine answers at once.
-const tagTimeout = time.Minute
+// tagTimeout is for a request that an engine answers at once, and grace for one whose run has
+// been stopped.
+const (
+	tagTimeout = time.Minute
+	grace      = 10 * time.Second
+)
 
 func (p *Pusher) tag(ctx context.Context, id digest.Digest, name string) error {
-	limited, cancel := context.WithTimeout(ctx, tagTimeout)
+	// A request that is cut off goes on in the engine, and might give the name after untag.
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), tagTimeout)
 	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })()
 	_, err := p.docker.ImageTag(limited, client.ImageTagOptions{Source: id.String(), Target: name})
 	switch {
 	case err != nil && ctx.Err() == nil && limited.Err() != nil:
@@ -132,7 +138,7 @@ func (p *Pusher) tag(ctx context.Context, id digest.Digest, name string) error {
 // untag takes a name away; nobody but Close waits for it.
 func (p *Pusher) untag(ctx context.Context, name string) {
 	p.untags.Go(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
 		_, _ = p.docker.ImageRemove(ctx, name, client.ImageRemoveOptions{})
 	})
@@ -155,14 +161,25 @@ func (p *Pusher) pushOnce(ctx context.Context, s *session) (image.Manifest, erro
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.mu.Lock()
-	s.ctx, s.cancel = ctx, cancel
+	s.ctx, s.cancel, s.refuses = ctx, cancel, false
 	s.mu.Unlock()
+	// The request is cut off when the run is stopped, unless the engine has put its manifest: then
+	// it is about to write down a digest under this name, which untag would come too early for.
+	request, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	defer context.AfterFunc(ctx, func() {
+		if s.refuseManifest() {
+			cut()
+		} else {
+			time.AfterFunc(grace, cut)
+		}
+	})()
 	auth, _ := json.Marshal(map[string]string{"username": proxyUser, "password": s.proxy.password,
 		"serveraddress": s.proxy.addr})
-	resp, err := p.docker.ImagePush(ctx, s.name,
+	resp, err := p.docker.ImagePush(request, s.name,
 		client.ImagePushOptions{RegistryAuth: base64.URLEncoding.EncodeToString(auth)})
 	if err == nil {
-		err = resp.Wait(ctx)
+		err = resp.Wait(request)
 		_ = resp.Close()
 	}
 	cause := context.Cause(ctx)

@@ -7,13 +7,16 @@ import (
 	"errors"
 	"io"
 	"math/rand"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/moby/moby/client"
@@ -116,6 +119,65 @@ func TestPush(t *testing.T) {
 	w.pusher.Close()
 	if tags := w.engine.Tags(); len(tags) != 2 || tags[0][1:] != tags[1][1:] {
 		t.Errorf("%v", tags)
+	}
+}
+
+// TestPushStopped: an engine goes on with a request that is cut off. The name of a run that has
+// been stopped is removed after the engine has given it and written the digest down, not before.
+func TestPushStopped(t *testing.T) {
+	for _, what := range []string{"tag", "digest"} {
+		w := newWorld(t, &enginetest.Engine{})
+		id := w.engine.Add(newImage(t, 1))
+		ctx, stop := context.WithCancel(t.Context())
+		var early []string
+		done := make(chan struct{})
+		w.engine.Before = func(now string) {
+			if now == what {
+				stop()
+				time.Sleep(50 * time.Millisecond) // for a name that is removed too early
+				early = w.engine.Tags()
+				close(done)
+			}
+		}
+		_, _ = w.pusher.Push(ctx, w.push(id, plan.Build{}, nil, nil))
+		w.pusher.Close()
+		<-done
+		tags := w.engine.Tags()
+		if len(tags) != 2 || tags[1][0] != '-' || len(early) > 0 && early[len(early)-1][0] == '-' {
+			t.Errorf("%s: %v, then %v", what, early, tags)
+		}
+		stop()
+	}
+}
+
+// TestLeftovers: names of a run that was killed are removed, and nobody else's.
+func TestLeftovers(t *testing.T) {
+	w := newWorld(t, &enginetest.Engine{})
+	other, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := other.Addr().String()
+	_ = other.Close()
+	if other, err = net.Listen("tcp4", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	img := newImage(t, 1)
+	for _, name := range []string{other.Addr().String() + "/shop/0123abcd:run", gone + "/shop/latest:run",
+		gone + "/shop/0123abcd:1", "10.0.0.1:1/shop/0123abcd:run", gone + "/0123abcd:run", "shop:run"} {
+		w.engine.Name(name, img)
+	}
+	want := []string{"-" + gone + "/acme/shop/0123abcd:run", "-" + gone + "/shop/89abcdef@sha256:" + strings.Repeat("0", 64)}
+	for _, name := range want {
+		w.engine.Name(name[1:], img)
+	}
+	if _, err := w.pusher.Unreachable(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.pusher.Close()
+	if diff := cmp.Diff(want, slices.Sorted(slices.Values(w.engine.Tags()))); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -37,6 +37,10 @@ type Engine struct {
 	Platform   string // "" for linux/amd64
 	Labels     map[string]string
 
+	// Before, unless nil, is called before the engine gives a name ("tag"), and between a push
+	// and the digest that it then writes down ("digest"). It does both for a client that has gone, too.
+	Before func(what string)
+
 	// Build makes an image: its answer are the keys of the exporter.
 	Build func(ctx context.Context, b *Build) (map[string]string, error)
 
@@ -146,6 +150,8 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = e.sessions.HandleHTTPRequest(e.ctx, w, r)
 	case path == "/auth":
 		e.login(w, r)
+	case path == "/images/json":
+		e.list(answer)
 	case path == "/images/get":
 		e.save(w, r.URL.Query()["names"])
 	case strings.HasSuffix(path, "/tag"):
@@ -233,12 +239,19 @@ func (e *Engine) find(n string) v1.Image {
 	return e.images[n]
 }
 
+func (e *Engine) before(what string) {
+	if e.Before != nil {
+		e.Before(what)
+	}
+}
+
 func (e *Engine) tag(w http.ResponseWriter, id, n string) {
 	img := e.find(id)
 	if img == nil {
 		fail(w, http.StatusNotFound, "No such image: "+id)
 		return
 	}
+	e.before("tag")
 	e.mu.Lock()
 	e.images[n], e.tags = img, append(e.tags, "+"+n)
 	e.mu.Unlock()
@@ -262,6 +275,9 @@ func (e *Engine) push(w http.ResponseWriter, r *http.Request, n string) {
 		err = remote.Write(ref, img, remote.WithAuth(&authn.Basic{Username: auth.Username, Password: auth.Password}),
 			remote.WithContext(r.Context()),
 			remote.WithRetryBackoff(remote.Backoff{Duration: time.Millisecond, Steps: 1}))
+		if err == nil {
+			e.before("digest")
+		}
 	}
 	if err != nil {
 		_ = json.NewEncoder(w).Encode(map[string]any{"errorDetail": map[string]string{"message": err.Error()},
@@ -276,6 +292,23 @@ func (e *Engine) save(w http.ResponseWriter, names []string) {
 		return
 	}
 	_ = tarball.Write(name.MustParseReference("saved:1"), uncompressed{img}, w)
+}
+
+// list has all images, whatever the filter: what is asked for is among them.
+func (e *Engine) list(answer func(any)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	images := []map[string]any{}
+	for n := range e.images {
+		key := "RepoTags"
+		if strings.Contains(n, "@") {
+			key = "RepoDigests"
+		}
+		if !strings.HasPrefix(n, "sha256:") {
+			images = append(images, map[string]any{key: []string{n}})
+		}
+	}
+	answer(images)
 }
 
 func (e *Engine) inspect(w http.ResponseWriter, n string) {
