@@ -1,4 +1,5 @@
-// Package baseimage reads base images from their own registry: their layers, which a push copies, and Docker Hub's pull limit.
+// Package baseimage reads base images from their own registry: their layers, which a push
+// copies, and Docker Hub's pull limit.
 package baseimage
 
 import (
@@ -27,12 +28,12 @@ import (
 // upstream, and not through an engine that would compress it again.
 type Images struct {
 	login func(ctx context.Context, host string) (a plan.Account, ok bool)
-	http  http.RoundTripper
 	agent string
 	known *hoststate.State
 
-	mu     sync.Mutex
-	images map[string]*baseImage // by reference and platform
+	mu         sync.Mutex
+	images     map[string]*baseImage        // by reference and platform
+	transports map[string]http.RoundTripper // by the registry, which may not send us just anywhere
 }
 
 type baseImage struct {
@@ -57,7 +58,8 @@ const hintBases = "bases"
 
 // New makes the base images of a run.
 func New(login func(context.Context, string) (plan.Account, bool), agent string, known *hoststate.State) *Images {
-	return &Images{login: login, http: httptransport.New(""), agent: agent, known: known, images: map[string]*baseImage{}}
+	return &Images{login: login, agent: agent, known: known, images: map[string]*baseImage{},
+		transports: map[string]http.RoundTripper{}}
 }
 
 // Observe is told of a base image, as ref@sha256:…, and the platform of its build.
@@ -223,11 +225,24 @@ func (b *Images) options(ctx context.Context, from name.Repository, more ...remo
 	} else if ok {
 		auth = &authn.Basic{Username: a.Username, Password: a.Password.Reveal()}
 	}
-	return append(more, remote.WithContext(ctx), remote.WithAuth(auth), remote.WithTransport(b.http),
-		remote.WithUserAgent(b.agent))
+	return append(more, remote.WithContext(ctx), remote.WithAuth(auth),
+		remote.WithTransport(b.transport(from.RegistryStr())), remote.WithUserAgent(b.agent))
+}
+
+func (b *Images) transport(host string) http.RoundTripper {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.transports[host] == nil {
+		b.transports[host] = httptransport.New(host)
+	}
+	return b.transports[host]
 }
 
 // Close drops idle connections.
 func (b *Images) Close() {
-	(&http.Client{Transport: b.http}).CloseIdleConnections()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, t := range b.transports {
+		(&http.Client{Transport: t}).CloseIdleConnections()
+	}
 }

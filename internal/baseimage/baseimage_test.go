@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ecsbuild/ecsbuild/internal/hoststate"
+	"github.com/ecsbuild/ecsbuild/internal/httptransport"
 	"github.com/ecsbuild/ecsbuild/internal/localregistry"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
@@ -110,6 +111,17 @@ func TestLayers(t *testing.T) {
 	}
 	if n := manifests.Load(); n != 1 {
 		t.Errorf("%d manifests were read", n)
+	}
+}
+
+// TestRedirect: a registry may not have us fetch a layer from where it cannot reach itself.
+func TestRedirect(t *testing.T) {
+	s := httptest.NewServer(http.RedirectHandler("http://169.254.169.254/latest/meta-data/", http.StatusTemporaryRedirect))
+	t.Cleanup(s.Close)
+	_, err := images(t, anonymous, hoststate.Open(t.TempDir())).Resolve(t.Context(), strings.TrimPrefix(s.URL, "http://")+"/base:1")
+	var address *httptransport.AddressError
+	if !errors.As(err, &address) || address.Host != "169.254.169.254" {
+		t.Errorf("%v", err)
 	}
 }
 

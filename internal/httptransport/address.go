@@ -85,7 +85,7 @@ var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
 // reached by name with TLS as well, for the certificate tells whose it is: the interface
 // endpoint of S3 in a VPC has one, to which a registry with a public one sends us.
 type addressGuard struct {
-	peer   string // a host without port, "" for no guard
+	peer   string // a host without port
 	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 
 	proxies sync.Map // addresses of proxies, which the user has named
@@ -120,7 +120,7 @@ func (g *addressGuard) proxy(of func(*http.Request) (*url.URL, error)) func(*htt
 // without a look.
 func (g *addressGuard) checkLiteral(ctx context.Context, u *url.URL) error {
 	host := u.Hostname()
-	if g.peer == "" || host == g.peer {
+	if host == g.peer {
 		return nil
 	}
 	name := strings.ToLower(strings.TrimSuffix(host, "."))
@@ -148,7 +148,7 @@ func (g *addressGuard) checkLiteral(ctx context.Context, u *url.URL) error {
 // whose it is.
 func (g *addressGuard) check(ctx context.Context, host string, ip netip.Addr, verified bool) error {
 	s := scopeOf(ip)
-	if g.peer == "" || s == public || s == private && verified {
+	if s == public || s == private && verified {
 		return nil
 	}
 	own, err := g.lookup(ctx, g.peer)
@@ -170,7 +170,7 @@ type withTLS struct{}
 func (g *addressGuard) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	host := hostname(addr)
-	if _, proxy := g.proxies.Load(host); g.peer != "" && host != g.peer && !proxy {
+	if _, proxy := g.proxies.Load(host); host != g.peer && !proxy {
 		d.ControlContext = func(ctx context.Context, _, address string, _ syscall.RawConn) error {
 			ip, err := netip.ParseAddrPort(address)
 			if err != nil {

@@ -49,7 +49,7 @@ var (
 
 // New makes a transport for requests to peer, a host with or without a port, and to
 // wherever peer sends us on: never to an address that is not public, unless peer has
-// one of the same kind. That is an *AddressError. A peer of "" may send us anywhere.
+// one of the same kind. That is an *AddressError.
 func New(peer string) http.RoundTripper {
 	addresses := newAddressGuard(peer)
 	return &stallGuard{addresses: addresses, proxied: http.ProxyFromEnvironment, next: &http.Transport{

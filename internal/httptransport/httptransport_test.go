@@ -60,7 +60,7 @@ func TestStall(t *testing.T) {
 	}))
 	defer srv.Close()
 	defer close(release)
-	client := &http.Client{Transport: New("")}
+	client := &http.Client{Transport: New("127.0.0.1")}
 	defer client.CloseIdleConnections()
 	get := func(method, path string, body io.Reader) error {
 		req, err := http.NewRequest(method, srv.URL+path, body)
@@ -107,7 +107,7 @@ func TestQueueIsNoStall(t *testing.T) {
 		}
 	}))
 	defer srv.Close()
-	guard := New("").(*stallGuard)
+	guard := New("127.0.0.1").(*stallGuard)
 	guard.next.MaxConnsPerHost = 1
 	client := &http.Client{Transport: guard}
 	defer client.CloseIdleConnections()
@@ -138,7 +138,7 @@ func TestProxyError(t *testing.T) {
 	defer proxy.Close()
 	for address, status := range map[string]int{proxy.URL: http.StatusProxyAuthRequired, "http://me:pass@127.0.0.1:1": 0} {
 		u, _ := http.NewRequest(http.MethodGet, address, nil)
-		g := New("").(*stallGuard)
+		g := New("127.0.0.1").(*stallGuard)
 		g.proxied = http.ProxyURL(u.URL)
 		g.next.Proxy = g.proxied
 		_, err := (&http.Client{Transport: g}).Get("https://registry.example/v2/")
