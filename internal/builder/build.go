@@ -140,22 +140,43 @@ func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEnt
 		case j.brokenCache(err):
 			j.Note(progress.Warning, (&CacheError{err}).Error())
 			j.DropCaches()
-		case lostSnapshot(err) && j.result == nil:
-			j.Note(progress.Info, "the engine has lost files of a step, as BuildKit may where an earlier build was stopped: trying again")
+		case lostSnapshot(err) != nil && j.result == nil:
+			j.Note(progress.Info, "the engine has lost the files of a step, as BuildKit may where a build was stopped: building it again")
+			if perr := e.forget(ctx, lostSnapshot(err)); perr != nil || start > 1 {
+				j.Image.Build.NoCache = true
+			}
 		case !notBegun(err):
 			return res, err
 		}
 	}
 }
 
-// lostSnapshot says that BuildKit has deleted files of a step that it still needed. It makes
-// them again when it is asked again. https://github.com/moby/buildkit/pull/6808
-func lostSnapshot(err error) bool {
+// lostSnapshot returns the IDs in BuildKit's cache of a step whose files it has lost, nil for
+// another failure. https://github.com/moby/buildkit/pull/6808 is one way to it; an engine that is
+// killed between two of its writes keeps such a step for good.
+func lostSnapshot(err error) (ids []string) {
 	var failed *BuildError
-	return errors.As(err, &failed) && failed.ExitCode == 0 && missingSnapshot.MatchString(failed.Message())
+	if !errors.As(err, &failed) || failed.ExitCode != 0 || !missingSnapshot.MatchString(failed.Message()) {
+		return nil
+	}
+	return cacheID.FindAllString(failed.Message(), -1)
 }
 
-var missingSnapshot = regexp.MustCompile(`snapshot [a-z0-9]{25} does not exist: not found$`)
+var (
+	missingSnapshot = regexp.MustCompile(`snapshot [a-z0-9]{25} does not exist: not found$`)
+	cacheID         = regexp.MustCompile(`\b[a-z0-9]{25}\b`)
+)
+
+// forget removes records from BuildKit's cache.
+func (e *Engine) forget(ctx context.Context, ids []string) error {
+	var filter []string
+	for _, id := range ids {
+		filter = append(filter, "id=="+id)
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	return e.bk.Prune(ctx, nil, bkclient.PruneAll, bkclient.WithFilter(filter))
+}
 
 // notBegun says that BuildKit has given a build up before it began.
 func notBegun(err error) bool {

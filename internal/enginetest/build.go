@@ -129,6 +129,14 @@ func (c *control) ListWorkers(context.Context, *controlapi.ListWorkersRequest) (
 	return &controlapi.ListWorkersResponse{Record: []*apitypes.WorkerRecord{w}}, nil
 }
 
+// Prune remembers what is to be removed, and removes nothing.
+func (c *control) Prune(req *controlapi.PruneRequest, _ grpc.ServerStreamingServer[controlapi.UsageRecord]) error {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	c.engine.pruned = append(c.engine.pruned, req.Filter...)
+	return nil
+}
+
 func (c *control) Session(stream grpc.BidiStreamingServer[controlapi.BytesMessage, controlapi.BytesMessage]) error {
 	conn, closed, opts := grpchijack.Hijack(stream)
 	defer conn.Close()

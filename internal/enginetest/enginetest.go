@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -48,6 +49,7 @@ type Engine struct {
 	images map[string]v1.Image // by ID and by name
 	tags   []string            // names that an image has got or lost, as +NAME and -NAME
 	jobs   map[string]*job     // by ref
+	pruned []string            // filters
 
 	ctx      context.Context // ends with the engine
 	handlers sync.WaitGroup
@@ -107,6 +109,13 @@ func (e *Engine) Tags() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return append([]string(nil), e.tags...)
+}
+
+// Pruned are the filters of what BuildKit was asked to remove from its cache.
+func (e *Engine) Pruned() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.pruned)
 }
 
 func (e *Engine) version() string {
