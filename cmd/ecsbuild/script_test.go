@@ -185,6 +185,17 @@ func install(t *testing.T, kind string) {
 // startEngine returns the variable that names the engine's address.
 func startEngine(t *testing.T, kind string, environ []string, wrapper ...string) string {
 	t.Helper()
+	dir, err := os.MkdirTemp("", "ecsbuild-engine-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return startEngineIn(t, dir, kind, environ, wrapper...)
+}
+
+// startEngineIn starts an engine in a folder, which must have a short path.
+func startEngineIn(t *testing.T, dir, kind string, environ []string, wrapper ...string) string {
+	t.Helper()
 	engine, err := filepath.Abs("../../script/engine")
 	if err != nil {
 		t.Fatal(err)
@@ -192,10 +203,6 @@ func startEngine(t *testing.T, kind string, environ []string, wrapper ...string)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	install(t, kind)
-	dir, err := os.MkdirTemp("", "ecsbuild-engine-")
-	if err != nil {
-		t.Fatal(err)
-	}
 	args := append(slices.Clone(wrapper), engine, "start", kind, filepath.Join(dir, "e"))
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), environ...)
@@ -206,7 +213,6 @@ func startEngine(t *testing.T, kind string, environ []string, wrapper ...string)
 		if out, err := exec.Command(engine, "stop", filepath.Join(dir, "e")).CombinedOutput(); err != nil {
 			t.Errorf("script/engine stop: %v\n%s", err, out)
 		}
-		_ = os.RemoveAll(dir)
 	})
 	if err != nil {
 		t.Fatalf("script/engine start %s: %v\n%s", kind, err, stderr.String())

@@ -83,8 +83,15 @@ func (f Facts) build(e *builder.BuildError) Finding {
 	if e.ExitCode != 0 {
 		found.Why = fmt.Sprintf("the command ended with exit code %d", e.ExitCode)
 	}
-	if slices.ContainsFunc(append(e.Output, msg),
-		func(l string) bool { return strings.Contains(l, "exec format error") }) {
+	says := func(text string) bool {
+		return slices.ContainsFunc(append(e.Output, msg),
+			func(l string) bool { return strings.Contains(strings.ToLower(l), text) })
+	}
+	switch {
+	case says("no space left on device"):
+		found.Do = []string{"make room on the engine's disk, or give it a larger one; these say what is there, and remove what builds and images have left:",
+			"  docker system df", "  docker builder prune", "  docker image prune"}
+	case says("exec format error"):
 		found.Why = "the step runs programs of another platform, which the engine's machine cannot execute"
 		found.Do = []string{"build on a machine of that platform, or let this one emulate it:",
 			"  docker run --privileged --rm tonistiigi/binfmt --install all"}

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -136,6 +138,14 @@ const (
 	cacheExportTimeout = 10 * time.Minute
 )
 
+// reason leaves out where a full disk was met on the way to a folder, of which BuildKit tells at length.
+func reason(err error, j builder.Job) string {
+	if j.Image.Build.Cache == plan.CacheLocal && strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+		return syscall.ENOSPC.Error() + ", in " + j.CacheFolder
+	}
+	return err.Error()
+}
+
 // exportCaches writes the caches of images that were built, now that nobody waits for the
 // tags and definitions any more. What cannot be written does not fail the run.
 func (r *run) exportCaches(ctx context.Context) {
@@ -150,7 +160,7 @@ func (r *run) exportCaches(ctx context.Context) {
 			err := f(ctx, j)
 			span.End(err)
 			if err != nil {
-				r.deps.Progress.Note(name, progress.Warning, "the "+what+" was not written: "+err.Error())
+				r.deps.Progress.Note(name, progress.Warning, "the "+what+" was not written: "+reason(err, j))
 			}
 			return nil
 		})
