@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -212,7 +213,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(ctx)
 	switch {
 	case kind == "manifests" && r.Method == http.MethodPut:
-		s.putManifest(w, r)
+		s.putManifest(w, r, last)
 	case kind == "manifests":
 		writeError(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "this registry keeps no manifests")
 	case m[3] == "" && r.Method == http.MethodHead:
@@ -276,7 +277,7 @@ func (s *session) head(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 // maxManifest is ECR's limit, in bytes.
 const maxManifest = 4 << 20
 
-func (s *session) putManifest(w http.ResponseWriter, r *http.Request) {
+func (s *session) putManifest(w http.ResponseWriter, r *http.Request, reference string) {
 	data, err := io.ReadAll(io.LimitReader(r.Body, maxManifest+1))
 	if err != nil || len(data) > maxManifest {
 		writeError(w, http.StatusRequestEntityTooLarge, "MANIFEST_INVALID",
@@ -284,8 +285,13 @@ func (s *session) putManifest(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	m := image.Manifest{MediaType: r.Header.Get("Content-Type"), Digest: digest.FromBytes(data), Data: data}
+	if strings.Contains(reference, ":") && reference != m.Digest.String() {
+		writeError(w, http.StatusBadRequest, "DIGEST_INVALID", "the manifest has the digest "+m.Digest.String())
+		return
+	}
 	// also of one that is rewritten: the engine compares it with its own
 	w.Header().Set("Docker-Content-Digest", m.Digest.String())
+	w.Header().Set("Location", "/v2/"+s.path+"/manifests/"+m.Digest.String())
 	if m.MediaType != image.DockerManifest && m.MediaType != ocispec.MediaTypeImageManifest {
 		s.fail(fmt.Errorf("the engine pushes a manifest of the type %q", m.MediaType))
 		writeError(w, http.StatusUnsupportedMediaType, "MANIFEST_INVALID", "not the manifest of an image")

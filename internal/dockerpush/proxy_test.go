@@ -107,8 +107,8 @@ func TestProxySteps(t *testing.T) {
 		status int
 	}{
 		"whole":         {digest.FromString(blob).String(), http.StatusCreated},
-		"wrong digest":  {digest.FromString("other").String(), http.StatusBadGateway},
-		"broken digest": {"x", http.StatusBadGateway},
+		"wrong digest":  {digest.FromString("other").String(), http.StatusBadRequest},
+		"broken digest": {"x", http.StatusBadRequest},
 	} {
 		at := upload()
 		if rec := ask("PATCH", at, blob); rec.Code != http.StatusAccepted || rec.Header().Get("Range") != "0-9" {

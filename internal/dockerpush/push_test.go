@@ -45,6 +45,7 @@ type world struct {
 	engine *enginetest.Engine
 	pusher *Pusher
 	store  *registry.Repository
+	local  http.Handler // the registry that it is in
 
 	mu       sync.Mutex
 	requests map[string]int                                    // by method
@@ -63,6 +64,7 @@ func newWorld(t *testing.T, engine *enginetest.Engine) *world {
 	w.pusher = New(c, "the engine")
 	t.Cleanup(w.pusher.Close)
 	local := localregistry.New(t.TempDir())
+	w.local = local
 	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
 		w.requests[r.Method]++

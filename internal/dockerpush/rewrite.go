@@ -148,7 +148,7 @@ func (u *rewriteUpload) drop() {
 func (u *rewriteUpload) finish(ctx context.Context, s *session, want digest.Digest) error {
 	defer u.drop()
 	if u.sum != want {
-		return fmt.Errorf("a blob arrived as %s and not as %s", u.sum, want)
+		return &image.DigestError{Got: u.sum, Want: want}
 	}
 	m := s.rewriter
 	if u.layer == nil {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -63,24 +65,21 @@ func (p *proxy) initiateUpload(w http.ResponseWriter, s *session) {
 	p.mu.Lock()
 	p.uploads[id] = u
 	p.mu.Unlock()
-	s.uploadAnswer(w, id, 0)
+	s.uploadAnswer(w, id, 0, http.StatusAccepted)
 }
 
 // uploadAnswer says where an upload goes on and how much of it is here: the
 // engine writes that size into its manifest.
-func (s *session) uploadAnswer(w http.ResponseWriter, id string, got int64) {
+func (s *session) uploadAnswer(w http.ResponseWriter, id string, got int64, code int) {
 	w.Header().Set("Location", "/v2/"+s.path+"/blobs/uploads/"+id)
 	w.Header().Set("Docker-Upload-UUID", id)
 	w.Header().Set("Range", fmt.Sprintf("0-%d", max(0, got-1)))
-	w.WriteHeader(http.StatusAccepted)
+	w.WriteHeader(code)
 }
 
 func (p *proxy) upload(w http.ResponseWriter, r *http.Request, s *session, id string) {
 	p.mu.Lock()
 	u := p.uploads[id]
-	if r.Method == http.MethodPut || r.Method == http.MethodDelete {
-		delete(p.uploads, id)
-	}
 	p.mu.Unlock()
 	if u == nil {
 		writeError(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "there is no such upload")
@@ -89,25 +88,40 @@ func (p *proxy) upload(w http.ResponseWriter, r *http.Request, s *session, id st
 	u.Lock()
 	defer u.Unlock()
 	switch r.Method {
+	case http.MethodGet:
+		s.uploadAnswer(w, id, u.got(), http.StatusNoContent)
 	case http.MethodDelete:
+		p.forget(id)
 		u.drop()
 		w.WriteHeader(http.StatusNoContent)
 	case http.MethodPatch, http.MethodPut:
+		if start, _, ok := strings.Cut(r.Header.Get("Content-Range"), "-"); ok && start != strconv.FormatInt(u.got(), 10) {
+			s.uploadAnswer(w, id, u.got(), http.StatusRequestedRangeNotSatisfiable)
+			return
+		}
+		if r.Method == http.MethodPut {
+			p.forget(id)
+		}
 		if err := u.take(r, s); err != nil {
 			s.fail(err)
 			writeError(w, http.StatusBadGateway, "UNKNOWN", "the upload was interrupted")
 			return
 		}
 		if r.Method == http.MethodPatch {
-			s.uploadAnswer(w, id, u.got())
+			s.uploadAnswer(w, id, u.got(), http.StatusAccepted)
 			return
 		}
 		want, err := digest.Parse(r.URL.Query().Get("digest"))
-		if err == nil {
-			err = u.finish(r.Context(), s, want)
-		}
 		if err != nil {
+			writeError(w, http.StatusBadRequest, "DIGEST_INVALID", err.Error())
+			return
+		}
+		if err := u.finish(r.Context(), s, want); err != nil {
 			s.fail(err)
+			if wrong := (&image.DigestError{}); errors.As(err, &wrong) {
+				writeError(w, http.StatusBadRequest, "DIGEST_INVALID", err.Error())
+				return
+			}
 			writeError(w, http.StatusBadGateway, "UNKNOWN", "the upload could not be completed")
 			return
 		}
@@ -117,6 +131,13 @@ func (p *proxy) upload(w http.ResponseWriter, r *http.Request, s *session, id st
 	default:
 		writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "not a request that a push makes")
 	}
+}
+
+// forget takes an upload out, so that nobody goes on with it.
+func (p *proxy) forget(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.uploads, id)
 }
 
 // take reads a body: into memory while it is small, then through to the store.

@@ -24,10 +24,17 @@ type Store interface {
 		err error)
 }
 
+// A DigestError is a blob that is not the one that was asked for.
+type DigestError struct{ Got, Want digest.Digest }
+
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("a blob arrived as %s and not as %s", e.Got, e.Want)
+}
+
 // PutBytes sends a blob that lies in memory, after a look at its digest.
 func PutBytes(ctx context.Context, store Store, want digest.Digest, data []byte) error {
 	if got := digest.FromBytes(data); got != want {
-		return fmt.Errorf("a blob arrived as %s and not as %s", got, want)
+		return &DigestError{Got: got, Want: want}
 	}
 	return store.Put(ctx, want, int64(len(data)), func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(data)), nil
