@@ -92,8 +92,13 @@ type archive struct {
 
 	layers map[string]layer.Info // by name in the archive
 	small  map[string][]byte
+	bytes  int // of small
 	links  map[string]string
 }
+
+// maxSmall bounds what of an archive is kept in memory: a manifest and a config, and a file of
+// JSON for each layer from older engines. In bytes.
+const maxSmall = 64 << 20
 
 // read goes through the archive; each layer is on its way to the store while
 // the next is read.
@@ -132,6 +137,9 @@ func (a *archive) file(ctx context.Context, g *errgroup.Group, h *tar.Header, tr
 	if h.Size <= maxManifest && !isTar(head) {
 		var err error
 		a.small[h.Name], err = io.ReadAll(body)
+		if a.bytes += len(a.small[h.Name]); a.bytes > maxSmall {
+			return fmt.Errorf("the saved image has more than %d bytes of manifests", maxSmall)
+		}
 		return err
 	}
 	select {

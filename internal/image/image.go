@@ -140,6 +140,9 @@ func WithConfig(m Manifest, config []byte) (Manifest, error) {
 func (m Manifest) WithKey(key string, value any) (Manifest, error) {
 	all := map[string]json.RawMessage{}
 	err := json.Unmarshal(m.Data, &all)
+	if err == nil && all == nil { // it says null
+		err = errors.New("the manifest is not a JSON object")
+	}
 	if err == nil {
 		all[key], err = json.Marshal(value)
 	}

@@ -22,6 +22,9 @@ import (
 // folder blobs of a containerd content store. A blob that is neither there nor in the
 // registry, since the engine has not needed it yet, is an error that is fs.ErrNotExist.
 func (s *Store) CopyFrom(ctx context.Context, blobs string, root ocispec.Descriptor) error {
+	if err := root.Digest.Validate(); err != nil {
+		return err
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	if isManifest(root.MediaType) {
 		data, err := os.ReadFile(blobFile(blobs, root))
