@@ -53,6 +53,10 @@ var matrixFaults = []matrixFault{
 	{name: "trickle", fault: awstest.Fault{Trickle: true}, endless: true},
 }
 
+// maxRun bounds a run that fails, whatever the reason. An upload that stands still is tried twice,
+// of two minutes each.
+const maxRun = 5 * time.Minute
+
 // TestFaultMatrix has each request that a run makes meet each fault, once and for good. The
 // requests are those that an undisturbed run has made, so that a new one is in it by itself.
 // Once, the run succeeds; for good, it ends in bounded time, with a code and a diagnosis,
@@ -103,7 +107,7 @@ func TestFaultMatrix(t *testing.T) {
 					if times == 1 && word != "survived" && !f.answer {
 						word = fmt.Sprintf("NOT SURVIVED: exit code %d: %s", r.code, r.stderr)
 					}
-					if r.took > 4*time.Minute {
+					if r.took > maxRun {
 						word = fmt.Sprintf("TOO LONG: %v", r.took)
 					}
 					mu.Lock()

@@ -19,7 +19,10 @@ import (
 
 // maxExports is how often an export is begun when uploads break: what was
 // built is in BuildKit's cache, and what was sent is not sent again.
-const maxExports = 4
+const (
+	maxExports  = 4
+	maxTimeouts = 2 // each takes minutes
+)
 
 // buildAndExport has BuildKit hand over the blobs, by the content store protocol, or takes
 // them from the folder of a private engine.
@@ -67,6 +70,10 @@ func (e *Engine) buildAndExport(ctx context.Context, j Job) (*image.Artifact, er
 			return nil, err
 		}
 		var temporary interface{ Temporary() bool }
+		var timeout interface{ Timeout() bool }
+		if try >= maxTimeouts && errors.As(failed, &timeout) && timeout.Timeout() {
+			return nil, failed
+		}
 		if try == maxExports || !errors.As(failed, &temporary) || !temporary.Temporary() {
 			return nil, failed
 		}

@@ -64,6 +64,7 @@ type session struct {
 
 	failed   error // what the store said last; the engine has only a status of it
 	failures int
+	timeouts int  // of these failures
 	refuses  bool // the manifest, since the run has been stopped
 }
 

@@ -217,7 +217,7 @@ func (s *session) disableBaseCopy() bool {
 	defer s.mu.Unlock()
 	failed := s.copyErr != nil
 	if failed {
-		s.bases, s.copyErr, s.failed, s.failures = nil, nil, nil, 0
+		s.bases, s.copyErr, s.failed, s.failures, s.timeouts = nil, nil, nil, 0, 0
 		if s.rewriter != nil {
 			s.rewriter.disableBaseCopy()
 		}
@@ -276,9 +276,12 @@ func (s *session) copy(d digest.Digest, size int64, open func() (io.ReadCloser, 
 	return true
 }
 
-// maxFailures is how many temporary failures of the store end a push. Some the store has
-// tried several times; a stream it cannot, and the engine does.
-const maxFailures = 4
+// maxFailures and maxTimeouts are how many temporary failures of the store end a push. Some the
+// store has tried several times; a stream it cannot, and the engine does.
+const (
+	maxFailures = 4
+	maxTimeouts = 2 // each takes minutes
+)
 
 // fail keeps the store's own words, and ends the push with them when trying
 // again is of no use.
@@ -287,10 +290,14 @@ func (s *session) fail(err error) {
 		return
 	}
 	var temporary interface{ Temporary() bool }
+	var timeout interface{ Timeout() bool }
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failed = err
-	if s.failures++; s.failures < maxFailures && errors.As(err, &temporary) && temporary.Temporary() {
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		s.timeouts++
+	}
+	if s.failures++; s.failures < maxFailures && s.timeouts < maxTimeouts && errors.As(err, &temporary) && temporary.Temporary() {
 		return
 	}
 	if s.cancel != nil {

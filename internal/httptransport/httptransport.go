@@ -40,6 +40,9 @@ func (e *StalledError) Error() string {
 	return fmt.Sprintf("no data for %v", e.After)
 }
 
+// Timeout is true, as a net.Error has it.
+func (e *StalledError) Timeout() bool { return true }
+
 // How long a peer may be silent: with a blob it may have something to write to
 // its disks first.
 var (

@@ -33,6 +33,7 @@ type Error struct {
 	Err        error  // *transport.Error for an answer, anything else for none
 
 	renewed bool // the token had expired, and another try has a new one
+	givenUp bool // another try would take as long as those before
 }
 
 // newError is one of a request for which an action is asked, of whatever service.
@@ -110,6 +111,8 @@ func (e *LocationError) Unwrap() error { return e.Err }
 // Temporary says that the same request may succeed a moment later.
 func (e *Error) Temporary() bool {
 	switch s := e.Status(); {
+	case e.givenUp:
+		return false
 	case e.renewed, s >= 200 && s < 300: // a success of somebody else, such as a proxy's page
 		return true
 	case s == 0: // no answer: reset, timeout, cut off; but not a fault of our own

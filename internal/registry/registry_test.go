@@ -296,7 +296,8 @@ func TestSecondStallIsTheLast(t *testing.T) {
 	tries := 0
 	err := retry(t.Context(), func() error { tries++; return &Error{Err: &httptransport.StalledError{}} })
 	var stalled *httptransport.StalledError
-	if tries != 2 || !errors.As(err, &stalled) {
+	var temporary interface{ Temporary() bool }
+	if tries != 2 || !errors.As(err, &stalled) || !errors.As(err, &temporary) || temporary.Temporary() {
 		t.Errorf("%d tries, %v", tries, err)
 	}
 }

@@ -39,7 +39,10 @@ func retry(ctx context.Context, f func() error) error {
 			stalls++
 		}
 		var e *Error
-		if err == nil || try == maxTries || stalls > 1 || ctx.Err() != nil || !errors.As(err, &e) || !e.Temporary() {
+		if errors.As(err, &e) {
+			e.givenUp = stalls > 1
+		}
+		if err == nil || try == maxTries || ctx.Err() != nil || !errors.As(err, &e) || !e.Temporary() {
 			return err
 		}
 		select {
