@@ -34,9 +34,15 @@ func (e *ProxyError) Error() string {
 func (e *ProxyError) Unwrap() error { return e.Err }
 
 // A StalledError is a request that was given up, since nothing moved any more.
-type StalledError struct{ After time.Duration }
+type StalledError struct {
+	After time.Duration
+	Bytes int // that came in that time, fewer than minProgress
+}
 
 func (e *StalledError) Error() string {
+	if e.Bytes > 0 {
+		return fmt.Sprintf("only %d bytes in %v", e.Bytes, e.After)
+	}
 	return fmt.Sprintf("no data for %v", e.After)
 }
 
@@ -49,6 +55,9 @@ var (
 	stallTimeout     = 30 * time.Second
 	blobStallTimeout = 2 * time.Minute
 )
+
+// minProgress is what a peer must send in that time, in bytes, unless its answer ends.
+const minProgress = 16 << 10
 
 // New makes a transport for requests to peer, a host with or without a port, and to
 // wherever peer sends us on: never to an address that is not public, unless peer has
@@ -109,7 +118,7 @@ func (g *stallGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 		&httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { w.start() }}))
 	if req.Body != nil && req.Body != http.NoBody {
 		// While the body is read, it is its source that is waited for.
-		guardedReq.Body = &timedBody{ReadCloser: req.Body, before: w.stop, after: w.start}
+		guardedReq.Body = &timedBody{ReadCloser: req.Body, before: w.stop, after: func(int) { w.start() }}
 	}
 	resp, err := g.next.RoundTrip(guardedReq)
 	w.end() // the body may be read on for a moment
@@ -122,7 +131,7 @@ func (g *stallGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, g.proxyError(req, err)
 	}
-	resp.Body = &timedBody{ReadCloser: resp.Body, before: answer.start, after: answer.stop, closed: func() { cancel(nil) },
+	resp.Body = &timedBody{ReadCloser: resp.Body, before: answer.resume, after: answer.pause, closed: func() { cancel(nil) },
 		cause: ctx}
 	return resp, nil
 }
@@ -140,7 +149,8 @@ func (g *stallGuard) proxyError(req *http.Request, err error) error {
 	return &ProxyError{Proxy: proxy.Host, Err: op.Err}
 }
 
-// stallTimer ends a request; it runs between start and stop.
+// stallTimer ends a request. It runs between start and stop, or, for what is left of its time,
+// between resume and pause.
 type stallTimer struct {
 	limit  time.Duration
 	cancel context.CancelCauseFunc
@@ -148,19 +158,29 @@ type stallTimer struct {
 	mu    sync.Mutex
 	timer *time.Timer
 	ended bool
+	since time.Time     // it was resumed
+	used  time.Duration // of limit, since minProgress bytes came
+	bytes int
 }
 
-func (w *stallTimer) start() {
+func (w *stallTimer) start() { w.run(w.limit) }
+
+func (w *stallTimer) run(left time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ended {
 		return
 	}
+	w.since = time.Now()
 	if w.timer == nil {
-		w.timer = time.AfterFunc(w.limit, func() { w.cancel(&StalledError{w.limit}) })
+		w.timer = time.AfterFunc(left, func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.cancel(&StalledError{After: w.limit, Bytes: w.bytes})
+		})
 		return
 	}
-	w.timer.Reset(w.limit)
+	w.timer.Reset(left)
 }
 
 func (w *stallTimer) stop() {
@@ -168,6 +188,24 @@ func (w *stallTimer) stop() {
 	defer w.mu.Unlock()
 	if w.timer != nil {
 		w.timer.Stop()
+	}
+}
+
+func (w *stallTimer) resume() {
+	w.mu.Lock()
+	left := w.limit - w.used
+	w.mu.Unlock()
+	w.run(left)
+}
+
+// pause is told how many bytes have come.
+func (w *stallTimer) pause(n int) {
+	w.stop()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.used += time.Since(w.since)
+	if w.bytes += n; w.bytes >= minProgress {
+		w.used, w.bytes = 0, 0
 	}
 }
 
@@ -182,15 +220,16 @@ func (w *stallTimer) end() {
 // timedBody tells when it is read.
 type timedBody struct {
 	io.ReadCloser
-	before, after func()
-	closed        func()          // nil for nothing
-	cause         context.Context // whose cause says why a read failed, nil for none
+	before func()
+	after  func(n int)
+	closed func()          // nil for nothing
+	cause  context.Context // whose cause says why a read failed, nil for none
 }
 
 func (b *timedBody) Read(p []byte) (int, error) {
 	b.before()
 	n, err := b.ReadCloser.Read(p)
-	b.after()
+	b.after(n)
 	var stalled *StalledError
 	if err != nil && b.cause != nil && errors.As(context.Cause(b.cause), &stalled) {
 		err = stalled

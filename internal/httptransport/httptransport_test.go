@@ -46,9 +46,10 @@ func TestStall(t *testing.T) {
 			_, _ = io.WriteString(w, "half")
 			w.(http.Flusher).Flush()
 			<-release
-		case "/trickle":
+		case "/trickle", "/slow":
+			piece := map[string]int{"/trickle": 1, "/slow": minProgress}[r.URL.Path]
 			for range 10 {
-				_, _ = io.WriteString(w, "x")
+				_, _ = w.Write(make([]byte, piece))
 				w.(http.Flusher).Flush()
 				time.Sleep(50 * time.Millisecond)
 			}
@@ -84,7 +85,8 @@ func TestStall(t *testing.T) {
 		{"GET", "/silent", nil, true},
 		{"GET", "/half", nil, true},
 		{"PATCH", "/deaf", bytes.NewReader(make([]byte, 64<<20)), true},
-		{"GET", "/trickle", nil, false},
+		{"GET", "/trickle", nil, true},
+		{"GET", "/slow", nil, false},
 		{"PATCH", "/", &slow{5, 200 * time.Millisecond}, false}, // it is us who are slow
 		{"GET", "/", nil, false},
 	} {
@@ -101,7 +103,7 @@ func TestQueueIsNoStall(t *testing.T) {
 	shortTimeouts(t)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		for range 10 {
-			_, _ = io.WriteString(w, "x")
+			_, _ = w.Write(make([]byte, minProgress))
 			w.(http.Flusher).Flush()
 			time.Sleep(40 * time.Millisecond)
 		}
