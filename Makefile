@@ -13,9 +13,10 @@ demo: ## the whole job on examples/, against a registry on this machine
 test: engines ## every test, on real engines (root, Debian or Ubuntu)
 	ECSBUILD_TEST_ENGINES="$(ENGINES)" go test -count=1 -parallel 3 -timeout 20m ./...
 
-soak: engines ## what takes long: each fault for good and without an end, fuzzing for minutes
-	ECSBUILD_SOAK=1 ECSBUILD_TEST_ENGINES=codebuild go test -v -count=1 -timeout 60m -run TestFaultMatrix ./cmd/ecsbuild
-	script/fuzz 1000000
+soak: engines ## what takes long: faults without an end, a hundred kills, load, searches for secrets, fuzzing
+	ECSBUILD_SOAK=1 ECSBUILD_TEST_ENGINES="$(ENGINES)" go test -v -count=1 -parallel 2 -timeout 180m \
+	  -run '^(TestFaultMatrix|TestKilled|TestLoad|TestSecrets|TestHostFailures)$$' ./cmd/ecsbuild
+	script/fuzz 200000
 
 unit: ## the tests that need no root, engine, browser or network
 	go test ./...

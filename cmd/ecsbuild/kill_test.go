@@ -23,7 +23,7 @@ import (
 // definitions file that names what is not there; a signal that is caught leaves nothing at all;
 // and the next run succeeds, and clears what SIGKILL has left.
 func TestKilled(t *testing.T) {
-	kinds, count := testEngines(t), 6
+	kinds, count := testEngines(t), 4
 	if os.Getenv("ECSBUILD_SOAK") != "" {
 		count = 100
 	} else {

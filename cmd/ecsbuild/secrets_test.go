@@ -33,7 +33,7 @@ import (
 func TestSecrets(t *testing.T) {
 	kinds := testEngines(t)
 	if os.Getenv("ECSBUILD_SOAK") == "" {
-		kinds = slices.DeleteFunc(kinds, func(k string) bool { return k != "codebuild" && k != "containerd" })
+		kinds = slices.DeleteFunc(kinds, func(k string) bool { return k != "codebuild" })
 	}
 	if slices.Contains(kinds, "codebuild") {
 		kinds = append(kinds, "private")
