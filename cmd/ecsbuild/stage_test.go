@@ -138,6 +138,8 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	case "sent-is": // rig sent-is REPOSITORY:TAG… [since REPOSITORY:TAG…]: what these have and those had not, to the byte
 		ts.Check(s.sentIs(args))
+	case "fetched": // rig fetched FILE: which blobs were fetched, and that each came whole and once
+		ts.Check(s.fetched(ts.MkAbs(arg(0))))
 	case "rows": // rig rows FILE TITLE: appends what was asked, and forgets it
 		f, err := os.OpenFile(ts.MkAbs(arg(0)), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 		ts.Check(err)

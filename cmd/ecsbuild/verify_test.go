@@ -103,6 +103,55 @@ func (s *stage) sentIs(images []string) error {
 	return nil
 }
 
+// fetched writes which blobs were fetched, from ECR and from Docker Hub, a line each. One that
+// came twice or in part has its bytes with it.
+func (s *stage) fetched(file string) error {
+	got := map[string]int64{}
+	for _, q := range s.rig.Requests() {
+		repo, d, blob := q.Repository, "", false
+		if q.Action == "hub" {
+			repo, d, blob = strings.Cut(q.Path, "/blobs/")
+		} else {
+			d, blob = strings.CutPrefix(q.Path, "blobs/")
+		}
+		if blob && q.Method == http.MethodGet && q.Status < 300 {
+			got[repo+" "+d] += q.Answered
+		}
+	}
+	var lines []string
+	for key, n := range got {
+		repo, d, _ := strings.Cut(key, " ")
+		name, size := s.nameOf(repo, d)
+		line := repo + ": " + name
+		if size > 0 && n != size {
+			line += fmt.Sprintf(" (%d of %d bytes)", n, size)
+		}
+		lines = append(lines, line+"\n")
+	}
+	slices.Sort(lines)
+	return os.WriteFile(file, []byte(strings.Join(lines, "")), 0o644)
+}
+
+// nameOf is what a blob is of the first image that has it.
+func (s *stage) nameOf(repo, d string) (name string, size int64) {
+	tags := s.rig.Tags(awstest.Account, repo)
+	for _, tag := range slices.Sorted(maps.Keys(tags)) {
+		m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awstest.Account, repo, tag)))
+		if err != nil {
+			continue
+		}
+		if m.Config.Digest.String() == d {
+			return "config of " + tag, m.Config.Size
+		}
+		for i, l := range m.Layers {
+			if l.Digest.String() == d {
+				return fmt.Sprintf("layer %d of %s", i+1, tag), l.Size
+			}
+		}
+	}
+	return "a blob", 0
+}
+
 // newHost starts another engine of the same kind, which has seen nothing, and
 // makes it the script's.
 func (s *stage) newHost(ts *testscript.TestScript, neg bool, args []string) {

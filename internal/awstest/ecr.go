@@ -136,7 +136,7 @@ func (r *Rig) ecr(w http.ResponseWriter, req *http.Request, account string) {
 	body := &countingBody{rc: req.Body}
 	rec := &statusWriter{ResponseWriter: w}
 	defer func() {
-		q.Bytes, q.Status = body.n, rec.status
+		q.Bytes, q.Answered, q.Status = body.n, rec.written, rec.status
 		r.record(q)
 		if p := recover(); p != nil {
 			panic(p)

@@ -102,6 +102,7 @@ func (r *Rig) hubServe(w http.ResponseWriter, req *http.Request) {
 	}
 	rec := &statusWriter{ResponseWriter: w}
 	h.registry.ServeHTTP(rec, req)
+	q.Answered = rec.written
 	r.record(q.with(rec.status))
 }
 

@@ -19,6 +19,7 @@ type Request struct {
 	Path       string // below the repository: "blobs/sha256:…", "manifests/v1"
 	Status     int
 	Bytes      int64 // of the request's body
+	Answered   int64 // bytes of the answer's body
 	Anonymous  bool  // for Docker Hub
 }
 

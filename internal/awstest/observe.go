@@ -27,6 +27,7 @@ func (c *countingBody) Close() error { return c.rc.Close() }
 type statusWriter struct {
 	http.ResponseWriter
 	status  int
+	written int64
 	rewrite map[int]int
 	digest  string // instead of that of the content, "" for that
 }
@@ -48,5 +49,7 @@ func (s *statusWriter) Write(p []byte) (int, error) {
 	if s.status == 0 {
 		s.WriteHeader(http.StatusOK)
 	}
-	return s.ResponseWriter.Write(p)
+	n, err := s.ResponseWriter.Write(p)
+	s.written += int64(n)
+	return n, err
 }
