@@ -107,14 +107,11 @@ func TestFaultMatrix(t *testing.T) {
 					if times == 1 && word != "survived" && !f.answer {
 						word = fmt.Sprintf("NOT SURVIVED: exit code %d: %s", r.code, r.stderr)
 					}
-					if r.took > maxRun {
-						word = fmt.Sprintf("TOO LONG: %v", r.took)
-					}
 					mu.Lock()
 					defer mu.Unlock()
 					longest = max(longest, r.took)
 					table[fmt.Sprintf("%s/%s/%d", request, f.name, times)] = word
-					if strings.ToUpper(word[:3]) == word[:3] {
+					if isBad(word) {
 						t.Errorf("%s, %s, %d times: %s", request, f.name, times, word)
 					}
 					return nil
@@ -217,12 +214,18 @@ definitions:
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, m.engine}, rig.Environ()...)
 	began := time.Now()
 	err = cmd.Run()
-	r := &matrixRun{code: cmd.ProcessState.ExitCode(), took: time.Since(began), stderr: stderr.String(),
-		requests: rig.Requests(), tags: rig.Tags(awstest.Account, "shop/web")}
+	r := newMatrixRun(rig, cmd.Dir, cmd.ProcessState.ExitCode(), time.Since(began), stderr.String())
 	if err != nil && r.code <= 0 {
 		return nil, err
 	}
-	r.definitions, _ = os.ReadFile(filepath.Join(dir, "src", "imagedefinitions.json"))
+	return r, nil
+}
+
+// newMatrixRun looks at what a run has left.
+func newMatrixRun(rig *awstest.Rig, src string, code int, took time.Duration, stderr string) *matrixRun {
+	r := &matrixRun{code: code, took: took, stderr: stderr, requests: rig.Requests(),
+		tags: rig.Tags(awstest.Account, "shop/web")}
+	r.definitions, _ = os.ReadFile(filepath.Join(src, "imagedefinitions.json"))
 	var image struct {
 		Config struct{ Digest string }
 		Layers []struct{ Digest string }
@@ -233,8 +236,11 @@ definitions:
 			r.whole = r.whole && rig.Has(awstest.Account, "shop/web", l.Digest)
 		}
 	}
-	return r, nil
+	return r
 }
+
+// isBad tells the verdicts that begin in capitals.
+func isBad(verdict string) bool { return strings.ToUpper(verdict[:3]) == verdict[:3] }
 
 // verdict is "survived" or "failed", in small letters where everything is as it must be then.
 func (r *matrixRun) verdict(quiet *matrixRun) string {
@@ -242,6 +248,9 @@ func (r *matrixRun) verdict(quiet *matrixRun) string {
 		if q.Action == awstest.Elsewhere && !q.Anonymous {
 			return "LEAKED: credentials went to another host"
 		}
+	}
+	if r.took > maxRun {
+		return fmt.Sprintf("TOO LONG: %v", r.took)
 	}
 	if r.code == 0 {
 		switch {

@@ -57,6 +57,17 @@ func newWorld(t *testing.T, kind string) *world {
 	return w
 }
 
+// socket is where the engine listens.
+func (w *world) socket() string {
+	for _, kv := range w.environ {
+		if _, path, ok := strings.Cut(kv, "_HOST=unix://"); ok {
+			return path
+		}
+	}
+	w.Fatal("the engine has no socket")
+	return ""
+}
+
 // write puts a file among the sources.
 func (w *world) write(name, text string) {
 	w.Helper()

@@ -69,6 +69,13 @@ func (r *Rig) Hub() http.Handler { return r.hub.registry }
 
 func (r *Rig) hubServe(w http.ResponseWriter, req *http.Request) {
 	h := &r.hub
+	if f := r.fault(Request{Action: hubAction(req)}); f != nil {
+		rec := &statusWriter{ResponseWriter: w, digest: f.Digest}
+		w = rec
+		if f.apply(rec, req, registryError) {
+			return
+		}
+	}
 	if req.Host == "auth.docker.io" {
 		h.token(w, req)
 		return
@@ -104,6 +111,21 @@ func (r *Rig) hubServe(w http.ResponseWriter, req *http.Request) {
 	h.registry.ServeHTTP(rec, req)
 	q.Answered = rec.written
 	r.record(q.with(rec.status))
+}
+
+// HubActions are the requests to Docker Hub that can meet a fault.
+var HubActions = []string{"hub: token", "hub: manifest", "hub: blob"}
+
+func hubAction(req *http.Request) string {
+	switch {
+	case req.Host == "auth.docker.io":
+		return HubActions[0]
+	case strings.Contains(req.URL.Path, "/manifests/"):
+		return HubActions[1]
+	case strings.Contains(req.URL.Path, "/blobs/"):
+		return HubActions[2]
+	}
+	return "" // asks where tokens come from
 }
 
 // token returns one to anybody, and an account's to who knows its password, by
