@@ -103,8 +103,8 @@ func (s *stage) sentIs(images []string) error {
 	return nil
 }
 
-// fetched writes which blobs were fetched, from ECR and from Docker Hub, a line each. One that
-// came twice or in part has its bytes with it.
+// fetched writes which blobs were fetched, from ECR and from Docker Hub, a line each, and how
+// often, or how much of one that did not come whole.
 func (s *stage) fetched(file string) error {
 	got := map[string]int64{}
 	for _, q := range s.rig.Requests() {
@@ -123,8 +123,11 @@ func (s *stage) fetched(file string) error {
 		repo, d, _ := strings.Cut(key, " ")
 		name, size := s.nameOf(repo, d)
 		line := repo + ": " + name
-		if size > 0 && n != size {
+		switch {
+		case size == 0 || n%size != 0:
 			line += fmt.Sprintf(" (%d of %d bytes)", n, size)
+		case n > size:
+			line += fmt.Sprintf(" ×%d", n/size)
 		}
 		lines = append(lines, line+"\n")
 	}
@@ -132,11 +135,19 @@ func (s *stage) fetched(file string) error {
 	return os.WriteFile(file, []byte(strings.Join(lines, "")), 0o644)
 }
 
-// nameOf is what a blob is of the first image that has it.
+// nameOf is what a blob is of the first image that has it, and its size.
 func (s *stage) nameOf(repo, d string) (name string, size int64) {
-	tags := s.rig.Tags(awstest.Account, repo)
-	for _, tag := range slices.Sorted(maps.Keys(tags)) {
-		m, err := v1.ParseManifest(bytes.NewReader(s.rig.Manifest(awstest.Account, repo, tag)))
+	images := map[string][]byte{} // by tag
+	for tag := range s.rig.Tags(awstest.Account, repo) {
+		images[tag] = s.rig.Manifest(awstest.Account, repo, tag)
+	}
+	if len(images) == 0 { // a base image
+		rec := httptest.NewRecorder()
+		s.rig.Hub().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/v2/"+repo+"/manifests/1", nil))
+		images["1"] = rec.Body.Bytes()
+	}
+	for _, tag := range slices.Sorted(maps.Keys(images)) {
+		m, err := v1.ParseManifest(bytes.NewReader(images[tag]))
 		if err != nil {
 			continue
 		}

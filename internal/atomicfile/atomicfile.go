@@ -12,15 +12,12 @@ import (
 // of it, whatever ends the process. The folder must exist. After an error the old file
 // is there, and nothing else.
 func Write(path string, data []byte, mode fs.FileMode) error {
-	f, err := openUnnamed(filepath.Dir(path))
-	if err == nil {
-		err = errors.Join(fill(f, data, mode), linkUnnamed(f, path), f.Close())
-		if err == nil {
-			return nil
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		if named, err := writeUnnamed(path, data, mode); named || err != nil {
+			return err
 		}
 	}
-	// A file is there, or this file system has no unnamed ones.
-	f, err = os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
 	if err != nil {
 		return err
 	}
@@ -31,6 +28,20 @@ func Write(path string, data []byte, mode fs.FileMode) error {
 		_ = os.Remove(f.Name())
 	}
 	return err
+}
+
+// writeUnnamed writes a file that gets its name when it is whole, so that not even SIGKILL
+// leaves half of it. named is false where the file system has none of these, or where a file has
+// come there meanwhile.
+func writeUnnamed(path string, data []byte, mode fs.FileMode) (named bool, err error) {
+	f, err := openUnnamed(filepath.Dir(path))
+	if err != nil {
+		return false, nil
+	}
+	if err = fill(f, data, mode); err == nil {
+		named = linkUnnamed(f, path) == nil
+	}
+	return named, errors.Join(err, f.Close())
 }
 
 func fill(f *os.File, data []byte, mode fs.FileMode) error {

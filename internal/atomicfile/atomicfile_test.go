@@ -2,7 +2,9 @@ package atomicfile
 
 import (
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -34,5 +36,26 @@ func TestWrite(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 2 {
 		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+// TestFailure: what cannot be written whole gets no name.
+func TestFailure(t *testing.T) {
+	var old, low syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
+		t.Fatal(err)
+	}
+	signal.Ignore(syscall.SIGXFSZ)
+	low, low.Cur = old, 4096
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &low); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	err := Write(filepath.Join(dir, "f"), make([]byte, 10_000), 0o644)
+	if rerr := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old); rerr != nil {
+		t.Fatal(rerr)
+	}
+	if entries, rerr := os.ReadDir(dir); err == nil || rerr != nil || len(entries) > 0 {
+		t.Errorf("%v; %v, %v", err, entries, rerr)
 	}
 }

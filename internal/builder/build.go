@@ -110,6 +110,10 @@ const maxSolves = 100
 // on a machine with too much to do.
 const maxStarts = 5
 
+// maxLost is how often a build is begun again whose files BuildKit has lost: without what is lost,
+// and then without any cache.
+const maxLost = 2
+
 // dockerfileFrontend is BuildKit's own.
 const dockerfileFrontend = "dockerfile.v0"
 
@@ -125,6 +129,7 @@ func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEnt
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	lost := 0
 	for start := 1; ; start++ {
 		bases, err := j.waitForBases(ctx)
 		if err != nil {
@@ -140,11 +145,12 @@ func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEnt
 		case j.brokenCache(err):
 			j.Note(progress.Warning, (&CacheError{err}).Error())
 			j.DropCaches()
-		case lostSnapshot(err) != nil && j.result == nil:
+		case lostSnapshot(err) != nil && j.result == nil && lost < maxLost:
 			j.Note(progress.Info, "the engine has lost the files of a step, as BuildKit may where a build was stopped: building it again")
-			if perr := e.forget(ctx, lostSnapshot(err)); perr != nil || start > 1 {
+			if perr := e.forget(ctx, lostSnapshot(err)); perr != nil || lost > 0 {
 				j.Image.Build.NoCache = true
 			}
+			lost++
 		case !notBegun(err):
 			return res, err
 		}

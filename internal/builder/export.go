@@ -20,8 +20,8 @@ import (
 // maxExports is how often an export is begun when uploads break: what was
 // built is in BuildKit's cache, and what was sent is not sent again.
 const (
-	maxExports  = 4
-	maxTimeouts = 2 // each takes minutes
+	maxExports = 4
+	maxStalls  = 2 // each takes minutes
 )
 
 // buildAndExport has BuildKit hand over the blobs, by the content store protocol, or takes
@@ -29,6 +29,7 @@ const (
 func (e *Engine) buildAndExport(ctx context.Context, j Job) (*image.Artifact, error) {
 	required := map[digest.Digest]bool{} // layers that must come in any case
 	direct := e.private != nil           // from its folder
+	stalls := 0
 	for try := 1; ; try++ {
 		copies := e.newBaseCopy(&j)
 		store := ociexport.New(ociexport.Options{Build: j.Image.Build, Store: j.Store, Bases: j.Bases, Inputs: j.Inputs,
@@ -70,11 +71,11 @@ func (e *Engine) buildAndExport(ctx context.Context, j Job) (*image.Artifact, er
 			return nil, err
 		}
 		var temporary interface{ Temporary() bool }
-		var timeout interface{ Timeout() bool }
-		if try >= maxTimeouts && errors.As(failed, &timeout) && timeout.Timeout() {
-			return nil, failed
+		var stalled interface{ Stalled() bool }
+		if errors.As(failed, &stalled) && stalled.Stalled() {
+			stalls++
 		}
-		if try == maxExports || !errors.As(failed, &temporary) || !temporary.Temporary() {
+		if try == maxExports || stalls == maxStalls || !errors.As(failed, &temporary) || !temporary.Temporary() {
 			return nil, failed
 		}
 		j.Note(progress.Info, fmt.Sprintf("an upload was interrupted (%v): sending the rest again", failed))

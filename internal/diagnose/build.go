@@ -91,6 +91,9 @@ func (f Facts) build(e *builder.BuildError) Finding {
 	case says("no space left on device"):
 		found.Do = []string{"make room on the engine's disk, or give it a larger one; these say what is there, and remove what builds and images have left:",
 			"  docker system df", "  docker builder prune", "  docker image prune"}
+		if e.ExitCode != 0 {
+			found.Do = append(found.Do, "a step that fills /dev/shm wants a larger shm_size, and one that fills a mount of type tmpfs a larger size there")
+		}
 	case says("exec format error"):
 		found.Why = "the step runs programs of another platform, which the engine's machine cannot execute"
 		found.Do = []string{"build on a machine of that platform, or let this one emulate it:",

@@ -4,22 +4,22 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"testing"
 
+	"github.com/ecsbuild/ecsbuild/internal/httptransport"
 	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
 // TestWhenAPushIsGivenUp: at once where another try is of no use, else after some failures, of
-// which those that take minutes are fewer.
+// which those that take minutes are fewer, unless they came at the same time.
 func TestWhenAPushIsGivenUp(t *testing.T) {
 	for name, tt := range map[string]struct {
 		err  error
 		want int // failures
 	}{
-		"final":     {errors.New("not a layer"), 1},
-		"temporary": {&registry.Error{Err: io.EOF}, maxFailures},
-		"timeout":   {&registry.Error{Err: os.ErrDeadlineExceeded}, maxTimeouts},
+		"final":          {errors.New("not a layer"), 1},
+		"temporary":      {&registry.Error{Err: io.EOF}, maxFailures},
+		"stalls at once": {&registry.Error{Err: &httptransport.StalledError{}}, maxFailures},
 	} {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		s := &session{cancel: cancel}
@@ -32,5 +32,17 @@ func TestWhenAPushIsGivenUp(t *testing.T) {
 			t.Errorf("%s: %d failures, %v", name, failures, context.Cause(ctx))
 		}
 		cancel(nil)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	s := &session{cancel: cancel}
+	for range maxStalls {
+		if ctx.Err() != nil {
+			t.Error("given up too early")
+		}
+		s.fail(&registry.Error{Err: &httptransport.StalledError{}})
+		s.lastStall = s.lastStall.Add(-2 * sameStall)
+	}
+	if ctx.Err() == nil {
+		t.Errorf("not given up after %d stalls, one after the other", maxStalls)
 	}
 }

@@ -2,10 +2,11 @@ package dockerpush
 
 import (
 	"context"
+	"errors"
 	"net"
 	"regexp"
 	"slices"
-	"strings"
+	"syscall"
 	"time"
 
 	"github.com/moby/moby/client"
@@ -13,40 +14,38 @@ import (
 
 // pushedName is a name that a push has in the engine, by its tag or by the digest that the
 // engine writes down.
-var pushedName = regexp.MustCompile(`^(127\.0\.0\.1:[0-9]+)/.+/[0-9a-f]{8}(:run|@sha256:[0-9a-f]{64})$`)
+var pushedName = regexp.MustCompile(`^(127\.0\.0\.1:[0-9]+)/` + pathPrefix + `[0-9a-f]{16}(:run|@sha256:[0-9a-f]{64})$`)
 
-// removeLeftovers takes away the names of runs that were killed, whose proxies are gone. They
-// would keep their images from docker image prune.
+// cleaningTimeout bounds the search for names. The next run has another try.
+const cleaningTimeout = 10 * time.Second
+
+// removeLeftovers takes away the names of runs that were killed: those of proxies that are gone,
+// and of our own address, where nothing has been pushed yet. They would keep their images from
+// docker image prune.
 func (p *Pusher) removeLeftovers(ctx context.Context, own string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	ctx, cancel := context.WithTimeout(ctx, cleaningTimeout)
 	defer cancel()
-	filters := client.Filters{}
-	for parts := 1; parts <= maxPathParts; parts++ { // a * of a pattern ends at a slash
-		filters.Add("reference", "127.0.0.1:*/"+strings.Repeat("*/", parts)+"*")
-	}
-	found, err := p.docker.ImageList(ctx, client.ImageListOptions{Filters: filters})
+	found, err := p.docker.ImageList(ctx, client.ImageListOptions{
+		Filters: client.Filters{}.Add("reference", "127.0.0.1:*/"+pathPrefix+"*")})
 	if err != nil {
 		return
 	}
 	for _, img := range found.Items {
 		for _, name := range slices.Concat(img.RepoTags, img.RepoDigests) {
 			m := pushedName.FindStringSubmatch(name)
-			if m == nil || m[1] == own || listens(m[1]) {
-				continue
+			if m != nil && (m[1] == own || isGone(ctx, m[1])) {
+				_, _ = p.docker.ImageRemove(ctx, name, client.ImageRemoveOptions{})
 			}
-			_, _ = p.docker.ImageRemove(ctx, name, client.ImageRemoveOptions{})
 		}
 	}
 }
 
-// maxPathParts is more than the parts that names of repositories have.
-const maxPathParts = 6
-
-func listens(addr string) bool {
-	conn, err := net.DialTimeout("tcp4", addr, time.Second)
+// isGone says that nobody listens there any more.
+func isGone(ctx context.Context, addr string) bool {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp4", addr)
 	if err != nil {
-		return false
+		return errors.Is(err, syscall.ECONNREFUSED)
 	}
 	_ = conn.Close()
-	return true
+	return false
 }

@@ -64,8 +64,10 @@ type session struct {
 
 	failed   error // what the store said last; the engine has only a status of it
 	failures int
-	timeouts int  // of these failures
+	stalls   int  // uploads that stood still, once for those that did together
 	refuses  bool // the manifest, since the run has been stopped
+
+	lastStall time.Time
 }
 
 const proxyUser = "ecsbuild"
@@ -124,19 +126,22 @@ func (p *Pusher) startProxy(ctx context.Context) (*proxy, error) {
 		started.close()
 	default:
 		p.proxy = started
-		p.untags.Go(func() { p.removeLeftovers(ctx, started.addr) })
+		p.cleaning.Go(func() { p.removeLeftovers(ctx, started.addr) })
 	}
 	p.probed = true
 	return p.proxy, nil
 }
+
+// pathPrefix begins the name of whatever is pushed to a proxy.
+const pathPrefix = "ecsbuild/"
 
 // open makes a session for one image. Its path is the image's own, also where
 // images share a repository, and the same in every run, so that the engine
 // finds what it remembers of it.
 func (p *proxy) open(r Push) *session {
 	img := r.Image
-	sum := sha256.Sum256([]byte(img.Name()))
-	s := &session{proxy: p, path: img.Repository + "/" + hex.EncodeToString(sum[:4]), store: r.Store, bases: r.Bases,
+	sum := sha256.Sum256([]byte(img.Repository + " " + img.Name()))
+	s := &session{proxy: p, path: pathPrefix + hex.EncodeToString(sum[:8]), store: r.Store, bases: r.Bases,
 		manifest: make(chan image.Manifest, 1), image: r.ID, inputs: r.Inputs, configs: map[digest.Digest][]byte{}}
 	if encoding, custom := layer.EncodingOf(img.Build); custom {
 		s.rewriter = newRewriter(encoding, r.State, p.compressions)

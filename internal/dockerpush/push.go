@@ -37,6 +37,7 @@ type Pusher struct {
 	engine string // for messages
 
 	untags       sync.WaitGroup // names that are being removed
+	cleaning     sync.WaitGroup // those of killed runs likewise, before the first push
 	compressions chan struct{}  // bounds the layers that are compressed at once
 
 	mu     sync.Mutex
@@ -81,6 +82,7 @@ func (p *Pusher) Push(ctx context.Context, r Push) (*image.Artifact, error) {
 
 // Close ends the proxy, when every name has been removed.
 func (p *Pusher) Close() {
+	p.cleaning.Wait()
 	p.untags.Wait()
 	if p.proxy != nil {
 		p.proxy.close()
@@ -90,6 +92,7 @@ func (p *Pusher) Close() {
 // pushThrough has a classic engine push an image through the proxy, under a name
 // of its own that is removed again, also when the push fails.
 func (p *Pusher) pushThrough(ctx context.Context, r Push, proxy *proxy) (*image.Artifact, error) {
+	p.cleaning.Wait()
 	s := proxy.open(r)
 	defer s.close()
 	defer p.untag(ctx, s.name) // also of a tag that has failed: it may be there all the same
@@ -114,10 +117,10 @@ func (e *NoAnswerError) Error() string {
 }
 
 // tagTimeout is for a request that an engine answers at once, and grace for one whose run has
-// been stopped.
+// been stopped, which people do not want to wait for.
 const (
 	tagTimeout = time.Minute
-	grace      = 10 * time.Second
+	grace      = 4 * time.Second
 )
 
 func (p *Pusher) tag(ctx context.Context, id digest.Digest, name string) error {
@@ -167,13 +170,14 @@ func (p *Pusher) pushOnce(ctx context.Context, s *session) (image.Manifest, erro
 	// it is about to write down a digest under this name, which untag would come too early for.
 	request, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	defer context.AfterFunc(ctx, func() {
+	stop := context.AfterFunc(ctx, func() {
 		if s.refuseManifest() {
 			cut()
 		} else {
 			time.AfterFunc(grace, cut)
 		}
-	})()
+	})
+	defer stop()
 	auth, _ := json.Marshal(map[string]string{"username": proxyUser, "password": s.proxy.password,
 		"serveraddress": s.proxy.addr})
 	resp, err := p.docker.ImagePush(request, s.name,
@@ -184,6 +188,7 @@ func (p *Pusher) pushOnce(ctx context.Context, s *session) (image.Manifest, erro
 	}
 	cause := context.Cause(ctx)
 	if err != nil && len(s.manifest) == 0 {
+		stop()      // the next push may have a manifest
 		cancel(nil) // nobody needs what is still copied
 	}
 	s.mu.Lock()
@@ -217,7 +222,7 @@ func (s *session) disableBaseCopy() bool {
 	defer s.mu.Unlock()
 	failed := s.copyErr != nil
 	if failed {
-		s.bases, s.copyErr, s.failed, s.failures, s.timeouts = nil, nil, nil, 0, 0
+		s.bases, s.copyErr, s.failed, s.failures, s.stalls = nil, nil, nil, 0, 0
 		if s.rewriter != nil {
 			s.rewriter.disableBaseCopy()
 		}
@@ -276,12 +281,15 @@ func (s *session) copy(d digest.Digest, size int64, open func() (io.ReadCloser, 
 	return true
 }
 
-// maxFailures and maxTimeouts are how many temporary failures of the store end a push. Some the
+// maxFailures and maxStalls are how many temporary failures of the store end a push. Some the
 // store has tried several times; a stream it cannot, and the engine does.
 const (
 	maxFailures = 4
-	maxTimeouts = 2 // each takes minutes
+	maxStalls   = 2 // each takes minutes
 )
+
+// sameStall is the time in which the uploads of one push stall together.
+const sameStall = time.Minute
 
 // fail keeps the store's own words, and ends the push with them when trying
 // again is of no use.
@@ -290,14 +298,14 @@ func (s *session) fail(err error) {
 		return
 	}
 	var temporary interface{ Temporary() bool }
-	var timeout interface{ Timeout() bool }
+	var stalled interface{ Stalled() bool }
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failed = err
-	if errors.As(err, &timeout) && timeout.Timeout() {
-		s.timeouts++
+	if errors.As(err, &stalled) && stalled.Stalled() && time.Since(s.lastStall) > sameStall {
+		s.stalls, s.lastStall = s.stalls+1, time.Now()
 	}
-	if s.failures++; s.failures < maxFailures && s.timeouts < maxTimeouts && errors.As(err, &temporary) && temporary.Temporary() {
+	if s.failures++; s.failures < maxFailures && s.stalls < maxStalls && errors.As(err, &temporary) && temporary.Temporary() {
 		return
 	}
 	if s.cancel != nil {

@@ -152,6 +152,33 @@ func TestPushStopped(t *testing.T) {
 	}
 }
 
+// TestSecondPush: after a copy of a base's layer has failed, the second push's manifest is taken,
+// whenever the end of the first is heard of.
+func TestSecondPush(t *testing.T) {
+	for range 20 {
+		w := newWorld(t, &enginetest.Engine{})
+		r := w.push(w.engine.Add(newImage(t, 1)), plan.Build{}, nil, nil)
+		p, err := w.pusher.startProxy(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := p.open(r)
+		w.engine.NoPush = "the registry has a fault"
+		if _, err := w.pusher.pushOnce(t.Context(), s); err == nil {
+			t.Fatal("it was pushed")
+		}
+		w.engine.NoPush = ""
+		if err := w.pusher.tag(t.Context(), r.ID, s.name); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.pusher.pushOnce(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		s.close()
+		w.pusher.Close()
+	}
+}
+
 // TestLeftovers: names of a run that was killed are removed, and nobody else's.
 func TestLeftovers(t *testing.T) {
 	w := newWorld(t, &enginetest.Engine{})
@@ -166,11 +193,12 @@ func TestLeftovers(t *testing.T) {
 	}
 	defer other.Close()
 	img := newImage(t, 1)
-	for _, name := range []string{other.Addr().String() + "/shop/0123abcd:run", gone + "/shop/latest:run",
-		gone + "/shop/0123abcd:1", "10.0.0.1:1/shop/0123abcd:run", gone + "/0123abcd:run", "shop:run"} {
+	for _, name := range []string{other.Addr().String() + "/ecsbuild/0123456789abcdef:run", gone + "/shop/0123456789abcdef:run",
+		gone + "/ecsbuild/0123456789abcdef:1", "10.0.0.1:1/ecsbuild/0123456789abcdef:run", gone + "/ecsbuild/0123abcd:run"} {
 		w.engine.Name(name, img)
 	}
-	want := []string{"-" + gone + "/acme/shop/0123abcd:run", "-" + gone + "/shop/89abcdef@sha256:" + strings.Repeat("0", 64)}
+	want := []string{"-" + gone + "/ecsbuild/0123456789abcdef:run",
+		"-" + gone + "/ecsbuild/0123456789abcdef@sha256:" + strings.Repeat("0", 64)}
 	for _, name := range want {
 		w.engine.Name(name[1:], img)
 	}

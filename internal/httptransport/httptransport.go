@@ -46,8 +46,8 @@ func (e *StalledError) Error() string {
 	return fmt.Sprintf("no data for %v", e.After)
 }
 
-// Timeout is true, as a net.Error has it.
-func (e *StalledError) Timeout() bool { return true }
+// Stalled is for callers that have no use for the type.
+func (e *StalledError) Stalled() bool { return true }
 
 // How long a peer may be silent: with a blob it may have something to write to
 // its disks first.
@@ -56,7 +56,8 @@ var (
 	blobStallTimeout = 2 * time.Minute
 )
 
-// minProgress is what a peer must send in that time, in bytes, unless its answer ends.
+// minProgress is what a peer must send in that time, in bytes, unless its answer ends. For a blob
+// it has the longer one: a proxy that looks for viruses lets some bytes through while it does.
 const minProgress = 16 << 10
 
 // New makes a transport for requests to peer, a host with or without a port, and to
@@ -112,7 +113,10 @@ func (g *stallGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 		limit = blobStallTimeout
 	}
 	ctx, cancel := context.WithCancelCause(context.WithValue(req.Context(), withTLS{}, req.URL.Scheme == "https"))
-	w, answer := &stallTimer{limit: limit, cancel: cancel}, &stallTimer{limit: limit, cancel: cancel}
+	w, answer := &stallTimer{limit: limit, cancel: cancel}, &stallTimer{limit: limit, slow: limit, cancel: cancel}
+	if req.Method == http.MethodGet {
+		answer.slow = blobStallTimeout
+	}
 	// It does not count how long a request waits for a free connection.
 	guardedReq := req.WithContext(httptrace.WithClientTrace(ctx,
 		&httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { w.start() }}))
@@ -152,14 +156,16 @@ func (g *stallGuard) proxyError(req *http.Request, err error) error {
 // stallTimer ends a request. It runs between start and stop, or, for what is left of its time,
 // between resume and pause.
 type stallTimer struct {
-	limit  time.Duration
+	limit  time.Duration // without a byte
+	slow   time.Duration // with fewer than minProgress
 	cancel context.CancelCauseFunc
 
 	mu    sync.Mutex
 	timer *time.Timer
 	ended bool
 	since time.Time     // it was resumed
-	used  time.Duration // of limit, since minProgress bytes came
+	left  time.Duration // since then
+	used  time.Duration // of slow, since minProgress bytes came last
 	bytes int
 }
 
@@ -171,12 +177,16 @@ func (w *stallTimer) run(left time.Duration) {
 	if w.ended {
 		return
 	}
-	w.since = time.Now()
+	w.since, w.left = time.Now(), left
 	if w.timer == nil {
 		w.timer = time.AfterFunc(left, func() {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.cancel(&StalledError{After: w.limit, Bytes: w.bytes})
+			stalled := &StalledError{After: w.limit}
+			if w.left < w.limit { // all of slow is used
+				stalled = &StalledError{After: w.slow, Bytes: w.bytes}
+			}
+			w.cancel(stalled)
 		})
 		return
 	}
@@ -193,7 +203,7 @@ func (w *stallTimer) stop() {
 
 func (w *stallTimer) resume() {
 	w.mu.Lock()
-	left := w.limit - w.used
+	left := min(w.limit, w.slow-w.used)
 	w.mu.Unlock()
 	w.run(left)
 }

@@ -140,7 +140,7 @@ const (
 
 // reason leaves out where a full disk was met on the way to a folder, of which BuildKit tells at length.
 func reason(err error, j builder.Job) string {
-	if j.Image.Build.Cache == plan.CacheLocal && strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+	if text := err.Error(); strings.Contains(text, j.CacheFolder) && strings.Contains(text, syscall.ENOSPC.Error()) {
 		return syscall.ENOSPC.Error() + ", in " + j.CacheFolder
 	}
 	return err.Error()
