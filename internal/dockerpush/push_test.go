@@ -163,14 +163,14 @@ func TestSecondPush(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := p.open(r)
+		if err := w.pusher.tag(t.Context(), r.ID, s.name); err != nil {
+			t.Fatal(err)
+		}
 		w.engine.NoPush = "the registry has a fault"
 		if _, err := w.pusher.pushOnce(t.Context(), s); err == nil {
 			t.Fatal("it was pushed")
 		}
 		w.engine.NoPush = ""
-		if err := w.pusher.tag(t.Context(), r.ID, s.name); err != nil {
-			t.Fatal(err)
-		}
 		if _, err := w.pusher.pushOnce(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
