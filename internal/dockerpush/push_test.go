@@ -162,6 +162,7 @@ func TestSecondPush(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		w.pusher.cleaning.Wait()
 		s := p.open(r)
 		if err := w.pusher.tag(t.Context(), r.ID, s.name); err != nil {
 			t.Fatal(err)
