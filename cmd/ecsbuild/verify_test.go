@@ -118,21 +118,24 @@ func (s *stage) fetched(file string) error {
 			got[repo+" "+d] += q.Answered
 		}
 	}
-	var lines []string
+	count := map[string]int{}
 	for key, n := range got {
 		repo, d, _ := strings.Cut(key, " ")
 		name, size := s.nameOf(repo, d)
 		line := repo + ": " + name
 		switch {
 		case size == 0 || n%size != 0:
-			line += fmt.Sprintf(" (%d of %d bytes)", n, size)
+			line += fmt.Sprintf(", %d of %d bytes", n, size)
 		case n > size:
-			line += fmt.Sprintf(" ×%d", n/size)
+			line += fmt.Sprintf(", %d times", n/size)
 		}
-		lines = append(lines, line+"\n")
+		count[line]++
 	}
-	slices.Sort(lines)
-	return os.WriteFile(file, []byte(strings.Join(lines, "")), 0o644)
+	var text strings.Builder
+	for _, line := range slices.Sorted(maps.Keys(count)) {
+		fmt.Fprintf(&text, "%d %s\n", count[line], line)
+	}
+	return os.WriteFile(file, []byte(text.String()), 0o644)
 }
 
 // nameOf is what a blob is of the first image that has it, and its size.
@@ -154,9 +157,9 @@ func (s *stage) nameOf(repo, d string) (name string, size int64) {
 		if m.Config.Digest.String() == d {
 			return "config of " + tag, m.Config.Size
 		}
-		for i, l := range m.Layers {
+		for _, l := range m.Layers {
 			if l.Digest.String() == d {
-				return fmt.Sprintf("layer %d of %s", i+1, tag), l.Size
+				return "layer of " + tag, l.Size
 			}
 		}
 	}
