@@ -68,6 +68,9 @@ func withAccounts(f diagnose.Facts, accounts *credentials.Accounts) diagnose.Fac
 func (a *app) openEngine(ctx context.Context, p *plan.Plan, docker *dockerconfig.File, why func(string)) (*builder.Engine,
 	error) {
 	ep, err := builder.FindEndpoint(a.getenv)
+	if address := p.Builder.Address(); address != "" {
+		ep, err = builder.BuildKitEndpoint(address, a.getenv), nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -86,7 +86,11 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 // buildkit connects to BuildKit.
 func (e *Engine) buildkit(ctx context.Context) (*bkclient.Client, error) {
 	if e.Endpoint.BuildKit != "" {
-		return bkclient.New(ctx, e.Endpoint.BuildKit)
+		opts, err := e.Endpoint.buildkitOptions()
+		if err != nil {
+			return nil, err
+		}
+		return bkclient.New(ctx, e.Endpoint.BuildKit, opts...)
 	}
 	return buildkitInside(ctx, e.docker)
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,11 +16,11 @@ import (
 
 // An Endpoint is where an engine listens.
 type Endpoint struct {
-	BuildKit string // address of a standalone buildkitd; then the rest is empty
+	BuildKit string // address of a standalone buildkitd; then those of a Docker engine are empty
 	Docker   string // address of a Docker engine, such as unix:///var/run/docker.sock
 	Context  string // the docker context that it comes from, "" for none
 	version  string // of the API, "" to negotiate it
-	tls      string // folder with ca.pem, cert.pem and key.pem, "" for none
+	tls      string // folder with ca.pem, cert.pem and key.pem, "" for none; a buildkitd may do without the last two
 }
 
 func (e Endpoint) String() string {
@@ -43,6 +42,16 @@ func FindEndpoint(getenv func(string) string) (Endpoint, error) {
 	return e, err
 }
 
+// BuildKitEndpoint is a buildkitd, with the certificates of BUILDKIT_CERT_PATH where it is
+// reached by TCP.
+func BuildKitEndpoint(address string, getenv func(string) string) Endpoint {
+	e := Endpoint{BuildKit: address}
+	if strings.HasPrefix(address, "tcp://") {
+		e.tls = getenv("BUILDKIT_CERT_PATH")
+	}
+	return e
+}
+
 // FindDocker is FindEndpoint for docker's own commands, which know no BUILDKIT_HOST.
 func FindDocker(getenv func(string) string) (Endpoint, error) {
 	return FindEndpoint(func(key string) string {
@@ -55,7 +64,7 @@ func FindDocker(getenv func(string) string) (Endpoint, error) {
 
 func findEndpoint(getenv func(string) string) (Endpoint, error) {
 	if h := getenv("BUILDKIT_HOST"); h != "" {
-		return Endpoint{BuildKit: h}, nil
+		return BuildKitEndpoint(h, getenv), nil
 	}
 	if h := getenv("DOCKER_HOST"); h != "" {
 		e := Endpoint{Docker: h}
@@ -119,12 +128,14 @@ func exists(path string) bool { _, err := os.Stat(path); return err == nil }
 
 // options are what the docker client needs for the endpoint.
 func (e Endpoint) options() ([]client.Opt, error) {
-	if strings.HasPrefix(e.Docker, "ssh://") {
-		return nil, &UnreachableError{Endpoint: e,
-			Err: errors.New("an engine behind ssh is not supported"),
-			Fix: "forward its socket (ssh -L /tmp/docker.sock:/var/run/docker.sock HOST), and set DOCKER_HOST=unix:///tmp/docker.sock"}
-	}
 	opts := []client.Opt{client.WithHost(e.Docker)}
+	if strings.HasPrefix(e.Docker, "ssh://") {
+		dial, err := sshDialer(e.Docker)
+		if err != nil {
+			return nil, &UnreachableError{Endpoint: e, Err: err, Fix: "write it as ssh://USER@HOST:PORT"}
+		}
+		opts = []client.Opt{client.WithHost("http://docker"), client.WithDialContext(dial)}
+	}
 	if e.version != "" {
 		opts = append(opts, client.WithAPIVersion(e.version))
 	}

@@ -115,7 +115,7 @@ func (d *document) configKeys(c *fileConfig) map[string]field {
 		"region":  d.checked("region", &c.region, orEmpty(checkRegion)),
 		"account": d.checked("account", &c.account, orEmpty(checkAccount)),
 		"tag":     d.tags("tag", &c.tags).each(isTag),
-		"builder": oneOf(d, "builder", &c.builder, plan.Builders...),
+		"builder": d.builder(&c.builder),
 		"docker_hub": {func(n ast.Node) error {
 			c.hub = &loginConfig{host: plan.DockerHub, place: d.fail(n, "", "").Place}
 			return d.login(c.hub, false)(n)

@@ -26,17 +26,6 @@ func (b *resolver) note(format string, args ...any) {
 	b.plan.Notes = append(b.plan.Notes, fmt.Sprintf(format, args...))
 }
 
-// builder is the flag's, the file's, or the environment's.
-func (b *resolver) builder(flag plan.Builder) error {
-	fromEnvironment := plan.Builder(b.env["ECSBUILD_BUILDER"])
-	if fromEnvironment != "" && !slices.Contains(plan.Builders, fromEnvironment) {
-		return &fault.Error{Place: "ECSBUILD_BUILDER", What: fmt.Sprintf("%q is not understood", fromEnvironment),
-			Fix: "set it to auto, docker or private; a buildkitd is named by BUILDKIT_HOST, an engine by DOCKER_HOST"}
-	}
-	b.plan.Builder = cmp.Or(flag, b.config.builder, fromEnvironment, plan.BuilderAuto)
-	return nil
-}
-
 func (b *resolver) images() error {
 	images := b.config.images
 	if len(images) == 0 {

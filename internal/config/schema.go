@@ -95,7 +95,7 @@ var descriptions = []struct{ key, text string }{
 	{"region", "Region of the registry. Default: AWS_REGION or AWS_DEFAULT_REGION; where they differ, the second inside CodeBuild and the first elsewhere."},
 	{"account", "AWS account of the registry, twelve digits in quotes. Default: AWS_ACCOUNT_ID, then the caller's own account."},
 	{"tag", "Tag of images that name none, or a list of tags. Default: IMAGE_TAG (one tag or several), then the first 12 characters of the commit."},
-	{"builder", "Engine that builds: auto, docker (the one that the environment names) or private (one that ecsbuild starts for the run, with the containerd image store; needs root and dockerd 24 or later on PATH). auto is docker, and private where an image asks for what that engine cannot do. Default: ECSBUILD_BUILDER, then auto."},
+	{"builder", "Engine that builds: auto, docker (the one that the environment names), private (one that ecsbuild starts for the run, with the containerd image store; needs root and dockerd 24 or later on PATH), or the address of a buildkitd: unix://, tcp:// (with the certificates of BUILDKIT_CERT_PATH), ssh://, docker-container://, podman-container:// or kube-pod://. auto is docker, and private where an image asks for what that engine cannot do. Default: ECSBUILD_BUILDER, then auto."},
 	{"docker_hub", "Account for Docker Hub. Default: DOCKER_USER and DOCKER_PASSWORD (or another of their usual names), then the SSM parameters DOCKER_HUB_ID and DOCKER_HUB_PASSWORD, then docker login."},
 	{"registries", "Accounts for other registries that base images come from."},
 	{"images", "The images to build."},

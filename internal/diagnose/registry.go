@@ -128,7 +128,9 @@ func (f Facts) unreachable(e *builder.UnreachableError) Finding {
 		found.Do = []string{"look into its log for why (memory and disk are the usual reasons), and run again"}
 	case e.Endpoint.BuildKit != "":
 		found.What = "there is no buildkitd at " + e.Endpoint.BuildKit
-		found.Do = []string{"start it, or unset BUILDKIT_HOST to use the Docker engine"}
+		found.Do = []string{"start it, or use the Docker engine: unset BUILDKIT_HOST, or leave out builder (ECSBUILD_BUILDER)"}
+	case strings.HasPrefix(e.Endpoint.Docker, "ssh://"):
+		found.Do = []string{"try it by hand: ssh to that host, and docker version there"}
 	case f.Project != "":
 		found.Do = []string{"tick Privileged in the CodeBuild project (Edit, Environment, Additional configuration), or:",
 			fmt.Sprintf(`  aws codebuild update-project --name %[1]s --environment "$(aws codebuild batch-get-projects --names %[1]s --query 'projects[0].environment' --output json | jq .privilegedMode=true)"`, f.Project)}

@@ -44,8 +44,20 @@ const (
 	BuilderPrivate Builder = "private" // one that ecsbuild starts for the run
 )
 
-// Builders are all of them.
+// Builders are all of them. A Builder may also be the address of a buildkitd.
 var Builders = []Builder{BuilderAuto, BuilderDocker, BuilderPrivate}
+
+// BuilderSchemes are those that such an address may have. The last four run a program on the way,
+// as buildctl does: ssh, docker, podman or kubectl.
+var BuilderSchemes = []string{"unix", "tcp", "ssh", "docker-container", "podman-container", "kube-pod"}
+
+// Address is where a buildkitd is, "" for a Builder that is a word.
+func (b Builder) Address() string {
+	if strings.Contains(string(b), "://") {
+		return string(b)
+	}
+	return ""
+}
 
 // A Gate is a command that must succeed before any tag of a run moves.
 type Gate struct {

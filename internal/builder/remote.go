@@ -1,0 +1,67 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+
+	"github.com/docker/cli/cli/connhelper/commandconn"
+	bkclient "github.com/moby/buildkit/client"
+	_ "github.com/moby/buildkit/client/connhelper/dockercontainer" // docker-container://
+	_ "github.com/moby/buildkit/client/connhelper/kubepod"         // kube-pod://
+	_ "github.com/moby/buildkit/client/connhelper/podmancontainer" // podman-container://
+	_ "github.com/moby/buildkit/client/connhelper/ssh"             // ssh:// of a buildkitd
+)
+
+// sshDialer reaches a Docker engine by way of the docker client of its host, as docker itself does.
+// https://docs.docker.com/engine/security/protect-access/#use-ssh-to-protect-the-docker-daemon-socket
+func sshDialer(address string) (func(ctx context.Context, network, addr string) (net.Conn, error), error) {
+	u, err := url.Parse(address)
+	switch _, password := u.User.Password(); {
+	case err != nil:
+		return nil, err
+	case u.Hostname() == "":
+		return nil, fmt.Errorf("%s names no host", address)
+	case password:
+		return nil, errors.New("an ssh:// address cannot have a password; ssh takes a key, or an agent's")
+	}
+	args := []string{"-o", "ConnectTimeout=20", "-T"}
+	if u.User != nil {
+		args = append(args, "-l", u.User.Username())
+	}
+	if u.Port() != "" {
+		args = append(args, "-p", u.Port())
+	}
+	args = append(args, "--", u.Hostname(), "docker")
+	if u.Path != "" && u.Path != "/" {
+		args = append(args, "--host", "unix://"+u.Path)
+	}
+	args = append(args, "system", "dial-stdio")
+	return func(context.Context, string, string) (net.Conn, error) {
+		return commandconn.New(context.Background(), "ssh", args...) // the connection outlives the dialing
+	}, nil
+}
+
+// buildkitOptions are what BuildKit's client needs for the endpoint beside its address.
+func (e Endpoint) buildkitOptions() ([]bkclient.ClientOpt, error) {
+	if e.tls == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(e.BuildKit)
+	if err != nil {
+		return nil, err
+	}
+	file := func(name string) string { return filepath.Join(e.tls, name) }
+	if !exists(file("ca.pem")) {
+		return nil, &UnreachableError{Endpoint: e, Err: fmt.Errorf("there is no %s", file("ca.pem")),
+			Fix: "BUILDKIT_CERT_PATH names a folder with ca.pem, and cert.pem and key.pem where the buildkitd asks for a certificate"}
+	}
+	opts := []bkclient.ClientOpt{bkclient.WithServerConfig(u.Hostname(), file("ca.pem"))}
+	if exists(file("cert.pem")) {
+		opts = append(opts, bkclient.WithCredentials(file("cert.pem"), file("key.pem")))
+	}
+	return opts, nil
+}
