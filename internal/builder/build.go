@@ -199,9 +199,13 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, bases baseSolves, export
 		return nil, err
 	}
 	opt.Exports = exports
+	solving, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	pulls := newPullWatch(j.Image.Name(), cancel)
+	defer pulls.end()
 	copying, stop := context.WithCancel(ctx)
-	reader := &statusReader{ctx: ctx, engine: e, job: j, log: newStepLog(), copying: copying, copies: copies}
-	res, err := e.request(ctx, j, opt, bases.steps(), reader)
+	reader := &statusReader{ctx: ctx, engine: e, job: j, log: newStepLog(), copying: copying, copies: copies, pulls: pulls}
+	res, err := e.request(ctx, solving, j, opt, bases.steps(), reader)
 	if before := copies.stop; before != nil { // of a build that was started again
 		copies.stop = func() { before(); stop() }
 	} else {
@@ -210,6 +214,9 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, bases baseSolves, export
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
+		}
+		if solving.Err() != nil {
+			return nil, context.Cause(solving)
 		}
 		if grpcerrors.Code(err) == codes.Unavailable {
 			return nil, &UnreachableError{Endpoint: e.Endpoint, Lost: true, Err: err}
@@ -229,13 +236,14 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, bases baseSolves, export
 	return res, nil
 }
 
-// request has BuildKit do what opt says.
-func (e *Engine) request(ctx context.Context, j *Job, opt bkclient.SolveOpt, others map[digest.Digest]bool,
+// request has BuildKit do what opt says, as long as solving lasts. What others build on lasts as
+// long as ctx.
+func (e *Engine) request(ctx, solving context.Context, j *Job, opt bkclient.SolveOpt, others map[digest.Digest]bool,
 	reader *statusReader) (*bkclient.SolveResponse, error) {
 	if j.result == nil {
 		status, wait := reader.follow(others)
 		defer wait()
-		return e.bk.Solve(ctx, nil, opt, status)
+		return e.bk.Solve(solving, nil, opt, status)
 	}
 	s := j.result.current()
 	if s == nil {
@@ -247,13 +255,13 @@ func (e *Engine) request(ctx context.Context, j *Job, opt bkclient.SolveOpt, oth
 		j.result.set(s, nil)
 	}
 	if len(opt.Exports)+len(opt.CacheExports) == 0 {
-		return &bkclient.SolveResponse{}, s.wait(ctx)
+		return &bkclient.SolveResponse{}, s.wait(solving)
 	}
 	status, wait := reader.follow(s.steps)
 	defer wait()
-	res, err := e.export(ctx, s, opt, status)
+	res, err := e.export(solving, s, opt, status)
 	if err != nil {
-		err = cmp.Or(s.wait(ctx), err) // the first of which names the step
+		err = cmp.Or(s.wait(solving), err) // the first of which names the step
 	}
 	return res, err
 }
@@ -266,6 +274,7 @@ type statusReader struct {
 	log     *stepLog
 	copying context.Context // of the base image's layers
 	copies  *baseCopy
+	pulls   *pullWatch
 }
 
 // follow reads the status of a solve until that is closed, whatever becomes of the context,
@@ -278,6 +287,7 @@ func (r *statusReader) follow(others map[digest.Digest]bool) (status chan *bkcli
 		defer close(drained)
 		for s := range status {
 			r.engine.started.note(s)
+			r.pulls.observe(s)
 			for _, v := range s.Vertexes {
 				step := parseStep(v.Name)
 				j.lostCache(v, step)

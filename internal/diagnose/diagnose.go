@@ -134,6 +134,7 @@ func (f Facts) explainOne(err error) Finding {
 		taken       *registry.TagTakenError
 		gate        *pipeline.GateError
 		load        *pipeline.LoadError
+		stalled     *builder.StalledPullError
 	)
 	switch {
 	case errors.As(err, &gate):
@@ -179,6 +180,10 @@ func (f Facts) explainOne(err error) Finding {
 				taken.Why, Do: []string{"give this build a tag of its own (IMAGE_TAG, such as the commit)"}, Exit: ExitOther}
 	case errors.As(err, &hub):
 		return f.hubRefused(hub.Account)
+	case errors.As(err, &stalled):
+		return Finding{What: fmt.Sprintf("%s: the registry of %s does not answer the engine", stalled.Image, stalled.Base),
+			Why: fmt.Sprintf("it has sent nothing for %v", stalled.After),
+			Do:  []string{"check the engine's network and its proxy, and run again"}, Exit: ExitUnreachable}
 	case errors.As(err, &build):
 		return f.build(build)
 	case errors.As(err, &parse):

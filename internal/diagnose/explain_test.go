@@ -102,6 +102,8 @@ func TestTexts(t *testing.T) {
 		"pull limit, old wording": {build("failed to solve: base:1: toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating"), ExitPermission, []string{"Docker Hub's pull limit", "anonymous: no parameters"}},
 		"pull limit, new wording": {build("failed to solve: base:1: 429 Too Many Requests - Server message: toomanyrequests: You have reached your unauthenticated pull rate limit."), ExitPermission, []string{"Docker Hub's pull limit", "public.ecr.aws"}},
 		"pull denied":             {build("failed to solve: private/base: pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed"), ExitPermission, []string{"cannot pull a base image"}},
+		"a registry hangs": {&builder.StalledPullError{Image: "web", Base: "docker.io/library/base:1", After: 3 * time.Minute},
+			ExitUnreachable, []string{"web: the registry of docker.io/library/base:1 does not answer the engine", "nothing for 3m0s", "network"}},
 		"a full disk": {build("failed to solve: ResourceExhausted: write /var/lib/docker/overlay2/x/diff/data: no space left on device"),
 			ExitBuild, []string{"no space left on device", "make room on the engine's disk", "docker builder prune"}},
 		"a full disk, told by a step": {&builder.BuildError{Image: "web", Step: "[2/2] RUN npm ci", ExitCode: 228,
