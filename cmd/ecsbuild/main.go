@@ -75,7 +75,7 @@ type source struct {
 
 // engineFlag chooses the engine that builds.
 type engineFlag struct {
-	Builder string `placeholder:"ENGINE" help:"Engine that builds: auto, docker (the one that the environment names), private (one that ecsbuild starts), or the address of a buildkitd, as tcp://HOST:PORT."`
+	Builder string `placeholder:"ENGINE" help:"Engine that builds: auto, docker (the one that the environment names), private (one that ecsbuild starts), the address of a buildkitd, as tcp://HOST:PORT, or buildx:NAME."`
 }
 
 func (s source) load(a *app, output string, engine engineFlag) (*plan.Plan, error) {

@@ -70,6 +70,8 @@ func (a *app) openEngine(ctx context.Context, p *plan.Plan, docker *dockerconfig
 	ep, err := builder.FindEndpoint(a.getenv)
 	if address := p.Builder.Address(); address != "" {
 		ep, err = builder.BuildKitEndpoint(address, a.getenv), nil
+	} else if name, ok := strings.CutPrefix(string(p.Builder), plan.BuildxPrefix); ok {
+		ep, err = builder.BuildxEndpoint(name, a.getenv)
 	}
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // An Endpoint is where an engine listens.
@@ -20,11 +21,19 @@ type Endpoint struct {
 	Docker   string // address of a Docker engine, such as unix:///var/run/docker.sock
 	Context  string // the docker context that it comes from, "" for none
 	version  string // of the API, "" to negotiate it
-	tls      string // folder with ca.pem, cert.pem and key.pem, "" for none; a buildkitd may do without the last two
+	tls      string // folder with ca.pem, cert.pem and key.pem of a Docker engine, "" for none
+
+	certificates certificates // of a buildkitd
+	buildx       string       // the builder of that name, "" for none
 }
+
+// Buildx is the name of docker buildx's builder, "" for none.
+func (e Endpoint) Buildx() string { return e.buildx }
 
 func (e Endpoint) String() string {
 	switch {
+	case e.buildx != "" && !strings.HasPrefix(e.BuildKit, plan.BuildxPrefix):
+		return e.BuildKit + " (" + plan.BuildxPrefix + e.buildx + ")"
 	case e.BuildKit != "":
 		return e.BuildKit
 	case e.Docker == "":
@@ -46,10 +55,19 @@ func FindEndpoint(getenv func(string) string) (Endpoint, error) {
 // reached by TCP.
 func BuildKitEndpoint(address string, getenv func(string) string) Endpoint {
 	e := Endpoint{BuildKit: address}
-	if strings.HasPrefix(address, "tcp://") {
-		e.tls = getenv("BUILDKIT_CERT_PATH")
+	if folder := getenv("BUILDKIT_CERT_PATH"); strings.HasPrefix(address, "tcp://") && folder != "" {
+		e.certificates = certificates{ca: filepath.Join(folder, "ca.pem")}
+		if cert := filepath.Join(folder, "cert.pem"); exists(cert) {
+			e.certificates.cert, e.certificates.key = cert, filepath.Join(folder, "key.pem")
+		}
 	}
 	return e
+}
+
+// certificates are files for TLS, "" for none.
+type certificates struct {
+	ca, cert, key string
+	serverName    string // "" for the host of the address
 }
 
 // FindDocker is FindEndpoint for docker's own commands, which know no BUILDKIT_HOST.

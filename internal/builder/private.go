@@ -37,7 +37,7 @@ func (c Choice) open(ctx context.Context) (*Engine, error) {
 		return c.startPrivate(ctx, c.dataRoot(ctx))
 	}
 	e, err := Connect(ctx, c.Endpoint)
-	if err != nil || c.Builder == plan.BuilderDocker || c.Builder.Address() != "" {
+	if err != nil || c.Builder == plan.BuilderDocker || c.Builder.IsBuildKit() {
 		return e, err
 	}
 	unsupported := e.needsPrivate(c.Images)

@@ -1,12 +1,12 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"path/filepath"
 
 	"github.com/docker/cli/cli/connhelper/commandconn"
 	bkclient "github.com/moby/buildkit/client"
@@ -47,21 +47,33 @@ func sshDialer(address string) (func(ctx context.Context, network, addr string) 
 
 // buildkitOptions are what BuildKit's client needs for the endpoint beside its address.
 func (e Endpoint) buildkitOptions() ([]bkclient.ClientOpt, error) {
-	if e.tls == "" {
+	c := e.certificates
+	if c == (certificates{}) {
 		return nil, nil
+	}
+	for _, file := range []string{c.ca, c.cert, c.key} {
+		if file != "" && !exists(file) {
+			return nil, &UnreachableError{Endpoint: e, Err: fmt.Errorf("there is no %s", file), Fix: e.certificatesFix()}
+		}
 	}
 	u, err := url.Parse(e.BuildKit)
 	if err != nil {
 		return nil, err
 	}
-	file := func(name string) string { return filepath.Join(e.tls, name) }
-	if !exists(file("ca.pem")) {
-		return nil, &UnreachableError{Endpoint: e, Err: fmt.Errorf("there is no %s", file("ca.pem")),
-			Fix: "BUILDKIT_CERT_PATH names a folder with ca.pem, and cert.pem and key.pem where the buildkitd asks for a certificate"}
+	name := cmp.Or(c.serverName, u.Hostname())
+	opts := []bkclient.ClientOpt{bkclient.WithServerConfigSystem(name)}
+	if c.ca != "" {
+		opts = []bkclient.ClientOpt{bkclient.WithServerConfig(name, c.ca)}
 	}
-	opts := []bkclient.ClientOpt{bkclient.WithServerConfig(u.Hostname(), file("ca.pem"))}
-	if exists(file("cert.pem")) {
-		opts = append(opts, bkclient.WithCredentials(file("cert.pem"), file("key.pem")))
+	if c.cert != "" {
+		opts = append(opts, bkclient.WithCredentials(c.cert, c.key))
 	}
 	return opts, nil
+}
+
+func (e Endpoint) certificatesFix() string {
+	if e.buildx != "" {
+		return "docker buildx inspect " + e.buildx + " says which files it was made with"
+	}
+	return "BUILDKIT_CERT_PATH names a folder with ca.pem, and cert.pem and key.pem where the buildkitd asks for a certificate"
 }

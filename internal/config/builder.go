@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -32,13 +33,16 @@ func (b *resolver) builder(flag plan.Builder) error {
 	return nil
 }
 
-// checkBuilder takes a word or an address.
+// checkBuilder takes a word, an address or buildx:NAME.
 func checkBuilder(text string) *fault.Error {
 	if slices.Contains(plan.Builders, plan.Builder(text)) {
 		return nil
 	}
 	e := &fault.Error{What: fmt.Sprintf("%q is not understood", text),
-		Fix: "write auto, docker, private, or the address of a buildkitd, as tcp://HOST:PORT; a Docker engine is named by DOCKER_HOST"}
+		Fix: "write auto, docker, private, the address of a buildkitd, as tcp://HOST:PORT, or buildx:NAME; a Docker engine is named by DOCKER_HOST"}
+	if name, ok := strings.CutPrefix(text, plan.BuildxPrefix); ok && name != "" && filepath.Base(name) == name {
+		return nil
+	}
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok {
 		return e
@@ -79,6 +83,6 @@ func (d *document) builder(into *plan.Builder) field {
 	for _, b := range plan.Builders {
 		words = append(words, string(b))
 	}
-	f.is = isEither(schema{"enum": words}, isLike("^("+strings.Join(plan.BuilderSchemes, "|")+")://."))
+	f.is = isEither(schema{"enum": words}, isLike("^(("+strings.Join(plan.BuilderSchemes, "|")+")://|"+plan.BuildxPrefix+")."))
 	return f
 }

@@ -127,8 +127,11 @@ func (f Facts) unreachable(e *builder.UnreachableError) Finding {
 		found.What = "the engine at " + e.Endpoint.String() + " went away during the build"
 		found.Do = []string{"look into its log for why (memory and disk are the usual reasons), and run again"}
 	case e.Endpoint.BuildKit != "":
-		found.What = "there is no buildkitd at " + e.Endpoint.BuildKit
+		found.What = "there is no buildkitd at " + e.Endpoint.String()
 		found.Do = []string{"start it, or use the Docker engine: unset BUILDKIT_HOST, or leave out builder (ECSBUILD_BUILDER)"}
+		if name := e.Endpoint.Buildx(); name != "" {
+			found.Do = []string{"docker buildx inspect --bootstrap " + name + " starts it, or says what is wrong"}
+		}
 	case strings.HasPrefix(e.Endpoint.Docker, "ssh://"):
 		found.Do = []string{"try it by hand: ssh to that host, and docker version there"}
 	case f.Project != "":

@@ -44,12 +44,20 @@ const (
 	BuilderPrivate Builder = "private" // one that ecsbuild starts for the run
 )
 
-// Builders are all of them. A Builder may also be the address of a buildkitd.
+// Builders are all of them. A Builder may also be a buildkitd: its address, or buildx:NAME.
 var Builders = []Builder{BuilderAuto, BuilderDocker, BuilderPrivate}
 
 // BuilderSchemes are those that such an address may have. The last four run a program on the way,
 // as buildctl does: ssh, docker, podman or kubectl.
 var BuilderSchemes = []string{"unix", "tcp", "ssh", "docker-container", "podman-container", "kube-pod"}
+
+// BuildxPrefix begins a Builder that `docker buildx create` has made: "buildx:NAME".
+const BuildxPrefix = "buildx:"
+
+// IsBuildKit says that a Builder names a buildkitd, and is no word.
+func (b Builder) IsBuildKit() bool {
+	return b.Address() != "" || strings.HasPrefix(string(b), BuildxPrefix)
+}
 
 // Address is where a buildkitd is, "" for a Builder that is a word.
 func (b Builder) Address() string {
