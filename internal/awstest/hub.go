@@ -113,19 +113,18 @@ func (r *Rig) hubServe(w http.ResponseWriter, req *http.Request) {
 	r.record(q.with(rec.status))
 }
 
-// HubActions are the requests to Docker Hub that can meet a fault.
-var HubActions = []string{"hub: token", "hub: manifest", "hub: blob"}
+// HubActions are the requests to Docker Hub that can meet a fault. That for a token is not among
+// them: an engine keeps the one that it has.
+var HubActions = []string{"hub: manifest", "hub: blob"}
 
 func hubAction(req *http.Request) string {
 	switch {
-	case req.Host == "auth.docker.io":
-		return HubActions[0]
 	case strings.Contains(req.URL.Path, "/manifests/"):
-		return HubActions[1]
+		return HubActions[0]
 	case strings.Contains(req.URL.Path, "/blobs/"):
-		return HubActions[2]
+		return HubActions[1]
 	}
-	return "" // asks where tokens come from
+	return ""
 }
 
 // token returns one to anybody, and an account's to who knows its password, by
