@@ -316,7 +316,9 @@ func (r *execution) dry() error {
 		return &fault.Error{What: "--pin digest cannot go with --dry-run",
 			Why: "an image has no digest before it is in a registry", Fix: "leave one of them out, or use --local"}
 	}
-	r.plan.Builder = plan.BuilderDocker // where people look for the images
+	if !r.plan.Builder.IsBuildKit() {
+		r.plan.Builder = plan.BuilderDocker // where people look for the images
+	}
 	deps := r.deps(func(ctx context.Context) (*pipeline.Backends, error) { return r.credentials.WithoutAWS(ctx, host) })
 	contents, err := pipeline.DryRun(r.app.ctx, r.plan, deps, r.options())
 	if err != nil {

@@ -203,6 +203,7 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, bases baseSolves, export
 	defer cancel(nil)
 	pulls := newPullWatch(j.Image.Name(), cancel)
 	defer pulls.end()
+	defer e.untilLost(cancel)()
 	copying, stop := context.WithCancel(ctx)
 	reader := &statusReader{ctx: ctx, engine: e, job: j, log: newStepLog(), copying: copying, copies: copies, pulls: pulls}
 	res, err := e.request(ctx, solving, j, opt, bases.steps(), reader)

@@ -55,6 +55,10 @@ type Engine struct {
 	opened       openSolves
 	started      startedSteps
 	pusher       *dockerpush.Pusher // nil where blobs leave the engine by BuildKit
+
+	lost     context.Context // ends with a remote engine that does not answer; nil for one on this machine
+	heart    sync.WaitGroup
+	stopBeat func() // nil where lost is
 }
 
 // StoreKind is where an engine keeps images, and so which way they leave it.
@@ -105,6 +109,9 @@ func (e *Engine) Proxies() map[string]string { return e.proxies }
 
 // Close ends the connections, the proxy, and a private engine.
 func (e *Engine) Close() {
+	if e.stopBeat != nil {
+		e.stopBeat()
+	}
 	e.CloseSolves()
 	e.removals.Wait()
 	e.sessions.close()

@@ -42,7 +42,10 @@ func (e *Engine) buildAndPush(ctx context.Context, j Job) (*image.Artifact, erro
 		return b, nil
 	}
 	j.Inputs.VerifyInBackground(ctx)
-	b, err := e.pusher.Push(ctx, dockerpush.Push{Image: j.Image, ID: id, Store: j.Store, Bases: j.Bases, Inputs: j.Inputs,
+	pushing, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer e.untilLost(cancel)()
+	b, err := e.pusher.Push(pushing, dockerpush.Push{Image: j.Image, ID: id, Store: j.Store, Bases: j.Bases, Inputs: j.Inputs,
 		State: j.State, Begin: j.Begin})
 	var silent *dockerpush.NoAnswerError
 	switch {

@@ -45,6 +45,9 @@ func Connect(ctx context.Context, ep Endpoint) (*Engine, error) {
 		return nil, &UnreachableError{Endpoint: ep, Err: err}
 	}
 	e.sessions.dial = e.sessionDialer()
+	if !ep.isLocal() {
+		e.beat()
+	}
 	return e, nil
 }
 

@@ -150,14 +150,14 @@ func (e Endpoint) options() ([]client.Opt, error) {
 	if strings.HasPrefix(e.Docker, "ssh://") {
 		dial, err := sshDialer(e.Docker)
 		if err != nil {
-			return nil, &UnreachableError{Endpoint: e, Err: err, Fix: "write it as ssh://USER@HOST:PORT"}
+			return nil, &UnreachableError{Endpoint: e, Err: err, Fix: "write it as ssh://HOST, with a user and an @ before HOST and a port behind it where they are needed"}
 		}
 		opts = []client.Opt{client.WithHost("http://docker"), client.WithDialContext(dial)}
 	}
 	if e.version != "" {
 		opts = append(opts, client.WithAPIVersion(e.version))
 	}
-	if e.tls != "" {
+	if e.tls != "" && !strings.HasPrefix(e.Docker, "ssh://") {
 		opts = append(opts, client.WithTLSClientConfig(filepath.Join(e.tls, "ca.pem"), filepath.Join(e.tls, "cert.pem"),
 			filepath.Join(e.tls, "key.pem")))
 	}

@@ -44,6 +44,11 @@ func (c Choice) open(ctx context.Context) (*Engine, error) {
 	if unsupported == nil {
 		return e, nil
 	}
+	if !c.Endpoint.isLocal() {
+		e.Close()
+		unsupported.NoPrivate = &privateengine.UnavailableError{Missing: []string{"the engine that the environment names is on another host, and that one builds"}}
+		return nil, unsupported
+	}
 	private, err := c.startPrivate(ctx, e.root)
 	e.Close()
 	var unavailable *privateengine.UnavailableError

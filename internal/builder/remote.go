@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/docker/cli/cli/connhelper/commandconn"
 	bkclient "github.com/moby/buildkit/client"
@@ -20,15 +23,13 @@ import (
 // https://docs.docker.com/engine/security/protect-access/#use-ssh-to-protect-the-docker-daemon-socket
 func sshDialer(address string) (func(ctx context.Context, network, addr string) (net.Conn, error), error) {
 	u, err := url.Parse(address)
-	switch _, password := u.User.Password(); {
-	case err != nil:
-		return nil, err
-	case u.Hostname() == "":
-		return nil, fmt.Errorf("%s names no host", address)
-	case password:
+	if err != nil || u.Hostname() == "" {
+		return nil, errors.New("the address of the engine behind ssh names no host") // its error would show a password
+	}
+	if _, password := u.User.Password(); password {
 		return nil, errors.New("an ssh:// address cannot have a password; ssh takes a key, or an agent's")
 	}
-	args := []string{"-o", "ConnectTimeout=20", "-T"}
+	args := []string{"-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=30", "-T"}
 	if u.User != nil {
 		args = append(args, "-l", u.User.Username())
 	}
@@ -37,13 +38,21 @@ func sshDialer(address string) (func(ctx context.Context, network, addr string) 
 	}
 	args = append(args, "--", u.Hostname(), "docker")
 	if u.Path != "" && u.Path != "/" {
-		args = append(args, "--host", "unix://"+u.Path)
+		args = append(args, "--host", "'unix://"+strings.ReplaceAll(u.Path, "'", `'\''`)+"'") // for the shell there
 	}
 	args = append(args, "system", "dial-stdio")
+	var mu sync.Mutex
 	return func(context.Context, string, string) (net.Conn, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		time.Sleep(sshPause)
 		return commandconn.New(context.Background(), "ssh", args...) // the connection outlives the dialing
 	}, nil
 }
+
+// sshPause comes before each connection: an sshd refuses some of those that begin while ten others
+// have not logged in yet (MaxStartups).
+const sshPause = 50 * time.Millisecond
 
 // buildkitOptions are what BuildKit's client needs for the endpoint beside its address.
 func (e Endpoint) buildkitOptions() ([]bkclient.ClientOpt, error) {

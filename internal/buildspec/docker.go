@@ -61,7 +61,7 @@ var buildFlags = map[string]string{
 	"--add-host": "extra_hosts", "--cache-from": "cache_from", "--cache-to": "cache_to", "--network": "network",
 	"--platform": "platforms", "--shm-size": "shm_size", "--ssh": "ssh", "--build-context": "additional_contexts",
 	"--progress": "", "--cpu-period": "", "--cpu-quota": "", "--cpu-shares": "", "-c": "", "--cpuset-cpus": "",
-	"--cpuset-mems": "", "-m": "", "--memory": "", "--memory-swap": "", "--builder": "", "--provenance": "", "--sbom": "",
+	"--cpuset-mems": "", "-m": "", "--memory": "", "--memory-swap": "", "--provenance": "", "--sbom": "",
 }
 
 // lists are the keys above whose values are lists.
@@ -104,6 +104,9 @@ func (c *converter) parseBuild(cmd *command, args []string) (b *build, push bool
 		}
 		key, known := buildFlags[flag]
 		switch {
+		case flag == "--builder":
+			c.notes = append(c.notes, fmt.Sprintf("line %d: --builder %s is left out, and the engine of the environment builds: "+
+				"builder in ecsbuild.yml takes buildx:NAME, or the address of a buildkitd", cmd.line, value))
 		case flag == "-t" || flag == "--tag":
 			b.names = append(b.names, parseReference(value))
 		case flag == "-f" || flag == "--file":

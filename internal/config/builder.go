@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -25,10 +26,14 @@ func (b *resolver) builder(flag plan.Builder) error {
 		return e
 	}
 	b.plan.Builder = cmp.Or(flag, b.config.builder, fromEnvironment, plan.BuilderAuto)
-	if u, err := url.Parse(b.plan.Builder.Address()); err == nil && u.Scheme == "tcp" && !isLoopback(u.Hostname()) &&
+	address := b.plan.Builder.Address()
+	if address == "" && (b.plan.Builder == plan.BuilderAuto || b.plan.Builder == plan.BuilderDocker) {
+		address = b.env["BUILDKIT_HOST"]
+	}
+	if u, err := url.Parse(address); err == nil && u.Scheme == "tcp" && !isLoopback(u.Hostname()) &&
 		b.env["BUILDKIT_CERT_PATH"] == "" {
 		b.plan.Warnings = append(b.plan.Warnings, fmt.Sprintf("the builder %s is asked without TLS: whoever is on the way "+
-			"sees sources and secrets, and can change images; BUILDKIT_CERT_PATH names the folder of certificates", b.plan.Builder))
+			"sees sources and secrets, and can change images; BUILDKIT_CERT_PATH names the folder of certificates", u.Redacted()))
 	}
 	return nil
 }
@@ -38,7 +43,7 @@ func checkBuilder(text string) *fault.Error {
 	if slices.Contains(plan.Builders, plan.Builder(text)) {
 		return nil
 	}
-	e := &fault.Error{What: fmt.Sprintf("%q is not understood", text),
+	e := &fault.Error{What: fmt.Sprintf("%q is not understood", userInfo.ReplaceAllString(text, "${1}[redacted]@")),
 		Fix: "write auto, docker, private, the address of a buildkitd, as tcp://HOST:PORT, or buildx:NAME; a Docker engine is named by DOCKER_HOST"}
 	if name, ok := strings.CutPrefix(text, plan.BuildxPrefix); ok && name != "" && filepath.Base(name) == name {
 		return nil
@@ -53,8 +58,8 @@ func checkBuilder(text string) *fault.Error {
 	}
 	u, err := url.Parse(text)
 	switch {
-	case err != nil:
-		e.Why = err.Error()
+	case err != nil: // which would show a password
+		e.Why = "it is no URL"
 	case scheme == "unix" && !strings.HasPrefix(rest, "/"):
 		e.Fix = "write unix:// and the whole path of a socket, as in unix:///run/buildkit/buildkitd.sock"
 	case scheme == "tcp" && u.Port() == "":
@@ -67,9 +72,12 @@ func checkBuilder(text string) *fault.Error {
 	return e
 }
 
+// userInfo is what may be a password, also of an address that does not parse.
+var userInfo = regexp.MustCompile(`(?s)^([a-z-]*:/*)?.*@`)
+
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
+	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
 }
 
 // builder reads a word or an address.

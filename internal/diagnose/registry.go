@@ -129,6 +129,15 @@ func (f Facts) unreachable(e *builder.UnreachableError) Finding {
 	case e.Endpoint.BuildKit != "":
 		found.What = "there is no buildkitd at " + e.Endpoint.String()
 		found.Do = []string{"start it, or use the Docker engine: unset BUILDKIT_HOST, or leave out builder (ECSBUILD_BUILDER)"}
+		text := e.Err.Error()
+		switch {
+		case strings.Contains(text, "tls: ") || strings.Contains(text, "x509: ") || strings.Contains(text, "certificate"):
+			found.What = "no TLS connection to the buildkitd at " + e.Endpoint.String()
+			found.Do = []string{"check the certificates on both sides; BUILDKIT_CERT_PATH names the folder of those here: ca.pem, and cert.pem and key.pem where it asks for one"}
+		case strings.Contains(text, "executable file not found"):
+			found.What = "no way to the buildkitd at " + e.Endpoint.String()
+			found.Do = []string{"install the program that is not there"}
+		}
 		if name := e.Endpoint.Buildx(); name != "" {
 			found.Do = []string{"docker buildx inspect --bootstrap " + name + " starts it, or says what is wrong"}
 		}

@@ -1,0 +1,76 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/client"
+)
+
+// An engine on another host may fall silent with the network: nothing then ends a build.
+var (
+	beatInterval = 30 * time.Second // between two questions
+	beatTimeout  = 30 * time.Second // of an answer
+)
+
+// maxMissed is how many answers in a row may be missing.
+const maxMissed = 2
+
+// isLocal says that an engine is on this machine.
+func (e Endpoint) isLocal() bool {
+	address := e.BuildKit + e.Docker
+	if strings.HasPrefix(address, "unix://") || strings.HasPrefix(address, "npipe://") {
+		return true
+	}
+	u, err := url.Parse(address)
+	return err == nil && u.Scheme == "tcp" && isLoopback(u.Hostname())
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
+}
+
+// beat asks a remote engine from time to time, until the engine is closed or does not answer.
+func (e *Engine) beat() {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	e.lost = ctx
+	e.heart.Go(func() {
+		for missed := 0; missed < maxMissed; {
+			select {
+			case <-time.After(beatInterval):
+			case <-ctx.Done():
+				return
+			}
+			limited, stop := context.WithTimeout(ctx, beatTimeout)
+			var err error
+			if e.docker != nil {
+				_, err = e.docker.Ping(limited, client.PingOptions{})
+			} else {
+				_, err = e.bk.Info(limited)
+			}
+			if err != nil && limited.Err() != nil { // another error is an answer
+				missed++
+			} else {
+				missed = 0
+			}
+			stop()
+		}
+		cancel(&UnreachableError{Endpoint: e.Endpoint, Lost: true,
+			Err: fmt.Errorf("it has not answered for %v", maxMissed*beatTimeout+beatInterval)})
+	})
+	e.stopBeat = func() { cancel(net.ErrClosed); e.heart.Wait() }
+}
+
+// untilLost ends a context with a remote engine that does not answer any more.
+func (e *Engine) untilLost(cancel context.CancelCauseFunc) (stop func() bool) {
+	if e.lost == nil {
+		return func() bool { return true }
+	}
+	return context.AfterFunc(e.lost, func() { cancel(context.Cause(e.lost)) })
+}

@@ -1,0 +1,106 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ecsbuild/ecsbuild/internal/enginetest"
+)
+
+// TestSilentEngine: an engine on another host that does not answer any more ends a build.
+func TestSilentEngine(t *testing.T) {
+	oldInterval, oldTimeout := beatInterval, beatTimeout
+	beatInterval, beatTimeout = 30*time.Millisecond, 30*time.Millisecond
+	t.Cleanup(func() { beatInterval, beatTimeout = oldInterval, oldTimeout })
+	silent := make(chan struct{})
+	fake := &enginetest.Engine{Containerd: true, Build: func(ctx context.Context, _ *enginetest.Build) (map[string]string, error) {
+		close(silent)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	_, socket := fake.Start(t)
+	address := silentRelay(t, strings.TrimPrefix(socket, "unix://"), silent)
+	e, err := Connect(t.Context(), Endpoint{BuildKit: "tcp://" + address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.beat() // as of another host; a loopback is this one
+	t.Cleanup(e.Close)
+	_, err = e.Build(t.Context(), job(t, func(j *Job) { j.Keep = true }))
+	var lost *UnreachableError
+	if !errors.As(err, &lost) || !lost.Lost || !strings.Contains(lost.Error(), "has not answered for") {
+		t.Errorf("%v", err)
+	}
+}
+
+// silentRelay hands connections to a socket until silent is closed, and then nothing more.
+func silentRelay(t *testing.T, socket string, silent chan struct{}) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, end := context.WithCancel(context.Background())
+	t.Cleanup(func() { end(); _ = l.Close() })
+	pass := func(to, from net.Conn) {
+		defer to.Close()
+		buf := make([]byte, 32<<10)
+		for {
+			n, err := from.Read(buf)
+			select {
+			case <-silent:
+				<-ended.Done()
+				return
+			default:
+			}
+			if n > 0 {
+				_, _ = to.Write(buf[:n])
+			}
+			if errors.Is(err, io.EOF) || err != nil {
+				return
+			}
+		}
+	}
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("unix", socket)
+			if err != nil {
+				return
+			}
+			context.AfterFunc(ended, func() { _ = in.Close(); _ = out.Close() })
+			go pass(in, out)
+			go pass(out, in)
+		}
+	}()
+	return l.Addr().String()
+}
+
+func TestIsLocal(t *testing.T) {
+	for address, want := range map[string]bool{"unix:///var/run/docker.sock": true, "tcp://127.0.0.1:2375": true,
+		"tcp://LOCALHOST:1": true, "tcp://[::1]:1": true, "tcp://10.0.0.1:2376": false, "ssh://host": false,
+		"kube-pod://builder": false} {
+		if got := (Endpoint{Docker: address}).isLocal(); got != want {
+			t.Errorf("%s: %v", address, got)
+		}
+	}
+}
+
+// TestSSHAddress: what is no address is told without what it may hold of a password.
+func TestSSHAddress(t *testing.T) {
+	for _, address := range []string{"ssh://host:badport", "ssh://ho st", "ssh://u:s3cret@h:99x", "ssh://", "ssh://u:s3cret@host"} {
+		_, err := Connect(t.Context(), Endpoint{Docker: address})
+		var u *UnreachableError
+		if !errors.As(err, &u) || u.Fix == "" || strings.Contains(u.Err.Error(), "s3cret") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
