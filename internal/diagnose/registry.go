@@ -125,7 +125,7 @@ func (f Facts) unreachable(e *builder.UnreachableError) Finding {
 		found.What, found.Why, found.Do = e.Err.Error(), "", []string{e.Fix}
 	case e.Lost:
 		found.What = "the engine at " + e.Endpoint.String() + " went away during the build"
-		found.Do = []string{"look into its log for why (memory and disk are the usual reasons), and run again"}
+		found.Do = []string{"look into its log for why (memory, disk or the network are the usual reasons), and run again"}
 	case e.Endpoint.BuildKit != "":
 		found.What = "there is no buildkitd at " + e.Endpoint.String()
 		found.Do = []string{"start it, or use the Docker engine: unset BUILDKIT_HOST, or leave out builder (ECSBUILD_BUILDER)"}
