@@ -115,7 +115,7 @@ func testSecrets(t *testing.T, kind string) {
 	stopIt := func(s syscall.Signal) func(*os.Process) {
 		return func(p *os.Process) { time.Sleep(time.Second); _ = p.Signal(s) }
 	}
-	run(2, stopIt(syscall.SIGABRT), "; /busybox sleep 20", "--progress", "plain") // the crash of a Go program
+	run(2, stopIt(syscall.SIGABRT), "; /busybox sleep 20", "--progress", "plain")   // the crash of a Go program
 	run(143, stopIt(syscall.SIGTERM), "; /busybox sleep 20", "--progress", "plain") // clears what that has left
 
 	for _, dir := range []string{w.dir, w.rig.Dir, w.folder} {
