@@ -57,7 +57,6 @@ type Engine struct {
 	pusher       *dockerpush.Pusher // nil where blobs leave the engine by BuildKit
 
 	lost     context.Context // ends with a remote engine that does not answer; nil for one on this machine
-	heart    sync.WaitGroup
 	stopBeat func() // nil where lost is
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // BuildxEndpoint is the buildkitd of a builder that docker buildx create has made. buildx keeps
@@ -16,7 +17,7 @@ import (
 // https://github.com/docker/buildx/blob/v0.38.2/store/nodegroup.go
 func BuildxEndpoint(name string, getenv func(string) string) (Endpoint, error) {
 	fail := func(fix, format string, args ...any) (Endpoint, error) {
-		return Endpoint{}, &UnreachableError{Endpoint: Endpoint{BuildKit: "buildx:" + name, buildx: name},
+		return Endpoint{}, &UnreachableError{Endpoint: Endpoint{BuildKit: plan.BuildxPrefix + name},
 			Err: fmt.Errorf(format, args...), Fix: fix}
 	}
 	folder := getenv("BUILDX_CONFIG")

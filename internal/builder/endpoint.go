@@ -32,7 +32,7 @@ func (e Endpoint) Buildx() string { return e.buildx }
 
 func (e Endpoint) String() string {
 	switch {
-	case e.buildx != "" && !strings.HasPrefix(e.BuildKit, plan.BuildxPrefix):
+	case e.buildx != "":
 		return e.BuildKit + " (" + plan.BuildxPrefix + e.buildx + ")"
 	case e.BuildKit != "":
 		return e.BuildKit

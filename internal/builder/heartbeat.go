@@ -3,13 +3,14 @@ package builder
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/moby/moby/client"
+
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
 // An engine on another host may fall silent with the network: nothing then ends a build.
@@ -28,19 +29,15 @@ func (e Endpoint) isLocal() bool {
 		return true
 	}
 	u, err := url.Parse(address)
-	return err == nil && u.Scheme == "tcp" && isLoopback(u.Hostname())
-}
-
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
+	return err == nil && u.Scheme == "tcp" && plan.IsLoopback(strings.ToLower(u.Hostname()))
 }
 
 // beat asks a remote engine from time to time, until the engine is closed or does not answer.
 func (e *Engine) beat() {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	e.lost = ctx
-	e.heart.Go(func() {
+	var beating sync.WaitGroup
+	beating.Go(func() {
 		for missed := 0; missed < maxMissed; {
 			select {
 			case <-time.After(beatInterval):
@@ -64,7 +61,7 @@ func (e *Engine) beat() {
 		cancel(&UnreachableError{Endpoint: e.Endpoint, Lost: true,
 			Err: fmt.Errorf("it has not answered for %v", maxMissed*beatTimeout+beatInterval)})
 	})
-	e.stopBeat = func() { cancel(net.ErrClosed); e.heart.Wait() }
+	e.stopBeat = func() { cancel(nil); beating.Wait() }
 }
 
 // untilLost ends a context with a remote engine that does not answer any more.

@@ -3,7 +3,6 @@ package config
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -30,7 +29,7 @@ func (b *resolver) builder(flag plan.Builder) error {
 	if address == "" && (b.plan.Builder == plan.BuilderAuto || b.plan.Builder == plan.BuilderDocker) {
 		address = b.env["BUILDKIT_HOST"]
 	}
-	if u, err := url.Parse(address); err == nil && u.Scheme == "tcp" && !isLoopback(u.Hostname()) &&
+	if u, err := url.Parse(address); err == nil && u.Scheme == "tcp" && !plan.IsLoopback(strings.ToLower(u.Hostname())) &&
 		b.env["BUILDKIT_CERT_PATH"] == "" {
 		b.plan.Warnings = append(b.plan.Warnings, fmt.Sprintf("the builder %s is asked without TLS: whoever is on the way "+
 			"sees sources and secrets, and can change images; BUILDKIT_CERT_PATH names the folder of certificates", u.Redacted()))
@@ -74,11 +73,6 @@ func checkBuilder(text string) *fault.Error {
 
 // userInfo is what may be a password, also of an address that does not parse.
 var userInfo = regexp.MustCompile(`(?s)^([a-z-]*:/*)?.*@`)
-
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
-}
 
 // builder reads a word or an address.
 func (d *document) builder(into *plan.Builder) field {

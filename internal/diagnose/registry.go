@@ -135,7 +135,7 @@ func (f Facts) unreachable(e *builder.UnreachableError) Finding {
 			found.What = "no TLS connection to the buildkitd at " + e.Endpoint.String()
 			found.Do = []string{"check the certificates on both sides; BUILDKIT_CERT_PATH names the folder of those here: ca.pem, and cert.pem and key.pem where it asks for one"}
 		case strings.Contains(text, "executable file not found"):
-			found.What = "no way to the buildkitd at " + e.Endpoint.String()
+			found.What = "cannot run what reaches the buildkitd at " + e.Endpoint.String()
 			found.Do = []string{"install the program that is not there"}
 		}
 		if name := e.Endpoint.Buildx(); name != "" {

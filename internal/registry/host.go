@@ -2,8 +2,6 @@ package registry
 
 import (
 	"fmt"
-	"net"
-	"net/netip"
 	"regexp"
 	"strings"
 
@@ -31,7 +29,7 @@ func ParseHost(endpoint string) (Host, error) {
 		h = Host{Name: rest, Plain: true}
 	}
 	h.Name = strings.TrimSuffix(h.Name, "/")
-	if h.Plain && !loopback(h.Name) {
+	if h.Plain && !plan.IsLoopback(h.Name) {
 		return Host{}, fmt.Errorf("the registry %s is named without TLS, and it is not on this machine", h.Name)
 	}
 	if h.Name == "" || strings.ContainsAny(h.Name, "/@ ?#") {
@@ -88,15 +86,6 @@ func DefaultHost(account, region string) Host {
 		return Host{}
 	}
 	return Host{Name: account + ".dkr.ecr." + region + "." + PartitionOf(region).Domain}
-}
-
-func loopback(hostport string) bool {
-	host, _, err := net.SplitHostPort(hostport)
-	if err != nil {
-		host = hostport
-	}
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // IsECR says whether a host is a private ECR registry in a region: the token

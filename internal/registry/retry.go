@@ -39,10 +39,12 @@ func retry(ctx context.Context, f func() error) error {
 			stalls++
 		}
 		var e *Error
-		if errors.As(err, &e) {
+		temporary := errors.As(err, &e)
+		if temporary {
 			e.givenUp = stalls > 1
+			temporary = e.Temporary()
 		}
-		if err == nil || try == maxTries || ctx.Err() != nil || !errors.As(err, &e) || !e.Temporary() {
+		if !temporary || try == maxTries || ctx.Err() != nil {
 			return err
 		}
 		select {
