@@ -23,14 +23,9 @@ import (
 // definitions file that names what is not there; a signal that is caught leaves nothing at all;
 // and the next run succeeds, and clears what SIGKILL has left.
 func TestKilled(t *testing.T) {
-	kinds, count := testEngines(t), 4
+	kinds, count := soakKinds(t, "codebuild"), 4
 	if os.Getenv("ECSBUILD_SOAK") != "" {
 		count = 100
-	} else {
-		kinds = slices.DeleteFunc(kinds, func(k string) bool { return k != "codebuild" })
-	}
-	if slices.Contains(kinds, "codebuild") {
-		kinds = append(kinds, "private")
 	}
 	t.Parallel()
 	for _, kind := range kinds {
@@ -52,7 +47,8 @@ type killing struct {
 func newKilling(t *testing.T, kind string) *killing {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	k := &killing{world: newWorld(t, kind), random: rand.New(rand.NewPCG(seed, 0)), names: []string{"app", "web", "worker"}}
+	k := &killing{world: newWorld(t, kind), random: rand.New(rand.NewPCG(seed, 0)),
+		names: []string{"app", "web", "worker"}}
 	if err := (&stage{rig: k.rig}).hubImage("library/base:1", 0); err != nil {
 		t.Fatal(err)
 	}

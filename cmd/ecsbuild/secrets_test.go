@@ -31,13 +31,7 @@ import (
 // encoded, wherever something may stay or be seen: command lines and environments while it runs,
 // all output, and every file of the user, of the registry and of the engine, unpacked.
 func TestSecrets(t *testing.T) {
-	kinds := testEngines(t)
-	if os.Getenv("ECSBUILD_SOAK") == "" {
-		kinds = slices.DeleteFunc(kinds, func(k string) bool { return k != "codebuild" })
-	}
-	if slices.Contains(kinds, "codebuild") {
-		kinds = append(kinds, "private")
-	}
+	kinds := soakKinds(t, "codebuild")
 	t.Parallel()
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {

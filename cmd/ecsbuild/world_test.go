@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,20 @@ type world struct {
 	folder  string // of the engine
 	dir     string // holds src, home, tmp, and ecsbuild as a release has it
 	environ []string
+}
+
+// soakKinds are the engines of a test that takes long: all of them with make soak, and a few without;
+// "private" comes with CodeBuild's.
+func soakKinds(t *testing.T, few ...string) []string {
+	t.Helper()
+	kinds := testEngines(t)
+	if os.Getenv("ECSBUILD_SOAK") == "" {
+		kinds = slices.DeleteFunc(kinds, func(k string) bool { return !slices.Contains(few, k) })
+	}
+	if slices.Contains(kinds, "codebuild") {
+		kinds = append(kinds, "private")
+	}
+	return kinds
 }
 
 // newWorld starts an engine of a kind; "private" is a private one beside CodeBuild's.

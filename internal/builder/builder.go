@@ -57,7 +57,7 @@ type Engine struct {
 	pusher       *dockerpush.Pusher // nil where blobs leave the engine by BuildKit
 
 	lost     context.Context // ends with a remote engine that does not answer; nil for one on this machine
-	stopBeat func() // nil where lost is
+	stopBeat func()          // nil where lost is
 }
 
 // StoreKind is where an engine keeps images, and so which way they leave it.
