@@ -31,8 +31,9 @@ func TestPullMatrix(t *testing.T) {
 		requests []string
 		optional bool // it may fail for good, and the run goes on
 	}{
-		"codebuild":  {"", awstest.HubActions, false},
-		"containerd": {", cache: registry, cache_mounts: true", []string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}, true},
+		"codebuild": {"", awstest.HubActions, false},
+		"containerd": {", cache: registry, cache_mounts: true",
+			[]string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}, true},
 	} {
 		if !slices.Contains(testEngines(t), kind) {
 			continue

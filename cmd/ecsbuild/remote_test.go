@@ -43,14 +43,16 @@ func tlsRelay(dir, socket string) {
 	key, err := x509.MarshalECPrivateKey(client.PrivateKey.(*ecdsa.PrivateKey))
 	check(err)
 	for name, block := range map[string]*pem.Block{
-		"ca.pem": {Type: "CERTIFICATE", Bytes: authority.Raw}, "cert.pem": {Type: "CERTIFICATE", Bytes: client.Certificate[0]},
-		"key.pem": {Type: "EC PRIVATE KEY", Bytes: key},
+		"ca.pem":   {Type: "CERTIFICATE", Bytes: authority.Raw},
+		"cert.pem": {Type: "CERTIFICATE", Bytes: client.Certificate[0]},
+		"key.pem":  {Type: "EC PRIVATE KEY", Bytes: key},
 	} {
 		check(os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600))
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(authority)
-	l, err := tls.Listen("tcp4", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{issue("server")}, ClientCAs: roots,
+	l, err := tls.Listen("tcp4", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{issue("server")},
+		ClientCAs:  roots,
 		ClientAuth: tls.RequireAndVerifyClientCert, NextProtos: []string{"h2"}})
 	check(err)
 	check(os.WriteFile(filepath.Join(dir, "addr"), []byte(l.Addr().String()), 0o600))

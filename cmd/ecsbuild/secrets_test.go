@@ -88,7 +88,8 @@ func testSecrets(t *testing.T, kind string) {
 		count++
 		w.write("Dockerfile", fmt.Sprintf(dockerfile, count, tail))
 		stop := h.sample(t)
-		r := w.run(meanwhile, append([]string{"run", "--report", filepath.Join(output, strconv.Itoa(count)+".html")}, args...)...)
+		r := w.run(meanwhile, append([]string{"run", "--report", filepath.Join(output, strconv.Itoa(count)+".html")},
+			args...)...)
 		stop()
 		if r.code != want {
 			t.Fatalf("%v: exit code %d, not %d: %s", args, r.code, want, r.stderr)

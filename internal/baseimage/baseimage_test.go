@@ -118,7 +118,8 @@ func TestLayers(t *testing.T) {
 func TestRedirect(t *testing.T) {
 	s := httptest.NewServer(http.RedirectHandler("http://169.254.169.254/latest/meta-data/", http.StatusTemporaryRedirect))
 	t.Cleanup(s.Close)
-	_, err := images(t, anonymous, hoststate.Open(t.TempDir())).Resolve(t.Context(), strings.TrimPrefix(s.URL, "http://")+"/base:1")
+	ref := strings.TrimPrefix(s.URL, "http://") + "/base:1"
+	_, err := images(t, anonymous, hoststate.Open(t.TempDir())).Resolve(t.Context(), ref)
 	var address *httptransport.AddressError
 	if !errors.As(err, &address) || address.Host != "169.254.169.254" {
 		t.Errorf("%v", err)

@@ -36,7 +36,8 @@ func BuildxEndpoint(name string, getenv func(string) string) (Endpoint, error) {
 		}
 	}
 	if err := json.Unmarshal(data, &found); err != nil || len(found.Nodes) == 0 {
-		return fail("docker buildx inspect "+name+" says what is wrong with it", "the builder %q of docker buildx names no node", name)
+		return fail("docker buildx inspect "+name+" says what is wrong with it",
+			"the builder %q of docker buildx names no node", name)
 	}
 	if len(found.Nodes) > 1 {
 		return fail("name one of them by its address", "the builder %q of docker buildx has several nodes", name)
@@ -54,7 +55,8 @@ func BuildxEndpoint(name string, getenv func(string) string) (Endpoint, error) {
 		case !strings.Contains(node.Endpoint, "://"):
 			e.BuildKit += "?" + url.Values{"context": {node.Endpoint}}.Encode()
 		case err != nil || docker.Docker != node.Endpoint:
-			return fail("set DOCKER_HOST="+node.Endpoint, "the container of the builder %q is in the engine at %s", name, node.Endpoint)
+			return fail("set DOCKER_HOST="+node.Endpoint, "the container of the builder %q is in the engine at %s", name,
+				node.Endpoint)
 		}
 	case "docker":
 		return fail("use builder: docker", "the builder %q of docker buildx is a Docker engine's own", name)

@@ -45,8 +45,8 @@ func (e *Engine) buildAndPush(ctx context.Context, j Job) (*image.Artifact, erro
 	pushing, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer e.untilLost(cancel)()
-	b, err := e.pusher.Push(pushing, dockerpush.Push{Image: j.Image, ID: id, Store: j.Store, Bases: j.Bases, Inputs: j.Inputs,
-		State: j.State, Begin: j.Begin})
+	b, err := e.pusher.Push(pushing, dockerpush.Push{Image: j.Image, ID: id, Store: j.Store, Bases: j.Bases,
+		Inputs: j.Inputs, State: j.State, Begin: j.Begin})
 	var silent *dockerpush.NoAnswerError
 	switch {
 	case errors.As(err, &silent):

@@ -150,7 +150,8 @@ func (e Endpoint) options() ([]client.Opt, error) {
 	if strings.HasPrefix(e.Docker, "ssh://") {
 		dial, err := sshDialer(e.Docker)
 		if err != nil {
-			return nil, &UnreachableError{Endpoint: e, Err: err, Fix: "write it as ssh://HOST, with a user and an @ before HOST and a port behind it where they are needed"}
+			return nil, &UnreachableError{Endpoint: e, Err: err,
+				Fix: "write it as ssh://HOST, with a user and an @ before HOST and a port behind it where they are needed"}
 		}
 		opts = []client.Opt{client.WithHost("http://docker"), client.WithDialContext(dial)}
 	}

@@ -18,11 +18,12 @@ func TestSilentEngine(t *testing.T) {
 	beatInterval, beatTimeout = 30*time.Millisecond, 30*time.Millisecond
 	t.Cleanup(func() { beatInterval, beatTimeout = oldInterval, oldTimeout })
 	silent := make(chan struct{})
-	fake := &enginetest.Engine{Containerd: true, Build: func(ctx context.Context, _ *enginetest.Build) (map[string]string, error) {
+	fake := &enginetest.Engine{Containerd: true}
+	fake.Build = func(ctx context.Context, _ *enginetest.Build) (map[string]string, error) {
 		close(silent)
 		<-ctx.Done()
 		return nil, ctx.Err()
-	}}
+	}
 	_, socket := fake.Start(t)
 	address := silentRelay(t, strings.TrimPrefix(socket, "unix://"), silent)
 	e, err := Connect(t.Context(), Endpoint{BuildKit: "tcp://" + address})
@@ -96,7 +97,8 @@ func TestIsLocal(t *testing.T) {
 
 // TestSSHAddress: what is no address is told without what it may hold of a password.
 func TestSSHAddress(t *testing.T) {
-	for _, address := range []string{"ssh://host:badport", "ssh://ho st", "ssh://u:s3cret@h:99x", "ssh://", "ssh://u:s3cret@host"} {
+	for _, address := range []string{"ssh://host:badport", "ssh://ho st", "ssh://u:s3cret@h:99x", "ssh://",
+		"ssh://u:s3cret@host"} {
 		_, err := Connect(t.Context(), Endpoint{Docker: address})
 		var u *UnreachableError
 		if !errors.As(err, &u) || u.Fix == "" || strings.Contains(u.Err.Error(), "s3cret") {

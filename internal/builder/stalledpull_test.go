@@ -33,11 +33,14 @@ func TestPullWatch(t *testing.T) {
 		ends   bool                     // the step does
 		want   string                   // the base of the error
 	}{
-		"no manifest":        {load, nil, false, "docker.io/library/base:1"},
-		"a manifest":         {load, nil, true, ""},
-		"a layer stops":      {from, []*bkclient.VertexStatus{layer("sha256:1", 5, 10, false)}, false, "docker.io/library/base:1"},
-		"a layer moves":      {from, []*bkclient.VertexStatus{layer("sha256:1", 5, 10, false), layer("sha256:1", 6, 10, false), layer("sha256:1", 7, 10, false), layer("sha256:1", 10, 10, true)}, false, ""},
-		"a layer is here":    {from, []*bkclient.VertexStatus{layer("sha256:1", 10, 10, true), layer("extracting sha256:1", 0, 0, false)}, false, ""},
+		"no manifest": {load, nil, false, "docker.io/library/base:1"},
+		"a manifest":  {load, nil, true, ""},
+		"a layer stops": {from, []*bkclient.VertexStatus{layer("sha256:1", 5, 10, false)}, false,
+			"docker.io/library/base:1"},
+		"a layer moves": {from, []*bkclient.VertexStatus{layer("sha256:1", 5, 10, false), layer("sha256:1", 6, 10, false),
+			layer("sha256:1", 7, 10, false), layer("sha256:1", 10, 10, true)}, false, ""},
+		"a layer is here": {from, []*bkclient.VertexStatus{layer("sha256:1", 10, 10, true),
+			layer("extracting sha256:1", 0, 0, false)}, false, ""},
 		"nothing to be done": {from, nil, false, ""},
 		"another step":       {"[2/2] RUN sleep 1000", nil, false, ""},
 	} {
@@ -72,11 +75,12 @@ func TestStalledPull(t *testing.T) {
 	old := manifestPatience
 	manifestPatience = 50 * time.Millisecond
 	t.Cleanup(func() { manifestPatience = old })
-	fake := &enginetest.Engine{Containerd: true, Build: func(ctx context.Context, b *enginetest.Build) (map[string]string, error) {
+	fake := &enginetest.Engine{Containerd: true}
+	fake.Build = func(ctx context.Context, b *enginetest.Build) (map[string]string, error) {
 		b.Step("[internal] load metadata for docker.io/library/base:1")
 		<-ctx.Done()
 		return nil, ctx.Err()
-	}}
+	}
 	_, err := connect(t, fake, false).Build(t.Context(), job(t, func(j *Job) { j.Keep = true }))
 	var stalled *StalledPullError
 	if !errors.As(err, &stalled) || stalled.Base != "docker.io/library/base:1" {

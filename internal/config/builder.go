@@ -85,6 +85,7 @@ func (d *document) builder(into *plan.Builder) field {
 	for _, b := range plan.Builders {
 		words = append(words, string(b))
 	}
-	f.is = isEither(schema{"enum": words}, isLike("^(("+strings.Join(plan.BuilderSchemes, "|")+")://|"+plan.BuildxPrefix+")."))
+	address := "^((" + strings.Join(plan.BuilderSchemes, "|") + ")://|" + plan.BuildxPrefix + ")."
+	f.is = isEither(schema{"enum": words}, isLike(address))
 	return f
 }

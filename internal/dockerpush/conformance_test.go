@@ -48,7 +48,8 @@ func TestProxyConformance(t *testing.T) {
 	t.Cleanup(front.Close)
 	suite := exec.Command(script("where", "conformance"))
 	suite.Dir = t.TempDir()
-	suite.Env = []string{"PATH=" + os.Getenv("PATH"), "OCI_REGISTRY=" + strings.TrimPrefix(front.URL, "http://"), "OCI_TLS=disabled",
+	suite.Env = []string{"PATH=" + os.Getenv("PATH"), "OCI_REGISTRY=" + strings.TrimPrefix(front.URL, "http://"),
+		"OCI_TLS=disabled",
 		"OCI_USERNAME=" + proxyUser, "OCI_PASSWORD=" + p.password}
 	for _, repo := range []string{"one", "two"} {
 		push := w.push("sha256:00", plan.Build{}, nil, nil)
@@ -57,7 +58,8 @@ func TestProxyConformance(t *testing.T) {
 		s.ctx = t.Context() // a push runs
 		suite.Env = append(suite.Env, "OCI_REPO"+map[string]string{"one": "1", "two": "2"}[repo]+"="+s.path)
 	}
-	for _, off := range []string{"API_PULL", "API_REFERRER", "API_BLOBS_DELETE", "API_BLOBS_ATOMIC", "API_BLOBS_MOUNT_ANONYMOUS",
+	for _, off := range []string{"API_PULL", "API_REFERRER", "API_BLOBS_DELETE", "API_BLOBS_ATOMIC",
+		"API_BLOBS_MOUNT_ANONYMOUS",
 		"API_MANIFESTS_DELETE", "API_MANIFESTS_ATOMIC", "API_TAGS_DELETE", "API_TAGS_ATOMIC", "API_TAGS_LIST", "DATA_INDEX",
 		"DATA_INDEX_LIST", "DATA_ARTIFACT", "DATA_SUBJECT", "DATA_SUBJECT_MISSING", "DATA_ARTIFACT_LIST", "DATA_SUBJECT_LIST",
 		"DATA_CUSTOM_FIELDS", "DATA_SHA512"} {

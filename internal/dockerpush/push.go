@@ -305,7 +305,8 @@ func (s *session) fail(err error) {
 	if errors.As(err, &stalled) && stalled.Stalled() && time.Since(s.lastStall) > sameStall {
 		s.stalls, s.lastStall = s.stalls+1, time.Now()
 	}
-	if s.failures++; s.failures < maxFailures && s.stalls < maxStalls && errors.As(err, &temporary) && temporary.Temporary() {
+	if s.failures++; s.failures < maxFailures && s.stalls < maxStalls && errors.As(err, &temporary) &&
+		temporary.Temporary() {
 		return
 	}
 	if s.cancel != nil {

@@ -88,7 +88,8 @@ func TestLeftovers(t *testing.T) {
 	}
 	defer other.Close()
 	img := newImage(t, 1)
-	for _, name := range []string{other.Addr().String() + "/ecsbuild/0123456789abcdef:run", gone + "/shop/0123456789abcdef:run",
+	for _, name := range []string{other.Addr().String() + "/ecsbuild/0123456789abcdef:run",
+		gone + "/shop/0123456789abcdef:run",
 		gone + "/ecsbuild/0123456789abcdef:1", "10.0.0.1:1/ecsbuild/0123456789abcdef:run", gone + "/ecsbuild/0123abcd:run"} {
 		w.engine.Name(name, img)
 	}

@@ -135,8 +135,8 @@ func (g *stallGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, g.proxyError(req, err)
 	}
-	resp.Body = &timedBody{ReadCloser: resp.Body, before: answer.resume, after: answer.pause, closed: func() { cancel(nil) },
-		cause: ctx}
+	resp.Body = &timedBody{ReadCloser: resp.Body, before: answer.resume, after: answer.pause,
+		closed: func() { cancel(nil) }, cause: ctx}
 	return resp, nil
 }
 

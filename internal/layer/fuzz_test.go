@@ -31,7 +31,8 @@ func FuzzLayer(f *testing.F) {
 		if clampTimes(&once, bytes.NewReader(data), epoch) != nil {
 			return
 		}
-		if err := clampTimes(&twice, bytes.NewReader(once.Bytes()), epoch); err != nil || !bytes.Equal(once.Bytes(), twice.Bytes()) {
+		err := clampTimes(&twice, bytes.NewReader(once.Bytes()), epoch)
+		if err != nil || !bytes.Equal(once.Bytes(), twice.Bytes()) {
 			t.Errorf("%q, then %q, %v", once.Bytes(), twice.Bytes(), err)
 		}
 	})
