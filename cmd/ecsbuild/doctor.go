@@ -10,6 +10,8 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/doctor"
 	"github.com/ecsbuild/ecsbuild/internal/format"
+	"github.com/ecsbuild/ecsbuild/internal/pipeline"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
 type doctorCmd struct {
@@ -36,14 +38,25 @@ func (c *doctorCmd) Run(a *app) error {
 	var warnings []string
 	docker := a.dockerConfig(func(text string) { warnings = append(warnings, text) })
 	checkup := doctor.Options{
-		Plan:   p,
-		Source: a.credentialSource(p, docker, nil),
-		Engine: func(ctx context.Context, why func(string)) (*builder.Engine, error) {
-			return a.openEngine(ctx, p, docker, why)
-		},
+		Plan:     p,
+		Source:   a.credentialSource(p, docker, nil),
 		Warnings: warnings,
 		Files:    (&execution{app: a, cmd: &runCmd{}, plan: p}).checkFiles(),
 		Facts:    a.facts(p),
+	}
+	s := engines{app: a, plan: p, docker: docker}
+	found, err := s.find()
+	checkup.NoEngine = err
+	for _, n := range found {
+		checkup.Engines = append(checkup.Engines, func(ctx context.Context, note progress.NoteFunc) (*builder.Engine, error) {
+			s := s
+			s.note = note
+			return s.connect(ctx, n)
+		})
+	}
+	checkup.Fleet = func(ctx context.Context) (pipeline.Engine, error) {
+		s.note = func(progress.Severity, string) {} // which the check of each one tells
+		return s.openAll(ctx, found)
 	}
 	return c.print(a, checkup.Run(a.ctx))
 }

@@ -49,6 +49,7 @@ func TestImports(t *testing.T) {
 		"artifact": {},
 		"pipeline": {"plan", "image", "registry", "baseimage", "aws", "builder", "dockerfile", "fingerprint", "imagedef",
 			"progress", "report", "artifact", "hoststate", "cachemount"},
+		"fleet": {"plan", "image", "builder", "dockerfile", "cachemount", "pipeline", "progress"},
 		"credentials": {"plan", "aws", "registry", "baseimage", "hoststate", "pipeline", "progress", "report",
 			"dockerconfig"},
 		"iampolicy": {"plan", "registry", "dockerfile"},

@@ -75,12 +75,12 @@ type source struct {
 
 // engineFlag chooses the engine that builds.
 type engineFlag struct {
-	Builder string `placeholder:"ENGINE" help:"Engine that builds: auto, docker (the one that the environment names), private (one that ecsbuild starts), the address of a buildkitd, as tcp://HOST:PORT, or buildx:NAME."`
+	Builder string `placeholder:"ENGINE" help:"Engine that builds: auto, docker (the one that the environment names), private (one that ecsbuild starts), addresses of buildkitds, as tcp://HOST:PORT, or buildx:NAME."`
 }
 
 func (s source) load(a *app, output string, engine engineFlag) (*plan.Plan, error) {
 	p, err := config.Load(config.Options{
-		Directory: s.Directory, File: s.File, Only: s.Only, Output: output, Builder: plan.Builder(engine.Builder),
+		Directory: s.Directory, File: s.File, Only: s.Only, Output: output, Builder: engine.Builder,
 		Environ: a.environ, UnsetSecrets: s.unsetSecrets,
 		Commit: func() string { return gitCommit(a.ctx, s.Directory) },
 	})

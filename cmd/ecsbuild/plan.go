@@ -58,6 +58,18 @@ func flag(line func(key, value string), what string, on bool) {
 	}
 }
 
+func describeNodes(nodes []plan.Node) string {
+	var out []string
+	for _, n := range nodes {
+		text := n.Address
+		if n.Jobs > 0 {
+			text += fmt.Sprintf(" (%d at once)", n.Jobs)
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, ", ")
+}
+
 // describe writes a plan for people.
 func describe(p *plan.Plan) string {
 	var b strings.Builder
@@ -82,7 +94,9 @@ func describe(p *plan.Plan) string {
 	flag(line, "public", p.Public)
 	line("account", or(p.Account, "the caller's own, as ECR names it"))
 	line("region", or(p.Region, "as the AWS configuration has it"))
-	if p.Builder != plan.BuilderAuto {
+	if p.Builder == plan.BuilderBuildKit {
+		line("builder", describeNodes(p.Nodes))
+	} else if p.Builder != plan.BuilderAuto {
 		line("builder", string(p.Builder))
 	}
 	for _, img := range p.Images {

@@ -228,11 +228,12 @@ type execution struct {
 }
 
 func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
-	e, err := r.app.openEngine(ctx, r.plan, r.docker, func(why string) { r.display.Note("", progress.Info, why) })
+	note := func(severity progress.Severity, text string) { r.display.Note("", severity, text) }
+	e, err := engines{r.app, r.plan, r.docker, note}.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r.display.Note("", progress.Info, "building with "+e.String())
+	note(progress.Info, "building with "+e.String())
 	if free, ok := e.FreeDisk(); ok && free < builder.LowDisk {
 		r.display.Note("", progress.Warning, "the engine has only "+format.Bytes(free)+" of disk left")
 	}
@@ -316,7 +317,7 @@ func (r *execution) dry() error {
 		return &fault.Error{What: "--pin digest cannot go with --dry-run",
 			Why: "an image has no digest before it is in a registry", Fix: "leave one of them out, or use --local"}
 	}
-	if !r.plan.Builder.IsBuildKit() {
+	if r.plan.Builder != plan.BuilderBuildKit {
 		r.plan.Builder = plan.BuilderDocker // where people look for the images
 	}
 	deps := r.deps(func(ctx context.Context) (*pipeline.Backends, error) { return r.credentials.WithoutAWS(ctx, host) })

@@ -9,7 +9,6 @@ import (
 	"syscall"
 
 	"github.com/ecsbuild/ecsbuild/internal/aws"
-	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/credentials"
 	"github.com/ecsbuild/ecsbuild/internal/diagnose"
 	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
@@ -61,38 +60,6 @@ func withAccounts(f diagnose.Facts, accounts *credentials.Accounts) diagnose.Fac
 	f.Anonymous, f.Refused = accounts.Anonymous()
 	f.Used = accounts.Used
 	return f
-}
-
-// openEngine opens the engine that a plan builds on, under docker's source policy and with
-// its proxies.
-func (a *app) openEngine(ctx context.Context, p *plan.Plan, docker *dockerconfig.File, why func(string)) (*builder.Engine,
-	error) {
-	ep, err := builder.FindEndpoint(a.getenv)
-	if address := p.Builder.Address(); address != "" {
-		ep, err = builder.BuildKitEndpoint(address, a.getenv), nil
-	} else if name, ok := strings.CutPrefix(string(p.Builder), plan.BuildxPrefix); ok {
-		ep, err = builder.BuildxEndpoint(name, a.getenv)
-	}
-	if err != nil {
-		return nil, err
-	}
-	user := ep
-	if ep.BuildKit != "" && len(p.Gates) > 0 {
-		if user, err = builder.FindDocker(a.getenv); err != nil {
-			return nil, err
-		}
-	}
-	e, err := builder.Open(ctx, builder.Choice{Endpoint: ep, Docker: user, Builder: p.Builder, Images: p.Images, Environ: a.environ,
-		Why: why})
-	if err != nil {
-		return nil, err
-	}
-	if err := e.UseSourcePolicy(a.getenv("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY")); err != nil {
-		e.Close()
-		return nil, err
-	}
-	e.UseProxies(docker.Proxies(ep.Docker), a.secrets)
-	return e, nil
 }
 
 // checkCacheFolder refuses a folder of caches that another user has made, where everybody can

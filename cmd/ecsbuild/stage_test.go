@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/ssh"
 
@@ -112,6 +113,13 @@ func (s *stage) command(ts *testscript.TestScript, neg bool, args []string) {
 		var m struct{ Layers json.RawMessage }
 		ts.Check(json.Unmarshal(s.rig.Manifest(awstest.Account, arg(0), arg(1)), &m))
 		fmt.Fprintf(ts.Stdout(), "%s\n", m.Layers)
+	case "index": // rig index REPOSITORY TAG: its media type and platforms
+		m, err := v1.ParseIndexManifest(bytes.NewReader(s.rig.Manifest(awstest.Account, arg(0), arg(1))))
+		ts.Check(err)
+		fmt.Fprintln(ts.Stdout(), m.MediaType)
+		for _, image := range m.Manifests {
+			fmt.Fprintln(ts.Stdout(), image.Platform)
+		}
 	case "hub-refuse-blobs":
 		s.rig.RefuseHubBlobs()
 	case "has-layers": // rig has-layers REPOSITORY TAG HUB-IMAGE

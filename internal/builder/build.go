@@ -297,6 +297,7 @@ func (r *statusReader) follow(others map[digest.Digest]bool) (status chan *bkcli
 			}
 			update := buildStatus(withoutSteps(s, others))
 			fetches.rename(update)
+			namePart(update, j.Image.Part)
 			masking.mask(update)
 			r.log.add(update)
 			j.Steps.Observe(update)

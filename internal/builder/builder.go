@@ -22,9 +22,11 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	sourcepolicy "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/moby/moby/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerpush"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/privateengine"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
@@ -144,23 +146,41 @@ func (e *Engine) String() string {
 
 // Platform is what the engine builds for unless told otherwise.
 func (e *Engine) Platform(ctx context.Context) (string, error) {
-	_, platform, err := e.worker(ctx)
-	return platform, err
+	w, err := e.worker(ctx)
+	if err != nil {
+		return "", err
+	}
+	return platforms.Format(w.Platforms[0]), nil
 }
 
-// worker is the ID of what builds in the engine, and its first platform.
-func (e *Engine) worker(ctx context.Context) (id, platform string, err error) {
+// worker is what builds in the engine; it has a platform at least.
+func (e *Engine) worker(ctx context.Context) (*bkclient.WorkerInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	workers, err := e.bk.ListWorkers(ctx)
 	if err != nil {
-		return "", "", err
+		return nil, err
 	}
 	if len(workers) == 0 || len(workers[0].Platforms) == 0 {
-		return "", "", errors.New("the engine names no platform")
+		return nil, errors.New("the engine names no platform")
 	}
-	return workers[0].ID, platforms.Format(workers[0].Platforms[0]), nil
+	return workers[0], nil
 }
+
+// Platforms are all that it builds for. The first one is its own; others may be emulated.
+func (e *Engine) Platforms(ctx context.Context) (out []ocispec.Platform, err error) {
+	w, err := e.worker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return w.Platforms, nil
+}
+
+// Parts are those that an image is built in: none, since the engine builds all of it.
+func (e *Engine) Parts(plan.Image) []plan.Image { return nil }
+
+// LimitJobs has the engine build n images at once at most. It comes before the first build.
+func (e *Engine) LimitJobs(n int) { e.solves = make(chan struct{}, min(n, maxSolves)) }
 
 // LocalDigests are those that a Docker engine knows of the image that it has of
 // a name: it takes that one where a build does not pull, and names no digest.

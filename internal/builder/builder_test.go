@@ -255,10 +255,10 @@ func TestSharedContext(t *testing.T) {
 	a := job(t, func(j *Job) { j.Keep = true })
 	b, c := a, job(t, func(j *Job) { j.Keep = true })
 	b.Image.Containers, c.Image.Containers = []string{"worker"}, []string{"other"}
-	jobs := []Job{a, b, c}
+	jobs := []*Job{&a, &b, &c}
 	ShareContexts(jobs)
 	for _, j := range jobs {
-		if _, err := e.Build(t.Context(), j); err != nil {
+		if _, err := e.Build(t.Context(), *j); err != nil {
 			t.Fatal(err)
 		}
 	}

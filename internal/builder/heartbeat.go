@@ -45,12 +45,7 @@ func (e *Engine) beat() {
 				return
 			}
 			limited, stop := context.WithTimeout(ctx, beatTimeout)
-			var err error
-			if e.docker != nil {
-				_, err = e.docker.Ping(limited, client.PingOptions{})
-			} else {
-				_, err = e.bk.Info(limited)
-			}
+			err := e.Ping(limited)
 			if err != nil && limited.Err() != nil { // another error is an answer
 				missed++
 			} else {
@@ -62,6 +57,16 @@ func (e *Engine) beat() {
 			Err: fmt.Errorf("it has not answered for %v", maxMissed*beatTimeout+beatInterval)})
 	})
 	e.stopBeat = func() { cancel(nil); beating.Wait() }
+}
+
+// Ping asks the engine for an answer.
+func (e *Engine) Ping(ctx context.Context) error {
+	if e.docker != nil {
+		_, err := e.docker.Ping(ctx, client.PingOptions{})
+		return err
+	}
+	_, err := e.bk.Info(ctx)
+	return err
 }
 
 // untilLost ends a context with a remote engine that does not answer any more.

@@ -26,29 +26,33 @@ import (
 // LinkImages has the jobs know the images of the run that they are built on, and which of
 // them are solved once. again says that images are asked for once more when they are built, as
 // for gates.
-func LinkImages(jobs []Job, again bool) {
+func LinkImages(jobs []*Job, again bool) {
 	byName := map[string]*Job{}
-	for i := range jobs {
-		byName[jobs[i].Image.Name()] = &jobs[i]
-		b := jobs[i].Image.Build
-		uncached := b.NoCache || jobs[i].Image.MaxAge > 0
+	for _, j := range jobs {
+		byName[j.Image.Name()] = j
+		b := j.Image.Build
+		uncached := b.NoCache || j.Image.MaxAge > 0
 		if len(b.ImageContexts) > 0 || uncached && (again || b.Cache != "") {
-			jobs[i].result = newImageResult(&jobs[i])
+			j.result = newImageResult(j)
 		}
 	}
-	for i := range jobs {
-		for name, image := range jobs[i].Image.Build.ImageContexts {
+	for _, j := range jobs {
+		for name, image := range j.Image.Build.ImageContexts {
 			base := byName[image]
 			if base.result == nil {
 				base.result = newImageResult(base)
 			}
-			if jobs[i].bases == nil {
-				jobs[i].bases = map[string]*imageResult{}
+			if j.bases == nil {
+				j.bases = map[string]*imageResult{}
 			}
-			jobs[i].bases[name] = base.result
+			j.bases[name] = base.result
 		}
 	}
 }
+
+// IsLinked says that what the steps of a job come to is asked for again, for another image or for
+// itself: all of it is one engine's.
+func (j *Job) IsLinked() bool { return j.result != nil }
 
 // A BaseError is the failure of an image that the one of a job is built on.
 type BaseError struct {

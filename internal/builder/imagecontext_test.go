@@ -25,11 +25,11 @@ func newOpenSolve() *openSolve {
 
 // TestWaitForBases: an image waits for the last try of the one that it is built on.
 func TestWaitForBases(t *testing.T) {
-	jobs := []Job{{Image: plan.Image{ID: "web", Build: plan.Build{ImageContexts: map[string]string{"base": "app"}}}},
+	jobs := []*Job{{Image: plan.Image{ID: "web", Build: plan.Build{ImageContexts: map[string]string{"base": "app"}}}},
 		{Image: plan.Image{ID: "app"}}, {Image: plan.Image{ID: "other", Build: plan.Build{NoCache: true}}},
 		{Image: plan.Image{ID: "last"}}}
 	LinkImages(jobs, true)
-	web, app := &jobs[0], &jobs[1]
+	web, app := jobs[0], jobs[1]
 	if web.result == nil || app.result == nil || web.bases["base"] != app.result || jobs[2].result == nil ||
 		jobs[3].result != nil {
 		t.Fatalf("%+v", jobs)
@@ -166,7 +166,7 @@ func TestBaseImage(t *testing.T) {
 		}
 		return f
 	}
-	jobs := []Job{{Image: plan.Image{ID: "web", Build: plan.Build{ImageContexts: map[string]string{"base": "app"}}},
+	jobs := []*Job{{Image: plan.Image{ID: "web", Build: plan.Build{ImageContexts: map[string]string{"base": "app"}}},
 		Dockerfile: parse("FROM base:latest AS x\nFROM x\n")},
 		{Image: plan.Image{ID: "app"}, Dockerfile: parse("FROM php:8\n")}}
 	LinkImages(jobs, true)

@@ -133,7 +133,7 @@ func (e *PullError) Unwrap() error { return e.Err }
 // transfer has BuildKit write an image as docker save does, and the user's engine read it.
 func (e *Engine) transfer(ctx context.Context, j Job) error {
 	if len(j.Image.Build.Platforms) > 1 {
-		_, platform, err := e.worker(ctx) // an archive for docker load has one
+		platform, err := e.Platform(ctx) // an archive for docker load has one
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/platforms"
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/identity"
@@ -43,13 +44,13 @@ func (j *Job) mountNamespace() string {
 }
 
 // CanKeepMounts says why the mounts of an engine's builds cannot be kept; where they can, it
-// gives the engine's ID.
-func (e *Engine) CanKeepMounts(ctx context.Context) (id string, err error) {
-	id, platform, err := e.worker(ctx)
-	if err == nil {
-		err = canRunIn(platform)
+// gives the engine's ID. It is the same for all jobs.
+func (e *Engine) CanKeepMounts(ctx context.Context, _ Job) (id string, err error) {
+	w, err := e.worker(ctx)
+	if err != nil {
+		return "", err
 	}
-	return e.id + " " + id, err // before 23.0 the worker of every Docker engine is "moby"
+	return e.id + " " + w.ID, canRunIn(platforms.Format(w.Platforms[0])) // before 23.0 the worker of every Docker engine is "moby"
 }
 
 // canRunIn says why this program cannot run in a step of a platform's build, or nil.

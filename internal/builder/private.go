@@ -37,7 +37,7 @@ func (c Choice) open(ctx context.Context) (*Engine, error) {
 		return c.startPrivate(ctx, c.dataRoot(ctx))
 	}
 	e, err := Connect(ctx, c.Endpoint)
-	if err != nil || c.Builder == plan.BuilderDocker || c.Builder.IsBuildKit() {
+	if err != nil || c.Builder == plan.BuilderDocker || c.Builder == plan.BuilderBuildKit {
 		return e, err
 	}
 	unsupported := e.needsPrivate(c.Images)

@@ -95,17 +95,17 @@ func sshProvider(img plan.Image) (session.Attachable, error) {
 // have sessions of their own: BuildKit sends each just those, and keeps them apart for
 // the next run. So has one that writes a cache with its image: within one session BuildKit
 // knows a context by the session, and not by what is in it, which is no key for a cache.
-func ShareContexts(jobs []Job) {
+func ShareContexts(jobs []*Job) {
 	uses := map[string]int{}
-	for i, j := range jobs {
+	for _, j := range jobs {
 		if j.Dockerfile != nil && len(j.cacheExports()) == 0 {
-			jobs[i].sharedContext = sharedKey(append([]string{j.Image.Build.Context}, j.Dockerfile.Reads...)...)
-			uses[jobs[i].sharedContext]++
+			j.sharedContext = sharedKey(append([]string{j.Image.Build.Context}, j.Dockerfile.Reads...)...)
+			uses[j.sharedContext]++
 		}
 	}
-	for i := range jobs {
-		if uses[jobs[i].sharedContext] < 2 {
-			jobs[i].sharedContext = ""
+	for _, j := range jobs {
+		if uses[j.sharedContext] < 2 {
+			j.sharedContext = ""
 		}
 	}
 }

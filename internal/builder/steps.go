@@ -86,6 +86,18 @@ func buildStatus(s *bkclient.SolveStatus) *progress.BuildStatus {
 	return out
 }
 
+// namePart names the platform of each step, as BuildKit does where a build has several.
+func namePart(s *progress.BuildStatus, platforms []string) {
+	if len(platforms) != 1 {
+		return
+	}
+	for i, v := range s.Steps {
+		if rest, ok := strings.CutPrefix(v.Name, "["); ok && (v.Kind == progress.Instruction || v.Kind == progress.BaseStep) {
+			s.Steps[i].Name = "[" + platforms[0] + " " + rest
+		}
+	}
+}
+
 // cachedFetches tells a step that was found in a cache from the fetching of its layers, for
 // which BuildKit begins it again, under the same digest.
 type cachedFetches struct {

@@ -19,7 +19,7 @@ import (
 type fileConfig struct {
 	region, account string
 	tags            []string // of images that name none
-	builder         plan.Builder
+	builder         builderConfig
 	images          []imageConfig
 	definitions     []definitionsConfig // nil where nothing is said of them, empty for none
 	gates           []plan.Gate

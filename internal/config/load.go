@@ -20,7 +20,7 @@ type Options struct {
 	File         string        // "" for ecsbuild.yml, ecsbuild.yaml, or none
 	Only         []string      // container names to keep; empty keeps all
 	Output       string        // replaces the name of the one definitions file
-	Builder      plan.Builder  // replaces that of file and environment; "" for none
+	Builder      string        // replaces that of file and environment; "" for none
 	Environ      []string      // "KEY=value", as os.Environ
 	UnsetSecrets bool          // env:NAME may name a variable that is not set
 	LoginsOnly   bool          // registry and accounts, for login: no images, no definitions

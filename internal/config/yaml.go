@@ -270,7 +270,7 @@ func (d *document) some(what string, item reader) reader {
 			return err
 		}
 		if seq, ok := r.(*ast.SequenceNode); ok && len(seq.Values) == 0 {
-			return d.fail(n, what+" is an empty list", "name an image, or leave the key out to use the environment")
+			return d.fail(n, what+" is an empty list", "add one, or leave the key out to use the environment")
 		}
 		return d.list(what, item)(n)
 	}

@@ -44,8 +44,11 @@ type Check struct {
 type Options struct {
 	Plan   *plan.Plan
 	Source credentials.Source
-	Engine func(ctx context.Context, why func(string)) (*builder.Engine, error)
 	Facts  diagnose.Facts
+
+	NoEngine error // why there are none of the next two, nil where there are
+	Engines  []func(context.Context, progress.NoteFunc) (*builder.Engine, error)
+	Fleet    func(context.Context) (pipeline.Engine, error) // all of them as one, where there are several
 
 	Warnings []string // found before: what docker's configuration has of mistakes
 	Files    error    // files of the run that cannot be written, nil for none
@@ -58,7 +61,7 @@ func (p Options) Run(ctx context.Context) []Check {
 	groups := [4][]Check{2: dockerfiles}
 	var wg sync.WaitGroup
 	wg.Go(func() { groups[0] = p.account(ctx, files) })
-	wg.Go(func() { groups[1] = p.engine(ctx) })
+	wg.Go(func() { groups[1] = p.engines(ctx) })
 	wg.Go(func() { groups[3] = p.services(ctx) })
 	wg.Wait()
 	out := []Check{{Name: "configuration", Verdict: OK, Text: p.configuration()}}
@@ -237,24 +240,49 @@ func signing(ctx context.Context, a *aws.Client, repository string) []Check {
 			strings.Join(profiles, " and ")}}
 }
 
-func (p Options) engine(ctx context.Context) []Check {
+// engines checks the engine, or each of several builders and then what they are as one.
+func (p Options) engines(ctx context.Context) (out []Check) {
+	if p.NoEngine != nil {
+		return []Check{p.failed("engine", p.NoEngine)}
+	}
+	groups := make([][]Check, len(p.Engines))
+	var wg sync.WaitGroup
+	for i, open := range p.Engines {
+		wg.Go(func() { groups[i] = p.engine(ctx, open) })
+	}
+	wg.Wait()
+	for _, g := range groups {
+		out = append(out, g...)
+	}
+	if len(p.Engines) == 1 {
+		return out
+	}
+	for i := range out { // a run does without one of them
+		if out[i].Verdict == Failure {
+			out[i].Verdict = Warning
+		}
+	}
+	e, err := p.Fleet(ctx)
+	if err != nil {
+		return append(out, p.failed("builders", err))
+	}
+	defer e.Close()
+	return append(out, p.images(e)...)
+}
+
+// engine checks an engine, and what images ask of it where it is the only one.
+func (p Options) engine(ctx context.Context, open func(context.Context, progress.NoteFunc) (*builder.Engine, error)) []Check {
 	text := ""
-	e, err := p.Engine(ctx, func(why string) { text = "; " + why })
+	e, err := open(ctx, func(_ progress.Severity, why string) { text = "; " + why })
 	if err != nil {
 		return []Check{p.failed("engine", err)}
 	}
 	defer e.Close()
 	out := []Check{{Name: "engine", Verdict: OK, Text: e.String() + " at " + e.Endpoint.String() + text}}
-	for _, img := range p.Plan.Images {
-		var notes []string
-		err := e.Check(img, func(text string) { notes = append(notes, text) })
-		switch {
-		case err != nil:
-			out = append(out, p.failed("image "+img.Name(), err))
-		case len(notes) > 0:
-			out = append(out, Check{Name: "image " + img.Name(), Verdict: Warning, Text: strings.Join(notes, "; ")})
-		}
+	if len(p.Engines) > 1 {
+		return out
 	}
+	out = append(out, p.images(e)...)
 	out = append(out, proxies(e))
 	switch free, ok := e.FreeDisk(); {
 	case !ok:
@@ -265,6 +293,21 @@ func (p Options) engine(ctx context.Context) []Check {
 				float64(free)/1e9), Found: []diagnose.Finding{{Do: []string{"make room:", "  docker system prune"}}}})
 	default:
 		out = append(out, Check{Name: "disk", Verdict: OK, Text: fmt.Sprintf("%.0f GB are free", float64(free)/1e9)})
+	}
+	return out
+}
+
+// images says what images ask for that an engine cannot do, or not quite.
+func (p Options) images(e pipeline.Engine) (out []Check) {
+	for _, img := range p.Plan.Images {
+		var notes []string
+		err := e.Check(img, func(text string) { notes = append(notes, text) })
+		switch {
+		case err != nil:
+			out = append(out, p.failed("image "+img.Name(), err))
+		case len(notes) > 0:
+			out = append(out, Check{Name: "image " + img.Name(), Verdict: Warning, Text: strings.Join(notes, "; ")})
+		}
 	}
 	return out
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/credentials"
 	"github.com/ecsbuild/ecsbuild/internal/enginetest"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
@@ -45,9 +46,10 @@ func options(t *testing.T) *Options {
 		Source: credentials.Source{Plan: p, AWS: func(ctx context.Context) (*aws.Client, error) { return aws.Load(ctx, "") },
 			Agent:    "test",
 			Accounts: &credentials.Accounts{Masked: &redact.Set{}}, Masked: &redact.Set{}},
-		Engine: func(ctx context.Context, _ func(string)) (*builder.Engine, error) {
-			return builder.Connect(ctx, builder.Endpoint{Docker: docker})
-		},
+		Engines: []func(context.Context, progress.NoteFunc) (*builder.Engine, error){
+			func(ctx context.Context, _ progress.NoteFunc) (*builder.Engine, error) {
+				return builder.Connect(ctx, builder.Endpoint{Docker: docker})
+			}},
 	}
 }
 
@@ -188,7 +190,7 @@ func TestIll(t *testing.T) {
 	}
 	o.Plan.Images[0].Create = nil
 	rig.Deny("ecr:GetAuthorizationToken")
-	o.Engine = func(context.Context, func(string)) (*builder.Engine, error) { return nil, errors.New("no engine") }
+	o.Engines[0] = func(context.Context, progress.NoteFunc) (*builder.Engine, error) { return nil, errors.New("no engine") }
 	want = []string{"ok configuration", "failure files", "ok aws", "failure credentials", "failure engine",
 		"failure dockerfiles", "failure service"}
 	if diff := cmp.Diff(want, verdicts(t, o.Run(t.Context()))); diff != "" {

@@ -15,7 +15,7 @@ import (
 )
 
 // A Builder builds images. An engine is one, and so are the decorators of this
-// package: reusing and reported.
+// package: reusing, reported, joining and fillingMounts.
 type Builder interface {
 	// Build builds an image and sends its blobs to the job's Store; no tag moves. A
 	// job that stays in the engine has no artifact.
@@ -26,6 +26,8 @@ type Builder interface {
 type Engine interface {
 	Builder
 	fingerprint.Builder
+	// Parts are those that an image is built in, none where it is built as a whole.
+	Parts(img plan.Image) []plan.Image
 	// Check refuses what the engine cannot do for an image.
 	Check(img plan.Image, warn func(string)) error
 	// ExportCache writes the cache of a job that was built.
@@ -37,8 +39,9 @@ type Engine interface {
 	Load(ctx context.Context, j builder.Job, a *image.Artifact, built bool) (id string, err error)
 	// CheckLoaded says whether its name still stands for that ID.
 	CheckLoaded(ctx context.Context, j builder.Job, id string) error
-	// CanKeepMounts says why what cache mounts hold cannot be kept, or gives the engine's ID.
-	CanKeepMounts(ctx context.Context) (id string, err error)
+	// CanKeepMounts says why what cache mounts of a job hold cannot be kept, or gives the ID of
+	// the engine that builds it.
+	CanKeepMounts(ctx context.Context, j builder.Job) (id string, err error)
 	// FillMounts unpacks archives into cache mounts that are empty.
 	FillMounts(ctx context.Context, j builder.Job, mounts []dockerfile.CacheMount, archives string) error
 	// PackMounts packs cache mounts that are not as their listings say into a folder.

@@ -29,16 +29,16 @@ const cachePatience = 5 * time.Second
 // findCaches looks for the caches that images ask for, while other things are prepared; wait
 // returns what it has found, by image. BuildKit would wait for a registry that is silent,
 // and a cache is not worth that.
-func (r *run) findCaches(ctx context.Context) (wait func() map[string]builder.CacheStatus) {
+func (r *run) findCaches(ctx context.Context, images []plan.Image) (wait func() map[string]builder.CacheStatus) {
 	out := map[string]builder.CacheStatus{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for _, img := range r.plan.Images {
+	for _, img := range images {
 		wg.Go(func() {
 			found := r.findCache(ctx, img)
 			mu.Lock()
 			defer mu.Unlock()
-			out[img.Name()] = found
+			out[img.PartName()] = found
 		})
 	}
 	return func() map[string]builder.CacheStatus {
@@ -125,7 +125,7 @@ func (r *run) cacheFolder(img plan.Image) string {
 // localName is an image's name in a folder that projects and accounts share, whose images have
 // the same names.
 func (r *run) localName(img plan.Image) string {
-	return img.Name() + "-" + digest.FromString(r.pushedName(img)).Encoded()[:8]
+	return img.PartName() + "-" + digest.FromString(r.pushedName(img)).Encoded()[:8]
 }
 
 // pushedName is an image's name with its registry, without a tag.
@@ -165,13 +165,13 @@ func (r *run) exportCaches(ctx context.Context) {
 			return nil
 		})
 	}
-	for _, j := range r.jobs {
+	for _, j := range r.builds() {
 		if j.WantsCacheExport() {
 			j.CacheInUse = j.Image.Build.Cache == plan.CacheLocal && !r.folders.own(j.CacheFolder)
-			write(j, "cache", r.engine.ExportCache)
+			write(*j, "cache", r.engine.ExportCache)
 		}
-		if r.wantsMounts(j) {
-			write(j, "cache of mounts", r.keepMounts)
+		if r.wantsMounts(*j) {
+			write(*j, "cache of mounts", r.keepMounts)
 		}
 	}
 	_ = g.Wait()

@@ -17,7 +17,7 @@ func DryRun(ctx context.Context, p *plan.Plan, d Deps, o Options) ([][]byte, err
 		return nil, err
 	}
 	defer r.engine.Close()
-	images, err := r.buildAll(ctx, reported{r.engine, d.Progress})
+	images, err := r.buildAll(ctx, reported{joining{r.engine, r}, d.Progress})
 	if err != nil {
 		return nil, err
 	}

@@ -41,9 +41,11 @@ type fakeBuilder struct {
 	fail    map[string]error // by the name of the image
 	hold    chan struct{}    // a build waits for it, nil for not
 	closed  bool
+	parts   map[string][]plan.Image // of images that are built in parts
 
 	closedSolves int // how often
 	cacheFails   int // builds
+	losses       int // of builders that have images which are built on each other
 
 	exported    []string // caches
 	exportFails error
@@ -66,7 +68,7 @@ type fakeBuilder struct {
 	loadedOther error
 }
 
-func (f *fakeBuilder) CanKeepMounts(context.Context) (string, error) { return f.id, nil }
+func (f *fakeBuilder) CanKeepMounts(context.Context, builder.Job) (string, error) { return f.id, nil }
 
 func (f *fakeBuilder) FillMounts(ctx context.Context, j builder.Job, mounts []dockerfile.CacheMount, archives string) error {
 	if f.onFill != nil {
@@ -118,6 +120,10 @@ func (f *fakeBuilder) Build(ctx context.Context, j builder.Job) (*image.Artifact
 		f.cacheFails--
 		err = &builder.CacheError{Err: errors.New("a blob is gone")}
 	}
+	if f.losses > 0 {
+		f.losses--
+		err = &RestartError{errors.New("the builder is lost")}
+	}
 	f.mu.Unlock()
 	defer func() { f.mu.Lock(); f.running--; f.mu.Unlock() }()
 	if f.hold != nil {
@@ -132,7 +138,7 @@ func (f *fakeBuilder) Build(ctx context.Context, j builder.Job) (*image.Artifact
 	}
 	j.Steps.Observe(&progress.BuildStatus{Steps: f.steps})
 	config, err := j.Inputs.AddLabel(ctx, fmt.Appendf(nil,
-		`{"architecture":"amd64","os":"linux","author":%q,"rootfs":{"type":"layers","diff_ids":[]}}`, j.Image.Name()))
+		`{"architecture":"amd64","os":"linux","author":%q,"rootfs":{"type":"layers","diff_ids":[]}}`, j.Image.PartName()))
 	if err != nil {
 		return nil, err
 	}
@@ -161,6 +167,7 @@ func (*fakeBuilder) HasSourcePolicy() bool                                  { re
 func (f *fakeBuilder) Platform(context.Context) (string, error)             { return "linux/amd64", nil }
 func (f *fakeBuilder) LocalDigests(context.Context, string) (none []string) { return none }
 func (f *fakeBuilder) CloseSolves()                                         { f.closedSolves++ }
+func (f *fakeBuilder) Parts(img plan.Image) []plan.Image                    { return f.parts[img.Name()] }
 func (f *fakeBuilder) Close()                                               { f.closed = true }
 
 // fakeECR is ECR's own API, with a list of what was asked.

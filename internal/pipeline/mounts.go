@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -50,14 +49,13 @@ const (
 func (r *run) findMounts(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	r.mounts = map[string]*keptMounts{}
-	canKeep := sync.OnceValues(func() (string, error) { return r.engine.CanKeepMounts(ctx) })
 	var g errgroup.Group
 	for _, j := range r.jobs {
 		b := j.Image.Build
-		if !b.CacheMounts || b.NoCache || j.Keep {
+		if !b.CacheMounts || b.NoCache || j.Keep || len(r.parts[j.Image.Name()]) > 0 {
 			continue
 		}
-		k := r.newMounts(canKeep, j)
+		k := r.newMounts(ctx, j)
 		if k == nil {
 			continue
 		}
@@ -80,7 +78,7 @@ func (r *run) findMounts(ctx context.Context) (stop func()) {
 }
 
 // newMounts says which mounts of an image are kept, and where; nil for none.
-func (r *run) newMounts(canKeep func() (engine string, err error), j builder.Job) *keptMounts {
+func (r *run) newMounts(ctx context.Context, j builder.Job) *keptMounts {
 	img := j.Image
 	note := func(severity progress.Severity, text string) {
 		r.deps.Progress.Note(img.Name(), severity, "cache_mounts: "+text)
@@ -92,7 +90,7 @@ func (r *run) newMounts(canKeep func() (engine string, err error), j builder.Job
 	if len(mounts) == 0 {
 		return nil
 	}
-	engine, err := canKeep()
+	engine, err := r.engine.CanKeepMounts(ctx, j)
 	if err != nil {
 		note(progress.Warning, "not kept: "+err.Error())
 		return nil

@@ -140,7 +140,8 @@ type run struct {
 	engine   Engine
 	files    dockerfile.Files
 	jobs     []builder.Job                  // one per image, in the order of the plan
-	caches   map[string]builder.CacheStatus // by image
+	parts    map[string][]builder.Job       // of those that are built in parts, by image
+	caches   map[string]builder.CacheStatus // by part name
 	mounts   map[string]*keptMounts         // by image
 	folders  folderLocks
 	excluded []string // files and folders of the run that no context has, absolute
@@ -153,23 +154,60 @@ func (r *run) build(ctx context.Context) ([]Pushed, error) {
 	ctx, stop := background(ctx, r)
 	defer stop()
 	b := &reusing{
-		Builder:  &fillingMounts{reported{r.engine, r.deps.Progress}, r},
+		Builder:  reported{joining{&fillingMounts{r.engine, r}, r}, r.deps.Progress},
 		backends: r.backends,
 		hasher:   fingerprint.NewHasher(r.engine, r.backends.Bases.Resolve, r.excluded),
 		progress: r.deps.Progress,
 	}
-	images, err := r.buildAll(ctx, b)
-	var broken *builder.CacheError
-	if !errors.As(err, &broken) {
-		return images, err
+	caches := true
+	for restarts := 0; ; restarts++ {
+		images, err := r.buildAll(ctx, b)
+		var broken *builder.CacheError
+		var restart *RestartError
+		why := ""
+		switch {
+		case errors.As(err, &broken) && caches:
+			caches, why = false, broken.Error()
+		case errors.As(err, &restart) && restarts < maxRestarts:
+			why = restart.Error()
+		default:
+			return images, err
+		}
+		r.engine.CloseSolves()
+		r.deps.Progress.Note("", progress.Warning, why)
+		r.makeJobs()
+		if !caches {
+			for _, j := range r.builds() {
+				j.DropCaches()
+			}
+		}
 	}
-	r.engine.CloseSolves()
-	r.deps.Progress.Note("", progress.Warning, broken.Error())
-	r.jobs = makeJobs(r)
+}
+
+// maxRestarts is how often builds begin again: with several builders, each loss may ask for it.
+const maxRestarts = 4
+
+// A RestartError asks for all builds to begin again, since images that are built on each other
+// cannot go to another builder one by one. What other builders have built is in their caches.
+type RestartError struct{ Err error }
+
+func (e *RestartError) Error() string {
+	return "images that are built on each other are built again: " + e.Err.Error()
+}
+func (e *RestartError) Unwrap() error { return e.Err }
+
+// builds are the jobs that an engine gets: images, and parts of images.
+func (r *run) builds() (out []*builder.Job) {
 	for i := range r.jobs {
-		r.jobs[i].DropCaches()
+		parts := r.parts[r.jobs[i].Image.Name()]
+		for n := range parts {
+			out = append(out, &parts[n])
+		}
+		if len(parts) == 0 {
+			out = append(out, &r.jobs[i])
+		}
 	}
-	return r.buildAll(ctx, b)
+	return out
 }
 
 // buildAll builds as many images at once as the options allow, beginning with the first
@@ -183,12 +221,18 @@ func (r *run) buildAll(ctx context.Context, b Builder) ([]Pushed, error) {
 	for _, i := range r.plan.BuildOrder() { // one waits for those that it is built on
 		j := r.jobs[i]
 		built[i] = Pushed{Image: j.Image, Refs: j.Refs}
+		steps := []*builder.Steps{j.Steps}
+		for _, part := range r.parts[j.Image.Name()] {
+			steps = append(steps, part.Steps)
+		}
 		g.Go(func() (err error) {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
 			built[i].Artifact, err = b.Build(ctx, j)
-			built[i].Steps = j.Steps.All()
+			for _, s := range steps {
+				built[i].Steps = append(built[i].Steps, s.All()...)
+			}
 			return err
 		})
 	}

@@ -27,7 +27,7 @@ func prepare(ctx context.Context, p *plan.Plan, d Deps, o Options) (*run, error)
 	err := r.connect(ctx)
 	span.End(err)
 	if err == nil {
-		r.jobs = makeJobs(r)
+		r.makeJobs()
 		err = checkDefinitionsSize(p, r.jobs, o.Pin)
 	}
 	if err != nil {
@@ -44,14 +44,21 @@ func prepare(ctx context.Context, p *plan.Plan, d Deps, o Options) (*run, error)
 func (r *run) connect(ctx context.Context) error {
 	var wg sync.WaitGroup
 	errs := make([]error, 3+len(r.deps.Checks))
+	engine := make(chan struct{}) // closed when it is known, or has failed
 	wg.Go(func() {
 		if r.backends, errs[0] = r.deps.Backends(ctx); errs[0] == nil {
-			caches := r.findCaches(ctx)
+			images := r.plan.Images
+			if r.plan.Builder == plan.BuilderBuildKit { // which may build them in parts
+				<-engine
+				images = r.cached()
+			}
+			caches := r.findCaches(ctx, images)
 			errs[0] = probe(ctx, r.plan, r.backends)
 			r.caches = caches()
 		}
 	})
 	wg.Go(func() {
+		defer close(engine)
 		e, err := r.deps.Engine(ctx)
 		if errs[1] = err; err == nil {
 			r.engine = e
@@ -70,6 +77,21 @@ func (r *run) connect(ctx context.Context) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// cached are the images, and parts of images, that have caches of their own.
+func (r *run) cached() (out []plan.Image) {
+	for _, img := range r.plan.Images {
+		var parts []plan.Image
+		if r.engine != nil {
+			parts = r.engine.Parts(img)
+		}
+		if parts == nil {
+			parts = []plan.Image{img}
+		}
+		out = append(out, parts...)
+	}
+	return out
 }
 
 // checkImages asks the engine whether it can do what each image asks for.
@@ -114,38 +136,43 @@ func probe(ctx context.Context, p *plan.Plan, c *Backends) error {
 	return errors.Join(errs...)
 }
 
-// makeJobs makes one job per image.
-func makeJobs(r *run) []builder.Job {
+// makeJobs makes one job per image, and one for each part of those that are built in parts.
+func (r *run) makeJobs() {
 	var outputs []string
 	for _, def := range r.plan.Definitions {
 		if target, err := artifact.Target(def.File); err == nil {
 			outputs = append(outputs, target)
 		}
 	}
-	outputs = append(outputs, cacheOutputs(r.options.CacheFolder)...)
-	r.excluded = outputs
-	var jobs []builder.Job
+	r.excluded = append(outputs, cacheOutputs(r.options.CacheFolder)...)
+	r.jobs, r.parts = nil, map[string][]builder.Job{}
 	for _, img := range r.plan.Images {
-		name, b := img.Name(), r.backends
-		j := builder.Job{
-			Image: img, Dockerfile: r.files[name], Keep: r.options.dry, Excluded: outputs,
-			Steps: &builder.Steps{}, Login: b.Login, Masked: b.Masked, Secrets: b.Secrets(img), Bases: b.Bases, State: b.State,
-			Status: func(s *progress.BuildStatus) { r.deps.Progress.Status(name, s) },
-			Note:   func(severity progress.Severity, text string) { r.deps.Progress.Note(name, severity, text) },
-			Begin:  func(kind report.Kind, what string) *progress.Span { return r.deps.Progress.Begin(name, kind, what, 0) },
+		r.jobs = append(r.jobs, r.newJob(img))
+		for _, part := range r.engine.Parts(img) {
+			r.parts[img.Name()] = append(r.parts[img.Name()], r.newJob(part))
 		}
-		for _, tag := range img.Tags {
-			j.Refs = append(j.Refs, image.Ref{Registry: b.Registry.Host.Name, Repository: img.Repository, Tag: tag})
-		}
-		if !r.options.dry {
-			j.Store = b.Registry.Repository(img.Repository)
-			j.Cache, j.CacheFolder = r.caches[name], r.cacheFolder(img)
-		}
-		jobs = append(jobs, j)
 	}
-	builder.ShareContexts(jobs)
-	builder.LinkImages(jobs, len(r.plan.Gates) > 0)
-	return jobs
+	builder.ShareContexts(r.builds())
+	builder.LinkImages(r.builds(), len(r.plan.Gates) > 0)
+}
+
+func (r *run) newJob(img plan.Image) builder.Job {
+	name, b := img.Name(), r.backends
+	j := builder.Job{
+		Image: img, Dockerfile: r.files[name], Keep: r.options.dry, Excluded: r.excluded,
+		Steps: &builder.Steps{}, Login: b.Login, Masked: b.Masked, Secrets: b.Secrets(img), Bases: b.Bases, State: b.State,
+		Status: func(s *progress.BuildStatus) { r.deps.Progress.Status(name, s) },
+		Note:   func(severity progress.Severity, text string) { r.deps.Progress.Note(name, severity, text) },
+		Begin:  func(kind report.Kind, what string) *progress.Span { return r.deps.Progress.Begin(name, kind, what, 0) },
+	}
+	for _, tag := range img.Tags {
+		j.Refs = append(j.Refs, image.Ref{Registry: b.Registry.Host.Name, Repository: img.Repository, Tag: tag})
+	}
+	if !r.options.dry {
+		j.Store = b.Registry.Repository(img.Repository)
+		j.Cache, j.CacheFolder = r.caches[img.PartName()], r.cacheFolder(img)
+	}
+	return j
 }
 
 // cacheOutputs are what no context has of the folder of caches, since a CI may keep folders of

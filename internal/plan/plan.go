@@ -27,6 +27,7 @@ type Plan struct {
 	// Region of SSM, Secrets Manager and ECS, where that is another one; "" for Region.
 	CallerRegion string        `json:"caller_region,omitempty"`
 	Builder      Builder       `json:"builder"`
+	Nodes        []Node        `json:"nodes,omitempty"` // of BuilderBuildKit
 	Images       []Image       `json:"images"`
 	Definitions  []Definitions `json:"definitions"`
 	Gates        []Gate        `json:"gates,omitempty"`
@@ -35,37 +36,31 @@ type Plan struct {
 	Warnings     []string      `json:"warnings,omitempty"`
 }
 
-// A Builder is the engine that builds.
+// A Builder is what builds.
 type Builder string
 
 const (
-	BuilderAuto    Builder = "auto"    // docker, or private where an image asks for what that one cannot do
-	BuilderDocker  Builder = "docker"  // the engine that the environment names
-	BuilderPrivate Builder = "private" // one that ecsbuild starts for the run
+	BuilderAuto     Builder = "auto"     // docker, or private where an image asks for what that one cannot do
+	BuilderDocker   Builder = "docker"   // the engine that the environment names
+	BuilderPrivate  Builder = "private"  // one that ecsbuild starts for the run
+	BuilderBuildKit Builder = "buildkit" // the nodes of the plan
 )
 
-// Builders are all of them. A Builder may also be a buildkitd: its address, or buildx:NAME.
-var Builders = []Builder{BuilderAuto, BuilderDocker, BuilderPrivate}
+// BuilderWords are those that a configuration may have; anything else in it is a node.
+var BuilderWords = []Builder{BuilderAuto, BuilderDocker, BuilderPrivate}
 
-// BuilderSchemes are those that such an address may have. The last four run a program on the way,
-// as buildctl does: ssh, docker, podman or kubectl.
-var BuilderSchemes = []string{"unix", "tcp", "ssh", "docker-container", "podman-container", "kube-pod"}
+// A Node is a buildkitd that builds.
+type Node struct {
+	Address string `json:"address"`        // its URL, or buildx:NAME
+	Jobs    int    `json:"jobs,omitempty"` // images that it builds at once, 0 for any number
+}
 
-// BuildxPrefix begins a Builder that `docker buildx create` has made: "buildx:NAME".
+// NodeSchemes are those that the address of a node may have. The last four run a program on the
+// way, as buildctl does: ssh, docker, podman or kubectl.
+var NodeSchemes = []string{"unix", "tcp", "ssh", "docker-container", "podman-container", "kube-pod"}
+
+// BuildxPrefix begins the address of what `docker buildx create` has made: "buildx:NAME".
 const BuildxPrefix = "buildx:"
-
-// IsBuildKit says that a Builder names a buildkitd, and is no word.
-func (b Builder) IsBuildKit() bool {
-	return b.Address() != "" || strings.HasPrefix(string(b), BuildxPrefix)
-}
-
-// Address is where a buildkitd is, "" for a Builder that is a word.
-func (b Builder) Address() string {
-	if strings.Contains(string(b), "://") {
-		return string(b)
-	}
-	return ""
-}
 
 // A Gate is a command that must succeed before any tag of a run moves.
 type Gate struct {
@@ -91,6 +86,7 @@ type Image struct {
 	Repository string   `json:"repository"`           // name in the registry, without host
 	Tags       []string `json:"tags"`                 // the first one is deployed
 	Build      Build    `json:"build"`
+	Part       []string `json:"part,omitempty"` // platforms, where this is a part of the image: see ForPlatforms
 
 	Create      *Creation `json:"create_repository,omitempty"` // nil: a missing repository is an error
 	OnImmutable TagPolicy `json:"on_immutable,omitempty"`
@@ -175,14 +171,30 @@ func (i Image) Names() []string {
 	return names
 }
 
+// PartName is the Name of a whole image, and tells the parts of one apart: "web-linux-arm64".
+func (i Image) PartName() string {
+	name := i.Name()
+	for _, p := range i.Part {
+		name += "-" + strings.ReplaceAll(p, "/", "-")
+	}
+	return name
+}
+
+// ForPlatforms is the part of the image that is built for some of its platforms, where several
+// machines build it.
+func (i Image) ForPlatforms(platforms []string) Image {
+	i.Build.Platforms, i.Part = platforms, platforms
+	return i
+}
+
 // CacheTag is where in the image's repository its cache lies: cache: registry.
 func (i Image) CacheTag() string {
-	return tagOf("buildcache-" + i.Name())
+	return tagOf("buildcache-" + i.PartName())
 }
 
 // CacheMountsTag is where in the image's repository its cache mounts lie, unless its cache
 // is a local one.
-func (i Image) CacheMountsTag() string { return tagOf("cachemounts-" + i.Name()) }
+func (i Image) CacheMountsTag() string { return tagOf("cachemounts-" + i.PartName()) }
 
 // tagOf makes a tag of a text that holds the name of a repository: no longer than one may
 // be, and without slashes.
