@@ -32,10 +32,16 @@ func (s engines) open(ctx context.Context) (engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	var e engine
 	if len(found) == 1 {
-		return s.connect(ctx, found[0])
+		e, err = s.connect(ctx, found[0])
+	} else {
+		e, err = s.openAll(ctx, found)
 	}
-	return s.openAll(ctx, found)
+	if err != nil {
+		return nil, err // and no nil pointer in an interface
+	}
+	return e, nil
 }
 
 func (s engines) openAll(ctx context.Context, found []node) (*fleet.Fleet, error) {

@@ -29,6 +29,9 @@ func (r *execution) files(known bool) (out []artifact.File) {
 	if known && r.cmd.Exports != "" {
 		out = append(out, artifact.File{Path: r.file(r.cmd.Exports), Kind: artifact.Exports, Flag: "--exports"})
 	}
+	if known && r.cmd.Part != "" {
+		out = append(out, r.partFile())
+	}
 	if known && r.cmd.Report != "" {
 		out = append(out, artifact.File{Path: r.file(r.cmd.Report), Kind: artifact.Report, Flag: "--report"})
 	}

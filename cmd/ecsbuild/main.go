@@ -34,6 +34,7 @@ import (
 // cli is the command line; its tags are the help text.
 type cli struct {
 	Run      runCmd      `cmd:"" help:"Build, push and write the definitions (what a buildspec calls)."`
+	Merge    mergeCmd    `cmd:"" help:"Join the parts of a build that was spread over machines: move the tags, write the definitions."`
 	Plan     planCmd     `cmd:"" help:"Show what run would do. Asks neither Docker nor AWS."`
 	Login    loginCmd    `cmd:"" help:"Log the docker client in to ECR and to the configured registries, for other tools."`
 	Doctor   doctorCmd   `cmd:"" help:"Check everything that run needs. Changes nothing."`
@@ -70,7 +71,8 @@ type source struct {
 	Directory string   `short:"C" placeholder:"DIR" help:"Folder of the sources (default: the working directory)."`
 	Only      []string `placeholder:"NAME" help:"Only these images, by container or repository."`
 
-	unsetSecrets bool // env: secrets may be unset
+	unsetSecrets bool     // env: secrets may be unset
+	platforms    []string // to keep; empty keeps all
 }
 
 // engineFlag chooses the engine that builds.
@@ -80,7 +82,7 @@ type engineFlag struct {
 
 func (s source) load(a *app, output string, engine engineFlag) (*plan.Plan, error) {
 	p, err := config.Load(config.Options{
-		Directory: s.Directory, File: s.File, Only: s.Only, Output: output, Builder: engine.Builder,
+		Directory: s.Directory, File: s.File, Only: s.Only, Platforms: s.platforms, Output: output, Builder: engine.Builder,
 		Environ: a.environ, UnsetSecrets: s.unsetSecrets,
 		Commit: func() string { return gitCommit(a.ctx, s.Directory) },
 	})

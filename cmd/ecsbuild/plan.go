@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -73,34 +74,44 @@ func describeNodes(nodes []plan.Node) string {
 // describe writes a plan for people.
 func describe(p *plan.Plan) string {
 	var b strings.Builder
-	line := func(key, value string) {
-		if value != "" {
-			fmt.Fprintf(&b, "  %-12s %s\n", key, value)
-		}
-	}
-	rel := func(path string) string {
-		if r, err := filepath.Rel(p.Directory, path); err == nil && !strings.HasPrefix(r, "..") {
-			return r
-		}
-		return path
-	}
-	or := func(s, other string) string {
-		if s == "" {
-			return other
-		}
-		return s
-	}
 	fmt.Fprintln(&b, "registry")
+	line := lineOf(&b)
 	flag(line, "public", p.Public)
-	line("account", or(p.Account, "the caller's own, as ECR names it"))
-	line("region", or(p.Region, "as the AWS configuration has it"))
+	line("account", cmp.Or(p.Account, "the caller's own, as ECR names it"))
+	line("region", cmp.Or(p.Region, "as the AWS configuration has it"))
 	if p.Builder == plan.BuilderBuildKit {
 		line("builder", describeNodes(p.Nodes))
 	} else if p.Builder != plan.BuilderAuto {
 		line("builder", string(p.Builder))
 	}
+	describeBuild(&b, p, func(path string) string {
+		if r, err := filepath.Rel(p.Directory, path); err == nil && !strings.HasPrefix(r, "..") {
+			return r
+		}
+		return path
+	})
+	for _, l := range p.Logins {
+		fmt.Fprintf(&b, "account for %s\n", l.Host)
+		line("username", l.Username.String())
+		line("password", l.Password.String())
+	}
+	return b.String()
+}
+
+// lineOf writes lines of what has a value.
+func lineOf(b *strings.Builder) func(key, value string) {
+	return func(key, value string) {
+		if value != "" {
+			fmt.Fprintf(b, "  %-12s %s\n", key, value)
+		}
+	}
+}
+
+// describeBuild writes what is built and which files are left, with paths as rel has them.
+func describeBuild(b *strings.Builder, p *plan.Plan, rel func(path string) string) {
+	line := lineOf(b)
 	for _, img := range p.Images {
-		fmt.Fprintf(&b, "image %s\n", strings.Join(img.Names(), ", "))
+		fmt.Fprintf(b, "image %s\n", strings.Join(img.Names(), ", "))
 		line("repository", img.Repository)
 		line("tags", strings.Join(img.Tags, ", "))
 		line("context", rel(img.Build.Context))
@@ -148,12 +159,12 @@ func describe(p *plan.Plan) string {
 		line("on immutable", string(img.OnImmutable))
 	}
 	for _, g := range p.Gates {
-		fmt.Fprintln(&b, "gate")
+		fmt.Fprintln(b, "gate")
 		line("run", strings.ReplaceAll(strings.TrimSpace(g.Command), "\n", "\n"+strings.Repeat(" ", 15)))
 		line("timeout", (time.Duration(g.Timeout) * time.Second).String())
 	}
 	for _, d := range p.Definitions {
-		fmt.Fprintf(&b, "definitions %s\n", rel(d.File))
+		fmt.Fprintf(b, "definitions %s\n", rel(d.File))
 		line("containers", strings.Join(d.Containers(), ", "))
 		if d.Format != plan.ImageDefinitions {
 			line("format", string(d.Format))
@@ -162,10 +173,4 @@ func describe(p *plan.Plan) string {
 			line("service", d.Service.Cluster+"/"+d.Service.Name)
 		}
 	}
-	for _, l := range p.Logins {
-		fmt.Fprintf(&b, "account for %s\n", l.Host)
-		line("username", l.Username.String())
-		line("password", l.Password.String())
-	}
-	return b.String()
 }

@@ -31,15 +31,17 @@ import (
 type runCmd struct {
 	source
 	engineFlag
-	Jobs     int    `placeholder:"N" default:"32" help:"Build at most N images at once (default: 32)."`
-	Output   string `placeholder:"FILE" help:"Name of the definitions file (default: imagedefinitions.json)."`
-	Pin      string `enum:"tag,digest" default:"tag" help:"Have the definitions name images by tag or by digest."`
-	Progress string `enum:"auto,tty,plain,quiet,json" default:"auto" help:"How to show progress: auto, tty, plain, quiet or json."`
-	Report   string `placeholder:"FILE" help:"Write a report of the run: FILE.html for people, FILE.json for machines."`
-	NoAdvice bool   `help:"Give no advice on what would make the next build faster."`
-	Exports  string `placeholder:"FILE" help:"Write each container's image as shell variables, for a buildspec to source."`
-	DryRun   bool   `xor:"mode" help:"Build and tag with the local engine; push nothing, print the definitions."`
-	Local    bool   `xor:"mode" help:"Push to a registry on this machine, kept under .ecsbuild; needs no AWS credentials."`
+	Jobs     int      `placeholder:"N" default:"32" help:"Build at most N images at once (default: 32)."`
+	Output   string   `placeholder:"FILE" help:"Name of the definitions file (default: imagedefinitions.json)."`
+	Pin      string   `enum:"tag,digest" default:"tag" help:"Have the definitions name images by tag or by digest."`
+	Progress string   `enum:"auto,tty,plain,quiet,json" default:"auto" help:"How to show progress: auto, tty, plain, quiet or json."`
+	Report   string   `placeholder:"FILE" help:"Write a report of the run: FILE.html for people, FILE.json for machines."`
+	NoAdvice bool     `help:"Give no advice on what would make the next build faster."`
+	Part     string   `placeholder:"FILE" help:"Build a part, with --only or --platform: move no tag and write no definitions, but FILE for ecsbuild merge."`
+	Platform []string `placeholder:"PLATFORM" help:"With --part: only these platforms of the images, as linux/arm64."`
+	Exports  string   `placeholder:"FILE" help:"Write each container's image as shell variables, for a buildspec to source."`
+	DryRun   bool     `xor:"mode" help:"Build and tag with the local engine; push nothing, print the definitions."`
+	Local    bool     `xor:"mode" help:"Push to a registry on this machine, kept under .ecsbuild; needs no AWS credentials."`
 }
 
 func (*runCmd) Help() string {
@@ -48,16 +50,18 @@ func (*runCmd) Help() string {
   ecsbuild run                              in a buildspec: the environment, or ecsbuild.yml, says what
   ecsbuild run --dry-run                    on a laptop: builds and tags, pushes nothing
   ecsbuild run --local --report run.html    the whole job on this machine, and where its time went
-  ecsbuild run --only web --pin digest      one container's image, by digest in the definitions`
+  ecsbuild run --only web --pin digest      one container's image, by digest in the definitions
+  ecsbuild run --only web --part web.json   one job of several; ecsbuild merge *.json does the rest`
 }
 
-func (c *runCmd) Run(a *app) error {
+func (c *runCmd) Run(a *app) error { return (&execution{app: a, cmd: c}).execute() }
+
+func (r *execution) execute() error {
 	// The reader of our output may leave, and the run ends as it should. Gates get the signal's
 	// usual effect back, which they would not if it were ignored.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	r := &execution{app: a, cmd: c}
-	if c.Progress == string(progress.JSON) {
-		a.tell = r.tellJSON
+	if r.cmd.Progress == string(progress.JSON) {
+		r.app.tell = r.tellJSON
 	}
 	err := r.run()
 	if err != nil {
@@ -70,10 +74,12 @@ func (c *runCmd) Run(a *app) error {
 // is wrong.
 func (r *execution) run() error {
 	a, c := r.app, r.cmd
+	c.platforms = c.Platform
 	p, err := c.load(a, c.Output, c.engineFlag)
 	r.plan = p
 	format, ferr := reportFormat(c.Report)
-	if err := errors.Join(err, r.clear(err == nil && ferr == nil)); err != nil {
+	perr := c.checkPart()
+	if err := errors.Join(err, perr, r.clear(err == nil && ferr == nil && perr == nil)); err != nil {
 		return err
 	}
 	if c.Jobs < 1 {
@@ -102,6 +108,10 @@ func (r *execution) run() error {
 	r.credentials = a.credentialSource(p, r.docker, note)
 	r.credentials.Cache, r.credentials.Begin = cacheFolder(a.getenv), r.display.Begin
 	switch {
+	case c.Part != "":
+		err = r.part()
+	case r.parts != nil:
+		err = r.merge()
 	case c.DryRun:
 		err = r.dry()
 	case c.Local:
@@ -225,6 +235,7 @@ type execution struct {
 	exports      exports
 	summaryLines []string          // lines for the end of the log
 	pushed       []pipeline.Pushed // what is in the registry under its tags
+	parts        []string          // files that merge joins; nil for a run that builds
 }
 
 func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {
@@ -248,8 +259,8 @@ func (r *execution) options() pipeline.Options {
 	return pipeline.Options{Jobs: r.cmd.Jobs, Pin: r.cmd.Pin == "digest", CacheFolder: cacheFolder(r.app.getenv)}
 }
 
-// aws is the real thing.
-func (r *execution) push() error {
+// awsDeps are those of a run with AWS.
+func (r *execution) awsDeps() pipeline.Deps {
 	deps := r.deps(r.credentials.FromAWS)
 	deps.Checks = []func(context.Context) error{func(ctx context.Context) error {
 		return pipeline.CheckServices(ctx,
@@ -262,7 +273,12 @@ func (r *execution) push() error {
 		}
 		return err
 	}
-	return r.results(pipeline.Run(r.app.ctx, r.plan, deps, r.options()))
+	return deps
+}
+
+// push is the real thing.
+func (r *execution) push() error {
+	return r.results(pipeline.Run(r.app.ctx, r.plan, r.awsDeps(), r.options()))
 }
 
 // local does the same against a registry on loopback.
@@ -288,14 +304,21 @@ func localFolder(dir string) string { return filepath.Join(dir, ".ecsbuild") }
 // results writes one line an image, NAME, a tab, REPOSITORY:TAG@DIGEST, and
 // what else was asked for.
 func (r *execution) results(result *pipeline.Result, err error) error {
-	if result != nil {
+	if result != nil && r.cmd.Part == "" {
 		r.pushed = result.Images
 	}
 	if err != nil {
 		return err
 	}
 	for _, p := range result.Images {
-		fmt.Fprintf(&r.out, "%s\t%s\n", p.Image.Name(), p.Refs[0].WithDigest(p.Artifact.Root().Digest))
+		ref := p.Refs[0].WithDigest(p.Artifact.Root().Digest)
+		if r.cmd.Part != "" {
+			ref = p.Refs[0].ByDigest(p.Artifact.Root().Digest)
+		}
+		fmt.Fprintf(&r.out, "%s\t%s\n", p.Image.Name(), ref)
+	}
+	if r.cmd.Part != "" {
+		return r.writePart(result)
 	}
 	pin := r.options().Pin
 	if err := r.exports.write(result.Images, pin); err != nil {

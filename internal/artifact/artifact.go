@@ -20,6 +20,7 @@ import (
 	"syscall"
 
 	"github.com/ecsbuild/ecsbuild/internal/atomicfile"
+	"github.com/ecsbuild/ecsbuild/internal/part"
 )
 
 // A Kind is what a file holds.
@@ -30,6 +31,7 @@ const (
 	Definitions Kind = "definitions file" // imagedefinitions.json or imageDetail.json
 	Exports     Kind = "exports file"     // shell variables
 	Report      Kind = "report"           // HTML or JSON
+	Part        Kind = "part"             // of a build: see package part
 )
 
 // A File is one output of a run.
@@ -120,6 +122,8 @@ func (k Kind) recognises(data []byte) bool {
 			}
 		}
 		return true
+	case Part:
+		return part.IsPart(data)
 	case Report:
 		var report struct{ Generator string }
 		head := data[:min(len(data), 4<<10)]

@@ -19,12 +19,19 @@ type Options struct {
 	Directory    string        // where to look and resolve paths; "" for the working directory
 	File         string        // "" for ecsbuild.yml, ecsbuild.yaml, or none
 	Only         []string      // container names to keep; empty keeps all
+	Platforms    []string      // to keep, for a part of a build; empty keeps all
 	Output       string        // replaces the name of the one definitions file
 	Builder      string        // replaces that of file and environment; "" for none
 	Environ      []string      // "KEY=value", as os.Environ
 	UnsetSecrets bool          // env:NAME may name a variable that is not set
 	LoginsOnly   bool          // registry and accounts, for login: no images, no definitions
 	Commit       func() string // the commit of the checkout, "" for none; asked only when nothing else gives a tag
+}
+
+// Commit is the commit that is built, "" where nobody knows.
+func Commit(o Options) string {
+	b := resolver{env: environment(o.Environ), commit: o.Commit}
+	return b.commitID()
 }
 
 // DefaultFile is the definitions file that the ECS deploy action looks for.
@@ -102,6 +109,9 @@ func load(o Options) (_ *plan.Plan, err error) {
 		return p, err
 	}
 	if err := keepOnly(p, o.Only); err != nil {
+		return p, err
+	}
+	if err := keepPlatforms(p, o.Platforms); err != nil {
 		return p, err
 	}
 	return p, checkFiles(p)

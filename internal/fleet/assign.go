@@ -22,6 +22,7 @@ type unit struct {
 	key       string // of the hash: repository and name of the first image
 	platforms []string
 	images    []plan.Image // or a part of one
+	split     bool         // it is a part
 	order     []*member
 }
 
@@ -149,7 +150,7 @@ func makeUnits(images []plan.Image, members []*member) (units []*unit) {
 					part = img.ForPlatforms(p)
 				}
 				units = append(units, &unit{key: key + " " + strings.Join(p, ","), platforms: part.Build.Platforms,
-					images: []plan.Image{part}})
+					images: []plan.Image{part}, split: p != nil})
 			}
 			continue
 		}

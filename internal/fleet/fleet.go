@@ -89,7 +89,7 @@ func Open(ctx context.Context, nodes []Node, images []plan.Image,
 	for _, u := range units {
 		for _, img := range u.images {
 			f.units[img.PartName()] = u
-			if img.Part != nil {
+			if u.split {
 				f.parts[img.Name()] = append(f.parts[img.Name()], img)
 			}
 		}

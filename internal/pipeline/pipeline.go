@@ -16,6 +16,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
 	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
@@ -48,6 +49,8 @@ type Options struct {
 	Pin  bool // definitions name digests and not tags
 
 	CacheFolder string // of cache: local, absolute; "" for none
+
+	Part bool // no tag moves and no definitions are written: the images are a part of a build
 
 	dry bool // nothing is pushed
 }
@@ -103,30 +106,39 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Result, error) 
 	if err != nil {
 		return nil, err
 	}
+	if o.Part {
+		return r.leavePart(ctx, images)
+	}
 	if err := r.runGates(ctx, images); err != nil {
 		return nil, err
 	}
-	known := states()
+	result, err := r.publish(ctx, images, states())
+	if err == nil {
+		r.backends.State.Save() // whatever becomes of the caches
+		r.exportCaches(ctx)
+	}
+	return result, err
+}
+
+// publish moves the tags and writes the definitions.
+func (r *run) publish(ctx context.Context, images []Pushed, known map[string]registry.TagState) (*Result, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	span := d.Progress.Begin("", report.Tags, "tags", 0)
+	said := r.deps.Progress
+	span := said.Begin("", report.Tags, "tags", 0)
 	stopTelling := context.AfterFunc(ctx, func() {
-		d.Progress.Note("", progress.Info, "tags are moving: the run ends when all have; a second signal ends it at once, with some of them moved")
+		said.Note("", progress.Info, "tags are moving: the run ends when all have; a second signal ends it at once, with some of them moved")
 	})
-	err = moveTags(ctx, r.backends, images, known)
+	err := moveTags(ctx, r.backends, images, known)
 	stopTelling()
 	span.End(err)
 	if err != nil {
 		return nil, err
 	}
 	result := &Result{Images: images}
-	if result.Definitions, err = definitions(p, images, o.Pin); err == nil {
-		err = writeDefinitions(p, result.Definitions)
-	}
-	if err == nil {
-		r.backends.State.Save() // whatever becomes of the caches
-		r.exportCaches(ctx)
+	if result.Definitions, err = definitions(r.plan, images, r.options.Pin); err == nil {
+		err = writeDefinitions(r.plan, result.Definitions)
 	}
 	return result, err
 }

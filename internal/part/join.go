@@ -1,0 +1,168 @@
+package part
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/containerd/platforms"
+
+	"github.com/ecsbuild/ecsbuild/internal/fault"
+	"github.com/ecsbuild/ecsbuild/internal/image"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
+)
+
+// A Whole is what all parts of one build must have in common.
+type Whole struct {
+	Images []plan.Image
+	Lines  []string // of the plan
+	Commit string
+}
+
+// Named is a part, and what the user calls its file.
+type Named struct {
+	File
+	Name string
+}
+
+// Join checks that parts are of one build and that every image is there once, and returns the
+// artifacts in the order of the images, and the registry's host. Its errors are fault.Errors: all
+// that is wrong.
+func Join(w Whole, parts []Named) (artifacts []*image.Artifact, host string, err error) {
+	var errs fault.Errors
+	fail := func(fix, format string, args ...any) {
+		errs = append(errs, &fault.Error{What: fmt.Sprintf(format, args...), Fix: fix})
+	}
+	for i, p := range parts {
+		if line := difference(w.Lines, p.Plan); line != "" {
+			fail("merge parts that were built with this configuration and these variables, such as IMAGE_TAG",
+				"%s is of another plan: %s", p.Name, line)
+		}
+		if p.Commit != w.Commit {
+			fail("check out the commit that was built, and merge parts of that one", "%s is of %s, and this is %s", p.Name,
+				commit(p.Commit), commit(w.Commit))
+		}
+		if p.Registry != parts[0].Registry {
+			fail("build all parts for one registry", "%s went to %s, and %s to %s", p.Name, p.Registry, parts[0].Name,
+				parts[0].Registry)
+		}
+		for _, other := range parts[:i] {
+			if other.Name == p.Name {
+				fail("name each part once", "duplicate part %s", p.Name)
+			}
+		}
+	}
+	if len(errs) > 0 {
+		return nil, "", errs
+	}
+	for _, img := range w.Images {
+		a, e := joinImage(img, parts)
+		errs = append(errs, e...)
+		artifacts = append(artifacts, a)
+	}
+	if len(errs) > 0 {
+		return nil, "", errs
+	}
+	return artifacts, parts[0].Registry, nil
+}
+
+func commit(c string) string {
+	if c == "" {
+		return "an unknown commit"
+	}
+	return "commit " + c[:min(12, len(c))]
+}
+
+// difference is the first line that two plans do not have in common, "" for none.
+func difference(want, got []string) string {
+	for i := range max(len(want), len(got)) {
+		line := func(lines []string) string {
+			if i < len(lines) {
+				return fmt.Sprintf("%q", strings.Join(strings.Fields(lines[i]), " "))
+			}
+			return "nothing more"
+		}
+		if a, b := line(want), line(got); a != b {
+			return fmt.Sprintf("it has %s where this plan has %s", b, a)
+		}
+	}
+	return ""
+}
+
+// joinImage finds an image in the parts: once as a whole, or each of its platforms once.
+func joinImage(img plan.Image, parts []Named) (*image.Artifact, fault.Errors) {
+	const rebuild = "build it in one part, with --only and --part"
+	var whole []string                                              // names of parts
+	var found *image.Artifact                                       // of one of those
+	pieces, where := map[string]image.Part{}, map[string][]string{} // by platform
+	for _, p := range parts {
+		for _, i := range p.Images {
+			if i.Name != img.Name() {
+				continue
+			}
+			a := &image.Artifact{Manifests: i.Manifests}
+			if len(i.Platforms) == 0 {
+				whole, found = append(whole, p.Name), a
+				continue
+			}
+			for _, platform := range i.Platforms {
+				where[platform] = append(where[platform], p.Name)
+			}
+			pieces[i.Platforms[0]] = image.Part{Platforms: i.Platforms, Artifact: a}
+		}
+	}
+	var errs fault.Errors
+	fail := func(fix, format string, args ...any) {
+		errs = append(errs, &fault.Error{What: fmt.Sprintf(format, args...), Fix: fix})
+	}
+	switch {
+	case len(whole) == 1 && len(where) == 0:
+		return found, nil
+	case len(whole) > 1:
+		fail(rebuild, "the image %s is in several parts: %s", img.Name(), strings.Join(whole, " and "))
+		return nil, errs
+	case len(whole) > 0:
+		fail(rebuild, "the image %s is in %s as a whole, and by platforms in other parts", img.Name(), whole[0])
+		return nil, errs
+	case len(where) == 0:
+		fail("add the part that it was built in", "no part has the image %s", img.Name())
+		return nil, errs
+	}
+	var ordered []image.Part
+	for _, platform := range Platforms(img.Build.Platforms) {
+		switch in := where[platform]; len(in) {
+		case 0:
+			fail("add the part that it was built in", "no part has the image %s for %s", img.Name(), platform)
+		case 1:
+			if p, ok := pieces[platform]; ok {
+				ordered = append(ordered, p)
+			}
+		default:
+			fail(rebuild, "the image %s for %s is in several parts: %s", img.Name(), platform, strings.Join(in, " and "))
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	if len(ordered) == 1 {
+		return ordered[0].Artifact, nil
+	}
+	joined, err := image.Join(ordered)
+	if err != nil {
+		fail("", "the image %s: %v", img.Name(), err)
+	}
+	return joined, errs
+}
+
+// Platforms are some in their usual spelling, each once: linux/arm64 for linux/arm64/v8.
+func Platforms(in []string) (out []string) {
+	for _, s := range in {
+		if p, err := platforms.Parse(s); err == nil {
+			s = platforms.Format(platforms.Normalize(p))
+		}
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
