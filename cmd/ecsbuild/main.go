@@ -29,6 +29,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/redact"
+	"github.com/ecsbuild/ecsbuild/internal/relay"
 )
 
 // cli is the command line; its tags are the help text.
@@ -132,6 +133,14 @@ func (i interrupted) Error() string { return "stopped by " + i.signal.String() }
 func run(args []string, stdout, stderr io.Writer) (code int) {
 	if len(args) > 0 && args[0] == cachemount.Command { // in a step of a build of our own
 		if err := cachemount.Main(args[1:]); err != nil {
+			fmt.Fprintln(stderr, "ecsbuild: "+err.Error())
+			return 1
+		}
+		return 0
+	}
+	if len(args) == 2 && args[0] == relay.Command { // in a container on the host of an engine
+		quietLibraries()
+		if err := relay.Main(args[1], os.Stdin, stdout); err != nil {
 			fmt.Fprintln(stderr, "ecsbuild: "+err.Error())
 			return 1
 		}

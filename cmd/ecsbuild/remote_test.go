@@ -56,7 +56,7 @@ func tlsRelay(dir, socket string) {
 		ClientAuth: tls.RequireAndVerifyClientCert, NextProtos: []string{"h2"}})
 	check(err)
 	check(os.WriteFile(filepath.Join(dir, "addr"), []byte(l.Addr().String()), 0o600))
-	relay(l, "unix", socket)
+	handOn(l, "unix", socket)
 }
 
 // certificate is signed by another one, or by itself.

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -73,8 +76,8 @@ func TestEngines(t *testing.T) {
 	}
 }
 
-// TestFarEngine runs the scripts of testdata/far on classic engines whose
-// loopback is another one, as in a virtual machine: they cannot reach the proxy.
+// TestFarEngine runs scripts on classic engines whose loopback is another one, as in a virtual
+// machine: they reach the proxy by a relay, or, for those of testdata/far, not at all.
 func TestFarEngine(t *testing.T) {
 	for _, kind := range testEngines(t) {
 		if !slices.Contains(classicKinds, kind) {
@@ -89,9 +92,42 @@ func TestFarEngine(t *testing.T) {
 			t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", netns).Run() })
 			rig := startRig(t)
 			shareRig(t, rig, netns)
-			runScripts(t, "testdata/far", rig, kind, startEngine(t, kind, rig.Environ(), "nsenter", "--net=/run/netns/"+netns))
+			addr := startEngine(t, kind, rig.Environ(), "nsenter", "--net=/run/netns/"+netns)
+			runScripts(t, "testdata/relay", rig, kind, addr)
+			runScripts(t, "testdata/far", rig, kind, withoutContainers(t, addr))
 		})
 	}
+}
+
+// withoutContainers is the address of an engine that refuses to run any.
+func withoutContainers(t *testing.T, engine string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ecsbuild-engine-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "engine"})
+	to.FlushInterval, to.Transport = -1, &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", strings.TrimPrefix(engine, "DOCKER_HOST=unix://"))
+		}}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/containers/create") {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, `{"message":"no containers here"}`)
+			return
+		}
+		to.ServeHTTP(w, r)
+	})}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+	return "DOCKER_HOST=unix://" + filepath.Join(dir, "s")
 }
 
 // shareRig has the rig heard on another network namespace's loopback, by way of
@@ -104,7 +140,7 @@ func shareRig(t *testing.T, rig *awstest.Rig, netns string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	go relay(l, "tcp", rig.Addr)
+	go handOn(l, "tcp", rig.Addr)
 	if out, err := exec.Command("ip", "-n", netns, "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		t.Fatalf("ip link set lo up: %v: %s", err, out)
 	}
@@ -125,10 +161,10 @@ func forward(addr, socket string) {
 	if err != nil {
 		panic(err)
 	}
-	relay(l, "unix", socket)
+	handOn(l, "unix", socket)
 }
 
-func relay(l net.Listener, network, to string) {
+func handOn(l net.Listener, network, to string) {
 	for {
 		in, err := l.Accept()
 		if err != nil {

@@ -11,21 +11,19 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/dockerpush"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/layer"
-	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
 // buildAndPush has a classic engine build an image under its names, and then
 // push it.
 func (e *Engine) buildAndPush(ctx context.Context, j Job) (*image.Artifact, error) {
-	unreachable, err := e.pusher.Unreachable(ctx)
+	near, err := e.pusher.SharesLoopback(ctx)
 	if err != nil {
 		return nil, err
 	}
 	copies := e.newBaseCopy(&j)
 	defer copies.end()
-	if unreachable {
-		j.Note(progress.Info, "the engine cannot reach ecsbuild's registry on loopback: its layers are saved and compressed here")
-		copies.minSize = 0 // a base's layers are known here by their diffIDs, whatever their size
+	if !near {
+		copies.minSize = 0 // where its images are saved, a base's layers are known by their diffIDs, whatever their size
 	}
 	before, stop := j.pushedBefore(ctx)
 	defer stop()
@@ -46,7 +44,7 @@ func (e *Engine) buildAndPush(ctx context.Context, j Job) (*image.Artifact, erro
 	defer cancel(nil)
 	defer e.untilLost(cancel)()
 	b, err := e.pusher.Push(pushing, dockerpush.Push{Image: j.Image, ID: id, Store: j.Store, Bases: j.Bases,
-		Inputs: j.Inputs, State: j.State, Begin: j.Begin})
+		Inputs: j.Inputs, State: j.State, Begin: j.Begin, Note: j.Note})
 	var silent *dockerpush.NoAnswerError
 	switch {
 	case errors.As(err, &silent):

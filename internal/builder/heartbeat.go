@@ -32,6 +32,9 @@ func (e Endpoint) isLocal() bool {
 	return err == nil && u.Scheme == "tcp" && plan.IsLoopback(strings.ToLower(u.Hostname()))
 }
 
+// IsRemote says that the engine is on another host.
+func (e *Engine) IsRemote() bool { return !e.Endpoint.isLocal() }
+
 // beat asks a remote engine from time to time, until the engine is closed or does not answer.
 func (e *Engine) beat() {
 	ctx, cancel := context.WithCancelCause(context.Background())

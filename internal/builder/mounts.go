@@ -2,13 +2,10 @@ package builder
 
 import (
 	"context"
-	"debug/elf"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 
@@ -21,6 +18,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/cachemount"
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
+	"github.com/ecsbuild/ecsbuild/internal/selfimage"
 )
 
 // The mounts of RUN --mount=type=cache lie in the engine alone. A step of a build of our own
@@ -50,29 +48,7 @@ func (e *Engine) CanKeepMounts(ctx context.Context, _ Job) (id string, err error
 	if err != nil {
 		return "", err
 	}
-	return e.id + " " + w.ID, canRunIn(platforms.Format(w.Platforms[0])) // before 23.0 the worker of every Docker engine is "moby"
-}
-
-// canRunIn says why this program cannot run in a step of a platform's build, or nil.
-func canRunIn(platform string) error {
-	if own := runtime.GOOS + "/" + runtime.GOARCH; !strings.HasPrefix(platform+"/", own+"/") {
-		return fmt.Errorf("this program is for %s, and the engine builds on %s", own, platform)
-	}
-	path, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	f, err := elf.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP {
-			return errors.New("this program is linked dynamically: build it with CGO_ENABLED=0")
-		}
-	}
-	return nil
+	return e.id + " " + w.ID, selfimage.CanRunOn(platforms.Format(w.Platforms[0])) // before 23.0 the worker of every Docker engine is "moby"
 }
 
 // FillMounts unpacks archives into the mounts of a job, by the names of package cachemount,
@@ -116,7 +92,7 @@ func (e *Engine) PackMounts(ctx context.Context, j Job, mounts []dockerfile.Cach
 
 // mountOptions are those of a step with the mounts of a job, which has no network.
 func mountOptions(j *Job, mounts []dockerfile.CacheMount, args []string, more ...llb.RunOption) []llb.RunOption {
-	options := append([]llb.RunOption{llb.Args(append([]string{"/ecsbuild"}, args...)), llb.Network(pb.NetMode_NONE),
+	options := append([]llb.RunOption{llb.Args(append([]string{selfimage.Path}, args...)), llb.Network(pb.NetMode_NONE),
 		llb.WithCustomName("[internal] cache mounts")}, more...)
 	for n, m := range mounts {
 		mount := []llb.MountOption{llb.AsPersistentCacheDir(j.mountNamespace()+"/"+m.ID, llb.CacheMountShared)}
@@ -144,7 +120,7 @@ func (e *Engine) runStep(ctx context.Context, j *Job, step func(llb.State) llb.S
 	if err != nil {
 		return err
 	}
-	image := llb.Scratch().File(llb.Copy(llb.Local("ecsbuild", llb.SharedKeyHint("ecsbuild")), "/"+filepath.Base(path), "/ecsbuild"),
+	image := llb.Scratch().File(llb.Copy(llb.Local("ecsbuild", llb.SharedKeyHint("ecsbuild")), "/"+filepath.Base(path), selfimage.Path),
 		llb.WithCustomName("[internal] cache mounts"))
 	def, err := step(image).Marshal(ctx)
 	if err != nil {

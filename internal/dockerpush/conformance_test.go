@@ -39,8 +39,8 @@ func TestProxyConformance(t *testing.T) {
 	}
 	script("install", "conformance")
 	w := newWorld(t, &enginetest.Engine{})
-	p, err := newProxy(nil)
-	if err != nil {
+	p := newProxy(nil)
+	if err := p.listen(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.close)

@@ -70,8 +70,8 @@ func FuzzArchive(f *testing.F) {
 
 // FuzzProxy: whatever is put as a manifest, or asked for, is answered.
 func FuzzProxy(f *testing.F) {
-	p, err := newProxy(nil)
-	if err != nil {
+	p := newProxy(nil)
+	if err := p.listen(); err != nil {
 		f.Fatal(err)
 	}
 	f.Cleanup(p.close)

@@ -22,7 +22,7 @@ const cleaningTimeout = 10 * time.Second
 // removeLeftovers takes away the names of runs that were killed: those of proxies that are gone,
 // and of our own address, where nothing has been pushed yet. They would keep their images from
 // docker image prune.
-func (p *Pusher) removeLeftovers(ctx context.Context, own string) {
+func (p *Pusher) removeLeftovers(ctx context.Context, own string, isGone func(context.Context, string) bool) {
 	ctx, cancel := context.WithTimeout(ctx, cleaningTimeout)
 	defer cancel()
 	found, err := p.docker.ImageList(ctx, client.ImageListOptions{

@@ -20,6 +20,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/layer"
+	"github.com/ecsbuild/ecsbuild/internal/relay"
 )
 
 // proxy is a registry on loopback, for the time of a run. A classic engine
@@ -32,7 +33,8 @@ import (
 type proxy struct {
 	addr     string
 	password string
-	server   *http.Server
+	server   *http.Server   // nil where relay is not
+	relay    *relay.Server  // of an engine whose loopback is another one
 	running  sync.WaitGroup // Serve, and uploads that are being given up
 
 	mu       sync.Mutex
@@ -80,56 +82,92 @@ const MaxConcurrentCompressions = 4
 // have pushed to the same address, and of another one for the large ones alone.
 const preferredProxyAddr = "127.0.0.1:53170"
 
-func newProxy(compressions chan struct{}) (*proxy, error) {
+func newProxy(compressions chan struct{}) *proxy {
+	return &proxy{password: rand.Text(), sessions: map[string]*session{}, uploads: map[string]*upload{},
+		compressions: compressions}
+}
+
+// listen has it serve on this machine's loopback.
+func (p *proxy) listen() error {
 	l, err := net.Listen("tcp4", preferredProxyAddr)
 	if err != nil {
 		l, err = net.Listen("tcp4", "127.0.0.1:0")
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p := &proxy{addr: l.Addr().String(), password: rand.Text(), sessions: map[string]*session{},
-		uploads: map[string]*upload{}, compressions: compressions}
+	p.addr = l.Addr().String()
 	p.server = &http.Server{Handler: p, ReadHeaderTimeout: 10 * time.Second}
 	p.running.Go(func() { _ = p.server.Serve(l) })
-	return p, nil
+	return nil
 }
 
 // close ends the proxy; a push that still runs fails.
 func (p *proxy) close() {
-	_ = p.server.Close()
+	if p.relay != nil {
+		p.relay.Close()
+	} else {
+		_ = p.server.Close()
+	}
 	p.running.Wait()
 }
 
-// startProxy starts the proxy once a run and asks the engine to log in to it: one with
-// a loopback of its own (a virtual machine, another network namespace) cannot, and the
-// proxy is nil for it.
-func (p *Pusher) startProxy(ctx context.Context) (*proxy, error) {
+// probe starts the proxy once a run and asks the engine to log in to it. One with a loopback of its
+// own (a virtual machine, another network namespace, another host) cannot: a relay is started for it,
+// for which nobody waits yet.
+func (p *Pusher) probe(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.probed {
-		return p.proxy, nil
+	if p.started != nil {
+		return nil
 	}
-	started, err := newProxy(p.compressions)
-	if err != nil {
-		return nil, err
+	direct := newProxy(p.compressions)
+	if err := direct.listen(); err != nil {
+		return err
 	}
-	limited, cancel := context.WithTimeout(ctx, 3*time.Second)
+	err := p.login(ctx, direct)
+	if ctx.Err() != nil { // says nothing of the engine; the next one asks again
+		direct.close()
+		return context.Cause(ctx)
+	}
+	p.started = make(chan struct{})
+	if err == nil {
+		p.proxy, p.direct = direct, true
+		close(p.started)
+		p.cleaning.Go(func() { p.removeLeftovers(ctx, direct.addr, isGone) })
+		return nil
+	}
+	direct.close()
+	p.running, p.stop = context.WithCancel(context.WithoutCancel(ctx))
+	p.relaying.Go(func() {
+		defer close(p.started)
+		if p.proxy, p.noRelay = p.startRelay(p.running); p.noRelay == nil {
+			p.removeLeftovers(p.running, p.proxy.addr, func(context.Context, string) bool { return false }) // of other hosts
+		}
+	})
+	return nil
+}
+
+// login has the engine log in to a proxy.
+func (p *Pusher) login(ctx context.Context, to *proxy) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	_, err = p.docker.RegistryLogin(limited,
-		client.RegistryLoginOptions{Username: proxyUser, Password: started.password, ServerAddress: started.addr})
-	switch {
-	case ctx.Err() != nil: // says nothing of the engine; the next one asks again
-		started.close()
-		return nil, context.Cause(ctx)
-	case err != nil:
-		started.close()
-	default:
-		p.proxy = started
-		p.cleaning.Go(func() { p.removeLeftovers(ctx, started.addr) })
+	_, err := p.docker.RegistryLogin(ctx,
+		client.RegistryLoginOptions{Username: proxyUser, Password: to.password, ServerAddress: to.addr})
+	return err
+}
+
+// await waits for the proxy, or says why the engine cannot have one.
+func (p *Pusher) await(ctx context.Context) (proxy *proxy, unreachable, err error) {
+	if err := p.probe(ctx); err != nil {
+		return nil, nil, err
 	}
-	p.probed = true
-	return p.proxy, nil
+	select {
+	case <-p.started:
+		return p.proxy, p.noRelay, nil
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	}
 }
 
 // pathPrefix begins the name of whatever is pushed to a proxy.

@@ -4,7 +4,8 @@
 // one way out that uses what it knows of its layers. So it pushes to a proxy: a registry
 // on loopback, which forwards blobs to an image.Store, keeps the manifests back, and
 // compresses layers again where the image asks for it (rewrite.go). An engine whose
-// loopback is another one saves the image, and its layers are compressed here (save.go).
+// loopback is another one reaches it by a container on its host (relay.go); one that can run
+// none saves the image, and its layers are compressed here (save.go).
 package dockerpush
 
 import (
@@ -37,12 +38,19 @@ type Pusher struct {
 	engine string // for messages
 
 	untags       sync.WaitGroup // names that are being removed
+	saying       sync.Once      // that images are saved
 	cleaning     sync.WaitGroup // those of killed runs likewise, before the first push
 	compressions chan struct{}  // bounds the layers that are compressed at once
 
-	mu     sync.Mutex
-	probed bool
-	proxy  *proxy // nil before it is probed, and where the engine cannot reach it
+	mu      sync.Mutex    // of started
+	started chan struct{} // nil before the engine is probed; closed when those below are known
+	proxy   *proxy        // nil where the engine cannot reach one
+	direct  bool          // it is on the engine's own loopback, without a relay; known at once
+	noRelay error         // why it cannot
+
+	running  context.Context // of the start of a relay
+	stop     func()          // nil for no relay
+	relaying sync.WaitGroup
 }
 
 // New makes one for a run; engine is what messages call it.
@@ -59,22 +67,26 @@ type Push struct {
 	Inputs *fingerprint.Inputs // what the image says of itself; nil for nothing
 	State  *hoststate.State
 	Begin  func(kind report.Kind, name string) *progress.Span
+	Note   progress.NoteFunc
 }
 
-// Unreachable says whether the engine cannot reach our loopback, so that images must be
-// saved and compressed here.
-func (p *Pusher) Unreachable(ctx context.Context) (bool, error) {
-	proxy, err := p.startProxy(ctx)
-	return proxy == nil, err
+// SharesLoopback says whether the engine reaches our loopback; it is asked before a build.
+func (p *Pusher) SharesLoopback(ctx context.Context) (bool, error) {
+	err := p.probe(ctx)
+	return p.direct, err
 }
 
 // Push pushes an image through the proxy, or as a saved image.
 func (p *Pusher) Push(ctx context.Context, r Push) (*image.Artifact, error) {
-	proxy, err := p.startProxy(ctx)
+	proxy, unreachable, err := p.await(ctx)
 	switch {
 	case err != nil:
 		return nil, err
-	case proxy == nil:
+	case unreachable != nil:
+		p.saying.Do(func() {
+			r.Note(progress.Info, "the engine cannot reach ecsbuild's registry on loopback, so its layers are saved and "+
+				"compressed here: a relay cannot run there: "+unreachable.Error())
+		})
 		return p.saveAndPush(ctx, r)
 	}
 	return p.pushThrough(ctx, r, proxy)
@@ -82,11 +94,16 @@ func (p *Pusher) Push(ctx context.Context, r Push) (*image.Artifact, error) {
 
 // Close ends the proxy, when every name has been removed.
 func (p *Pusher) Close() {
+	if p.stop != nil {
+		p.stop() // a start that nobody needs any more
+		<-p.started
+	}
 	p.cleaning.Wait()
 	p.untags.Wait()
 	if p.proxy != nil {
 		p.proxy.close()
 	}
+	p.relaying.Wait()
 }
 
 // pushThrough has a classic engine push an image through the proxy, under a name

@@ -52,7 +52,7 @@ func TestSecondPush(t *testing.T) {
 	for range 20 {
 		w := newWorld(t, &enginetest.Engine{})
 		r := w.push(w.engine.Add(newImage(t, 1)), plan.Build{}, nil, nil)
-		p, err := w.pusher.startProxy(t.Context())
+		p, _, err := w.pusher.await(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,7 +98,7 @@ func TestLeftovers(t *testing.T) {
 	for _, name := range want {
 		w.engine.Name(name[1:], img)
 	}
-	if _, err := w.pusher.Unreachable(t.Context()); err != nil {
+	if _, err := w.pusher.SharesLoopback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	w.pusher.Close()
@@ -118,11 +118,11 @@ func TestPushCanceled(t *testing.T) {
 	}
 	// A probe that was canceled says nothing of the engine.
 	far := newWorld(t, &enginetest.Engine{})
-	if _, err := far.pusher.Unreachable(ctx); !errors.Is(err, reason) {
+	if _, err := far.pusher.SharesLoopback(ctx); !errors.Is(err, reason) {
 		t.Errorf("%v", err)
 	}
-	if far, err := far.pusher.Unreachable(t.Context()); far || err != nil {
-		t.Errorf("%v, %v", far, err)
+	if near, err := far.pusher.SharesLoopback(t.Context()); !near || err != nil {
+		t.Errorf("%v, %v", near, err)
 	}
 }
 

@@ -282,6 +282,11 @@ func (p Options) engine(ctx context.Context, open func(context.Context, progress
 	if len(p.Engines) > 1 {
 		return out
 	}
+	if e.IsRemote() && e.Store == builder.Classic {
+		out = append(out, Check{Name: "push", Verdict: NotChecked, Text: "the engine is on another host: it pushes through a " +
+			"container of ecsbuild on its host's network; no private engine can start there, so for several platforms and caches in a " +
+			"registry use a buildkitd, or one job per platform"})
+	}
 	out = append(out, p.images(e)...)
 	out = append(out, proxies(e))
 	switch free, ok := e.FreeDisk(); {
