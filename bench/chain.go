@@ -17,7 +17,8 @@ import (
 )
 
 var allCases = []string{"new", "new-cache", "same-same", "same-reuse", "same-changed", "changed", "changed-reproducible",
-	"changed-private", "changed-cache", "linked", "steps", "steps-local", "mounts", "eight", "hundred"}
+	"changed-private", "changed-cache", "linked", "steps", "steps-local", "mounts", "eight", "hundred", "far-new",
+	"far-same-changed", "far-changed"}
 
 // engineTitles are the kinds of script/engine in words.
 var engineTitles = map[string]string{
@@ -45,6 +46,9 @@ var titles = map[string]string{
 	"mounts":               "new host, one line changed, a cache mount of 300 MB, cache_mounts",
 	"eight":                "eight small images",
 	"hundred":              "a hundred tiny images",
+	"far-new":              "new engine on another host",
+	"far-same-changed":     "the same engine, a new build container, one line changed",
+	"far-changed":          "new engine on another host, one line changed",
 }
 
 // onRequest are cases that take twenty gigabytes of disk.
@@ -94,6 +98,7 @@ type chain struct {
 	way   way
 	tags  int
 
+	far        bool   // engines are on another host
 	ask        ask    // that is measured
 	keptFolder string // that the CI keeps, "" for none
 }
@@ -111,9 +116,16 @@ func (c *chain) all(ctx context.Context) (err error) {
 		syscall.Sync()
 	}()
 	if c.wants("new", "same-same", "same-changed", "changed") {
-		if err := c.app(ctx); err != nil {
+		if err := c.app(ctx, ""); err != nil {
 			return err
 		}
+	}
+	if c.wants("far-new", "far-same-changed", "far-changed") && slices.Contains(farKinds, c.kind) && c.way.name != "bake" {
+		c.far = true
+		if err := c.app(ctx, "far-"); err != nil {
+			return err
+		}
+		c.far = false
 	}
 	for _, name := range slices.Sorted(maps.Keys(asks)) {
 		if c.wants(name) && slices.Contains(asks[name].ways, c.way.name) {
@@ -142,38 +154,45 @@ func (c *chain) all(ctx context.Context) (err error) {
 	return nil
 }
 
-func (c *chain) app(ctx context.Context) error {
+// farKinds are the engines that people have on another host.
+var farKinds = []string{"codebuild", "debian"}
+
+// app measures the cases of app whose names begin with a prefix.
+func (c *chain) app(ctx context.Context, prefix string) error {
 	w := c.workloads["app"]
 	if err := c.world(w); err != nil {
 		return err
 	}
 	err := c.on(ctx, w, func(h *host) error {
-		ok, err := c.step(ctx, h, "new")
+		ok, err := c.step(ctx, h, prefix+"new")
 		if err != nil || !ok {
 			return err // where a way fails on a new host, the rest has no base
 		}
-		if c.wants("same-same") {
-			if _, err := c.step(ctx, h, "same-same"); err != nil {
+		if c.wants(prefix + "same-same") {
+			if _, err := c.step(ctx, h, prefix+"same-same"); err != nil {
 				return err
 			}
 		}
-		if !c.wants("same-changed") {
+		if !c.wants(prefix + "same-changed") {
 			return nil
+		}
+		if c.far { // the build container is a new one each time
+			h.cache = filepath.Join(h.home(), "another")
 		}
 		if err := change(filepath.Join(h.dir, "src"), c.tags); err != nil {
 			return err
 		}
-		_, err = c.step(ctx, h, "same-changed")
+		_, err = c.step(ctx, h, prefix+"same-changed")
 		return err
 	})
-	if err != nil || !c.wants("changed") {
+	if err != nil || !c.wants(prefix+"changed") {
 		return err
 	}
 	return c.on(ctx, w, func(h *host) error {
 		if err := change(filepath.Join(h.dir, "src"), c.tags); err != nil {
 			return err
 		}
-		_, err := c.step(ctx, h, "changed")
+		_, err := c.step(ctx, h, prefix+"changed")
 		return err
 	})
 }
@@ -243,7 +262,7 @@ func (c *chain) world(w *workload) error {
 // on returns f a new host.
 func (c *chain) on(ctx context.Context, w *workload, f func(*host) error) error {
 	c.hosts++
-	h, err := newHost(ctx, c.rig, c.tools, c.kind, filepath.Join(c.hostsFolder(), strconv.Itoa(c.hosts)), w)
+	h, err := newHost(ctx, c.rig, c.tools, c.kind, filepath.Join(c.hostsFolder(), strconv.Itoa(c.hosts)), w, c.far)
 	if err != nil {
 		return err
 	}

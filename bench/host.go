@@ -29,6 +29,7 @@ type host struct {
 	cache    string // ECSBUILD_CACHE
 	ask      ask    // what is measured
 	peak     int64  // of the commands' memory, in bytes
+	far      *far   // nil for an engine on the host itself
 }
 
 // tools are the binaries under comparison.
@@ -41,15 +42,21 @@ type tools struct {
 func (h *host) home() string { return filepath.Join(h.dir, "home") }
 
 // newHost starts one; the rig is as the caller has set it.
-func newHost(ctx context.Context, rig *awstest.Rig, t tools, kind, dir string, w *workload) (*host, error) {
+func newHost(ctx context.Context, rig *awstest.Rig, t tools, kind, dir string, w *workload, far bool) (_ *host, err error) {
 	h := &host{rig: rig, tools: t, workload: w, dir: dir}
+	if far {
+		if h.far, err = newFar(ctx, rig.Addr, dir); err != nil {
+			return nil, err
+		}
+	}
 	if err := mountDisk(ctx, dir); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(w.checkout(filepath.Join(dir, "src")), h.login()); err != nil {
 		return nil, errors.Join(err, unmountDisk(dir))
 	}
-	cmd := exec.CommandContext(ctx, t.engine, "start", kind, filepath.Join(dir, "e"))
+	args := append(h.far.wrapper(), t.engine, "start", kind, filepath.Join(dir, "e"))
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), rig.Environ()...) // the engine pulls from the rig's hub and pushes to its ECR
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -57,15 +64,15 @@ func newHost(ctx context.Context, rig *awstest.Rig, t tools, kind, dir string, w
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("script/engine start %s: %w\n%s", kind, err, stderr.String()), h.close())
 	}
-	h.address = strings.TrimSpace(string(out))
-	return h, nil
+	h.address, err = h.far.reach(strings.TrimSpace(string(out)))
+	return h, err
 }
 
 // close stops the engine. What the host had stays in the file of its disk until its chain has
 // ended: to delete it in between would slow the disk for the next measurement.
 func (h *host) close() error {
 	_, err := output(context.Background(), h.tools.engine, "stop", filepath.Join(h.dir, "e"))
-	return errors.Join(err, unmountDisk(h.dir))
+	return errors.Join(err, h.far.close(), unmountDisk(h.dir))
 }
 
 // login does what aws ecr get-login-password | docker login does, and gives

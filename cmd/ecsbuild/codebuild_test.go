@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -29,6 +30,58 @@ type codebuildFile struct {
 	Cache struct {
 		Paths []string `yaml:"paths"`
 	} `yaml:"cache"`
+	Batch struct {
+		FastFail   bool         `yaml:"fast-fail"`
+		BuildGraph []batchBuild `yaml:"build-graph"`
+	} `yaml:"batch"`
+}
+
+// batchBuild is a build of a batch.
+// https://docs.aws.amazon.com/codebuild/latest/userguide/batch-build-buildspec.html
+type batchBuild struct {
+	Identifier string   `yaml:"identifier"`
+	DependOn   []string `yaml:"depend-on"`
+	Buildspec  string   `yaml:"buildspec"`
+	Env        struct {
+		ComputeType    string            `yaml:"compute-type"`
+		PrivilegedMode bool              `yaml:"privileged-mode"`
+		Variables      map[string]string `yaml:"variables"`
+	} `yaml:"env"`
+}
+
+// codebuildBatch is "codebuildbatch FILE": it runs the build graph of a buildspec, each build in a
+// checkout of its own, in the order of their dependencies. As the others do, it gives the checksum.
+func codebuildBatch(ts *testscript.TestScript, neg bool, args []string) {
+	var spec codebuildFile
+	ts.Check(yaml.UnmarshalWithOptions([]byte(ts.ReadFile(args[0])), &spec, yaml.Strict()))
+	sources, done := ts.MkAbs("."), map[string]bool{}
+	if len(spec.Batch.BuildGraph) == 0 {
+		ts.Fatalf("%s has no build graph", args[0])
+	}
+	for len(done) < len(spec.Batch.BuildGraph) {
+		before := len(done)
+		for _, b := range spec.Batch.BuildGraph {
+			if done[b.Identifier] || slices.ContainsFunc(b.DependOn, func(d string) bool { return !done[d] }) {
+				continue
+			}
+			checkout := ts.MkAbs(ts.Getenv("WORK") + "/build-" + b.Identifier)
+			ts.Check(os.CopyFS(checkout, os.DirFS(sources)))
+			ts.Check(ts.Chdir(checkout))
+			for k, v := range b.Env.Variables {
+				ts.Setenv(k, v)
+			}
+			ts.Setenv("CODEBUILD_BATCH_BUILD_IDENTIFIER", b.Identifier)
+			file := b.Buildspec
+			if file == "" {
+				file = args[0]
+			}
+			codebuild(ts, neg, []string{file, "checksum"})
+			done[b.Identifier] = true
+		}
+		if len(done) == before {
+			ts.Fatalf("the builds of %s wait for each other", args[0])
+		}
+	}
 }
 
 // codebuild is "codebuild FILE [checksum]": it runs a buildspec as CodeBuild does. Each

@@ -308,7 +308,7 @@ func runScripts(t *testing.T, dir string, rig *awstest.Rig, kind, engine string)
 				return err
 			}
 			e.Vars = append(e.Vars, "SELF_DOCKERFILE="+filepath.Join(root, "Dockerfile"),
-				"ACTION="+filepath.Join(root, "action.yml"), "BUILDSPEC="+filepath.Join(root,
+				"EXAMPLES="+filepath.Join(root, "examples"), "ACTION="+filepath.Join(root, "action.yml"), "BUILDSPEC="+filepath.Join(root,
 					"buildspec.example.yml"), "CERTIFICATES=/etc/ssl/certs/ca-certificates.crt")
 			if kind != noEngine {
 				e.Vars = append(e.Vars, "ACT="+act(t), "PRIVATE_PATH="+scriptEngine(t, "path", kind))
@@ -339,8 +339,10 @@ func runScripts(t *testing.T, dir string, rig *awstest.Rig, kind, engine string)
 			"times":     s.times,
 			"newhost":   s.newHost,
 			"codebuild": codebuild,
-			"release":   release,
-			"media":     s.media,
+
+			"codebuildbatch": codebuildBatch,
+			"release":        release,
+			"media":          s.media,
 		},
 	})
 }

@@ -26,10 +26,6 @@ type unit struct {
 	order     []*member
 }
 
-// overload is how much more than its share a member gets, before images go to the next one of
-// their order: hashing alone would give some members a third more than others.
-const overload = 1.1
-
 // assign gives each unit the members that can build it, in the order in which they are asked. That
 // depends on the names of images and members alone, so that an image meets its own cache again.
 // https://en.wikipedia.org/wiki/Rendezvous_hashing
@@ -65,8 +61,8 @@ type pool struct {
 	units   []*unit
 }
 
-// balance moves units to a later member of the pool in their orders, where the first one has more
-// than its share.
+// balance moves units to a later member of the pool in their orders, where the first one has its
+// share: hashing alone would give some members a third more than others.
 func (p *pool) balance() {
 	slices.SortFunc(p.units, func(a, b *unit) int { return cmp.Compare(a.key, b.key) })
 	total := 0.0
@@ -76,7 +72,7 @@ func (p *pool) balance() {
 	load := map[*member]float64{}
 	for _, u := range p.units {
 		for i, m := range u.order[:len(p.members)] {
-			if load[m] < math.Ceil(overload*float64(len(p.units))*m.weight/total) {
+			if load[m] < math.Ceil(float64(len(p.units))*m.weight/total) {
 				load[m]++
 				u.order = slices.Insert(slices.Delete(u.order, i, i+1), 0, m)
 				break
