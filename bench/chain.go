@@ -18,7 +18,7 @@ import (
 
 var allCases = []string{"new", "new-cache", "same-same", "same-reuse", "same-changed", "changed", "changed-reproducible",
 	"changed-private", "changed-cache", "linked", "steps", "steps-local", "mounts", "eight", "hundred", "far-new",
-	"far-same-changed", "far-changed"}
+	"far-same-changed", "far-changed", "fleet-1", "fleet-2", "fleet-3"}
 
 // engineTitles are the kinds of script/engine in words.
 var engineTitles = map[string]string{
@@ -49,6 +49,9 @@ var titles = map[string]string{
 	"far-new":              "new engine on another host",
 	"far-same-changed":     "the same engine, a new build container, one line changed",
 	"far-changed":          "new engine on another host, one line changed",
+	"fleet-1":              "sixty images on one builder",
+	"fleet-2":              "sixty images on two builders",
+	"fleet-3":              "sixty images on three builders",
 }
 
 // onRequest are cases that take twenty gigabytes of disk.
@@ -111,6 +114,9 @@ func (c *chain) wants(cases ...string) bool {
 func (c *chain) hostsFolder() string { return filepath.Join(c.dir, "h") }
 
 func (c *chain) all(ctx context.Context) (err error) {
+	if c.kind == "buildkitd" && c.way.name != "ecsbuild" {
+		return nil // the docker client has no way there
+	}
 	defer func() {
 		err = errors.Join(err, os.RemoveAll(c.hostsFolder()))
 		syscall.Sync()
@@ -141,6 +147,16 @@ func (c *chain) all(ctx context.Context) (err error) {
 	}
 	if c.way.name != "ecsbuild" {
 		return nil
+	}
+	for _, name := range fleetCases {
+		if c.wants(name) && c.kind == "buildkitd" {
+			if err := c.fleet(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
+	if c.kind == "buildkitd" {
+		return nil // which is here for them
 	}
 	for name, w := range map[string]*workload{"hundred": c.workloads["hundred"], "large": c.workloads["large"],
 		"large-reproducible": c.workloads["large"].with("reproducible: true")} {

@@ -55,9 +55,7 @@ func newHost(ctx context.Context, rig *awstest.Rig, t tools, kind, dir string, w
 	if err := errors.Join(w.checkout(filepath.Join(dir, "src")), h.login()); err != nil {
 		return nil, errors.Join(err, unmountDisk(dir))
 	}
-	args := append(h.far.wrapper(), t.engine, "start", kind, filepath.Join(dir, "e"))
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), rig.Environ()...) // the engine pulls from the rig's hub and pushes to its ECR
+	cmd := h.start(ctx, kind, filepath.Join(dir, "e"))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -66,6 +64,14 @@ func newHost(ctx context.Context, rig *awstest.Rig, t tools, kind, dir string, w
 	}
 	h.address, err = h.far.reach(strings.TrimSpace(string(out)))
 	return h, err
+}
+
+// start is the command that starts an engine in a folder and prints its address.
+func (h *host) start(ctx context.Context, kind, dir string) *exec.Cmd {
+	args := append(h.far.wrapper(), h.tools.engine, "start", kind, dir)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), h.rig.Environ()...) // the engine pulls from the rig's hub and pushes to its ECR
+	return cmd
 }
 
 // close stops the engine. What the host had stays in the file of its disk until its chain has

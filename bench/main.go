@@ -112,7 +112,7 @@ func (b *bench) prepare(ctx context.Context, rev string, engines []string) (err 
 	}
 	b.workloads = map[string]*workload{}
 	for name, make := range map[string]func(string) (*workload, error){"app": app, "eight": eight, "hundred": hundred,
-		"linked": linked, "steps": steps, "mounts": mounts, "large": large} {
+		"linked": linked, "steps": steps, "mounts": mounts, "sixty": sixty, "large": large} {
 		if name == "large" && !slices.Contains(b.cases, "large") && !slices.Contains(b.cases, "large-reproducible") {
 			continue
 		}

@@ -141,6 +141,27 @@ func hundred(dir string) (*workload, error) {
 	return w, write(filepath.Join(dir, "ecsbuild.yml"), []byte(yaml.String()))
 }
 
+// sixty is what several builders share: images with a step of two seconds each, which waits and
+// needs no processor, since all builders have this machine's.
+func sixty(dir string) (*workload, error) {
+	w := &workload{name: "sixty", dir: dir, yaml: true}
+	yaml := strings.Builder{}
+	yaml.WriteString("images:\n")
+	for i := range 60 {
+		name := fmt.Sprintf("img%02d", i+1)
+		w.images = append(w.images, image{name, name, name + "/Dockerfile"})
+		fmt.Fprintf(&yaml, "  - {container: %s, repository: %s, context: %s, tags: [\"${IMAGE_TAG}\"], platforms: [linux/amd64]}\n",
+			name, name, name)
+		if err := write(filepath.Join(dir, name, "data"), []byte(name+"\n")); err != nil {
+			return nil, err
+		}
+		if err := w.dockerfiles(map[string]string{name + "/Dockerfile": "FROM busybox\nCOPY data /data\nRUN sleep 2\n"}); err != nil {
+			return nil, err
+		}
+	}
+	return w, write(filepath.Join(dir, "ecsbuild.yml"), []byte(yaml.String()))
+}
+
 // large is one image with one layer of four gigabytes that nothing compresses,
 // to see that memory does not grow with it.
 func large(dir string) (*workload, error) {
