@@ -27,10 +27,6 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"ecsbuild": func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) },
 		"forward":  func() { forward(os.Args[1], os.Args[2]) },
-
-		"tlsrelay":  func() { tlsRelay(os.Args[1], os.Args[2]) },
-		"sshserver": func() { sshServer(os.Args[1]) },
-		"buildctl":  buildctl,
 	})
 }
 
