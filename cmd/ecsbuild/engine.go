@@ -48,7 +48,13 @@ func (s engines) openAll(ctx context.Context, found []node) (*fleet.Fleet, error
 	var nodes []fleet.Node
 	for _, n := range found {
 		nodes = append(nodes, fleet.Node{Name: n.endpoint.String(), Jobs: n.jobs,
-			Connect: func(ctx context.Context) (fleet.Engine, error) { return s.connect(ctx, n) }})
+			Connect: func(ctx context.Context) (fleet.Engine, error) {
+				e, err := s.connect(ctx, n)
+				if err == nil {
+					e.Watch() // also one on this machine, since another one can go on
+				}
+				return e, err
+			}})
 	}
 	return fleet.Open(ctx, nodes, s.plan.Images, s.note)
 }

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/platforms"
 	bkclient "github.com/moby/buildkit/client"
@@ -115,7 +116,7 @@ func (e *Engine) Close() {
 	}
 	e.CloseSolves()
 	e.removals.Wait()
-	e.sessions.close()
+	e.closeSessions()
 	if e.pusher != nil {
 		e.pusher.Close()
 	}
@@ -131,6 +132,27 @@ func (e *Engine) Close() {
 	if e.private != nil {
 		e.private.Close()
 	}
+}
+
+// closeGrace is how long a session may take to say goodbye, which one to an engine that has fallen
+// silent does for ever.
+const closeGrace = 2 * time.Second
+
+func (e *Engine) closeSessions() {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		e.sessions.close()
+	}()
+	select {
+	case <-closed:
+		return
+	case <-time.After(closeGrace):
+	}
+	if e.bk != nil {
+		_ = e.bk.Close() // with the connection of the sessions
+	}
+	<-closed
 }
 
 // String names the engine for messages: "Docker engine 20.10.24 (classic store)".

@@ -46,7 +46,7 @@ func Connect(ctx context.Context, ep Endpoint) (*Engine, error) {
 	}
 	e.sessions.dial = e.sessionDialer()
 	if !ep.isLocal() {
-		e.beat()
+		e.Watch()
 	}
 	return e, nil
 }

@@ -35,8 +35,12 @@ func (e Endpoint) isLocal() bool {
 // IsRemote says that the engine is on another host.
 func (e *Engine) IsRemote() bool { return !e.Endpoint.isLocal() }
 
-// beat asks a remote engine from time to time, until the engine is closed or does not answer.
-func (e *Engine) beat() {
+// Watch asks the engine from time to time, until it is closed or does not answer. A remote one is
+// watched anyway.
+func (e *Engine) Watch() {
+	if e.lost != nil {
+		return
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	e.lost = ctx
 	var beating sync.WaitGroup

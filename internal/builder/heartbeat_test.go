@@ -30,7 +30,7 @@ func TestSilentEngine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.beat() // as of another host; a loopback is this one
+	e.Watch() // as of another host; a loopback is this one
 	t.Cleanup(e.Close)
 	_, err = e.Build(t.Context(), job(t, func(j *Job) { j.Keep = true }))
 	var lost *UnreachableError

@@ -116,6 +116,8 @@ func checkNode(text string) *fault.Error {
 	}
 	u, err := url.Parse(text)
 	switch {
+	case strings.ContainsAny(text, ", "):
+		e.Fix = "write one address for each entry of the list"
 	case err != nil: // which would show a password
 		e.Why = "it is no URL"
 	case scheme == "unix" && !strings.HasPrefix(rest, "/"):

@@ -195,8 +195,10 @@ func TestCacheTags(t *testing.T) {
 		"its own tag":   {`[{container: web, repository: shop, tags: [buildcache-web], cache: registry}]`, "shop:buildcache-web"},
 		"another's tag": {`[{container: web, repository: shop, tags: [v1], cache: registry}, {container: app, repository: shop, tags: [v2, buildcache-web]}]`, "shop:buildcache-web"},
 		"mounts":        {`[{container: web, repository: shop, tags: [cachemounts-web], cache_mounts: true}]`, "shop:cachemounts-web"},
-		"two caches": {fmt.Sprintf(`[{container: %sa, repository: shop, tags: [v1], cache: registry}, {container: %sb, repository: shop, tags: [v2], cache: registry}]`,
-			long, long), "shop:buildcache-xxx"},
+		"two long names": {fmt.Sprintf(`[{container: %sa, repository: shop, tags: [v1], cache: registry}, {container: %sb, repository: shop, tags: [v2], cache: registry}]`,
+			long, long), ""},
+		"a part's cache": {`[{container: x, repository: shop, tags: [x], cache: registry, platforms: [linux/amd64, linux/arm64]}, {container: z, repository: shop, tags: [buildcache-x.linux-arm64]}]`,
+			"shop:buildcache-x.linux-arm64"},
 		"a local cache":      {`[{container: web, repository: shop, tags: [buildcache-web], cache: local}]`, ""},
 		"another repository": {`[{container: web, repository: shop, tags: [v1], cache: registry}, {container: app, repository: other, tags: [buildcache-web]}]`, ""},
 	} {

@@ -63,7 +63,7 @@ func defaultPlatforms(text string) (out []string, _ error) {
 		}
 		out = append(out, platforms.Format(parsed))
 	}
-	return out, nil
+	return unique(out), nil
 }
 
 // notHonoured names the variables of docker and buildx that would change a build

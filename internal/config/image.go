@@ -45,7 +45,7 @@ func (d *document) imageKeys(img *imageConfig) map[string]field {
 		"target":              d.text("target", &b.Target),
 		"args":                d.pairs("args", &b.Args, true),
 		"labels":              d.pairs("labels", &b.Labels, false),
-		"platforms":           d.texts("platforms", &b.Platforms, checkPlatform).each(isLike(platformPattern.String())),
+		"platforms":           d.platforms(&b.Platforms),
 		"secrets":             d.secrets(&b.Secrets),
 		"cache_from":          d.texts("cache_from", &b.CacheFrom, checkCache),
 		"cache_to":            d.texts("cache_to", &b.CacheTo, checkCache),

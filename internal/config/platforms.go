@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/containerd/platforms"
+	"github.com/goccy/go-yaml/ast"
 
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -19,22 +20,17 @@ func keepPlatforms(p *plan.Plan, names []string) error {
 	}
 	var wanted []string
 	for _, n := range names {
-		parsed, err := platforms.Parse(n)
-		if err != nil || !strings.Contains(n, "/") {
+		if _, err := platforms.Parse(n); err != nil || !strings.Contains(n, "/") {
 			return &fault.Error{What: fmt.Sprintf("--platform %s: this is no platform", n), Fix: "write it as in linux/arm64"}
 		}
-		wanted = append(wanted, platforms.Format(platforms.Normalize(parsed)))
+		wanted = append(wanted, usualPlatform(n))
 	}
 	var images []plan.Image
 	found := map[string]bool{}
 	for _, img := range p.Images {
 		var mine []string
 		for _, have := range img.Build.Platforms {
-			parsed, err := platforms.Parse(have)
-			if err != nil {
-				continue // which the engine refuses
-			}
-			if name := platforms.Format(platforms.Normalize(parsed)); slices.Contains(wanted, name) {
+			if name := usualPlatform(have); slices.Contains(wanted, name) {
 				mine, found[name] = append(mine, name), true
 			}
 		}
@@ -59,4 +55,29 @@ func keepPlatforms(p *plan.Plan, names []string) error {
 	}
 	p.Images = images
 	return nil
+}
+
+// platforms reads a list, in which each is once.
+func (d *document) platforms(into *[]string) field {
+	f := d.texts("platforms", into, checkPlatform).each(isLike(platformPattern.String()))
+	return field{func(n ast.Node) error {
+		err := f.read(n)
+		seen := map[string]bool{}
+		for _, p := range *into {
+			if err == nil && seen[usualPlatform(p)] {
+				err = d.fail(n, fmt.Sprintf("duplicate platform %s", usualPlatform(p)), "keep one of them")
+			}
+			seen[usualPlatform(p)] = true
+		}
+		return err
+	}, f.is}
+}
+
+// usualPlatform spells a platform in the usual way: linux/arm64 for linux/arm64/v8.
+func usualPlatform(name string) string {
+	p, err := platforms.Parse(name)
+	if err != nil {
+		return name // which the engine refuses
+	}
+	return platforms.Format(platforms.Normalize(p))
 }

@@ -33,7 +33,7 @@ images:
 		return names, p.Notes, err
 	}
 	got, notes, err := load("linux/arm64/v8")
-	if err != nil || !slices.Equal(got, []string{"both-linux-arm64 linux/arm64", "arm linux/arm64/v8", "on linux/arm64"}) {
+	if err != nil || !slices.Equal(got, []string{"both linux/arm64 linux/arm64", "arm linux/arm64/v8", "on linux/arm64"}) {
 		t.Errorf("%q %v", got, err)
 	}
 	for _, want := range []string{"left out with --platform: any, which names no platforms",

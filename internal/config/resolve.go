@@ -254,8 +254,23 @@ func (b *resolver) checkImages(images []imageConfig) error {
 	return errs.OrNil()
 }
 
-// cacheTags are the tags that an image's caches take in its repository.
+// maxParts is for how many platforms all combinations are looked at.
+const maxParts = 8
+
+// cacheTags are the tags that an image's caches take in its repository, also where it is built
+// in parts, which only the builders decide.
 func cacheTags(img plan.Image) (tags []string) {
+	if all := img.Build.Platforms; len(all) > 1 && img.Part == nil {
+		for n := 1; n < 1<<len(all) && len(all) <= maxParts; n++ {
+			var some []string
+			for i, p := range all {
+				if n&(1<<i) != 0 {
+					some = append(some, p)
+				}
+			}
+			tags = append(tags, cacheTags(img.ForPlatforms(some))...)
+		}
+	}
 	if img.Build.Cache == plan.CacheRegistry {
 		tags = append(tags, img.CacheTag())
 	}

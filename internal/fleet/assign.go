@@ -102,9 +102,10 @@ func score(key string, m *member) float64 {
 // them natively.
 func capable(members []*member, wanted []string) (able, native []*member) {
 	for _, m := range members {
-		if m.builds(wanted, m.platforms) {
-			able = append(able, m)
+		if !m.builds(wanted) {
+			continue
 		}
+		able = append(able, m)
 		if m.isNative(wanted) {
 			native = append(native, m)
 		}
@@ -112,14 +113,17 @@ func capable(members []*member, wanted []string) (able, native []*member) {
 	return able, native
 }
 
-func (m *member) builds(wanted []string, have []ocispec.Platform) bool {
+// builds says that a member builds for all of some platforms.
+func (m *member) builds(wanted []string) bool {
 	return !slices.ContainsFunc(wanted, func(w string) bool {
 		p, err := platforms.Parse(w)
-		return err != nil || !slices.ContainsFunc(have, func(h ocispec.Platform) bool { return platforms.OnlyStrict(h).Match(p) })
+		return err != nil ||
+			!slices.ContainsFunc(m.platforms, func(h ocispec.Platform) bool { return platforms.OnlyStrict(h).Match(p) })
 	})
 }
 
-// isNative says that a member's machine runs all of some platforms without emulation.
+// isNative says that a member's machine runs all of some platforms, which it builds for, without
+// emulation.
 func (m *member) isNative(wanted []string) bool {
 	own := platforms.Only(m.platforms[0]) // of its family, as 386 on amd64
 	return !slices.ContainsFunc(wanted, func(w string) bool {
@@ -159,7 +163,11 @@ func makeUnits(images []plan.Image, members []*member) (units []*unit) {
 			}
 		}
 		u.images = append(u.images, img)
-		u.platforms = append(u.platforms, img.Build.Platforms...)
+		for _, p := range img.Build.Platforms {
+			if !slices.Contains(u.platforms, p) {
+				u.platforms = append(u.platforms, p)
+			}
+		}
 	}
 	return units
 }
@@ -218,7 +226,7 @@ func spread(all []string, members []*member) bool {
 	for _, m := range members {
 		n := 0
 		for _, p := range all {
-			if m.isNative([]string{p}) {
+			if one := []string{p}; m.builds(one) && m.isNative(one) {
 				n++
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -95,11 +96,24 @@ func Open(ctx context.Context, nodes []Node, images []plan.Image,
 		}
 		if len(u.order) == 0 {
 			f.Close()
-			return nil, &fault.Error{What: fmt.Sprintf("no builder builds %s for %s", u.images[0].Name(),
-				strings.Join(u.platforms, " and ")), Fix: "add a builder that does, or change platforms"}
+			return nil, unable(u)
 		}
 	}
 	return f, nil
+}
+
+// unable is the error of what no member builds.
+func unable(u *unit) error {
+	var names []string
+	for _, img := range u.images {
+		names = append(names, img.Name())
+	}
+	e := &fault.Error{What: fmt.Sprintf("no builder builds %s for %s", strings.Join(names, ", "), strings.Join(u.platforms, " and ")),
+		Fix: "add a builder that does, or change platforms"}
+	if len(names) > 1 {
+		e.Why = "images that are built on each other have one builder"
+	}
+	return e
 }
 
 // connect connects to all nodes at once.
@@ -113,7 +127,10 @@ func (f *Fleet) connect(ctx context.Context, nodes []Node) error {
 	for i, n := range nodes {
 		wg.Go(func() {
 			members[i], errs[i] = n.open(waiting)
-			if errs[i] == nil {
+			switch {
+			case errs[i] != nil && context.Cause(waiting) == late:
+				errs[i] = fmt.Errorf("%s: %w", n.Name, late)
+			case errs[i] == nil:
 				answered.Do(func() { time.AfterFunc(patience, func() { cancel(late) }) })
 			}
 		})
@@ -137,14 +154,10 @@ func (f *Fleet) connect(ctx context.Context, nodes []Node) error {
 	if len(f.members) == 0 {
 		return errors.Join(errs...)
 	}
-	for i, err := range errs {
-		switch {
-		case err == nil:
-			continue
-		case context.Cause(waiting) == late && errors.Is(err, context.Canceled):
-			err = fmt.Errorf("%s: %w", nodes[i].Name, late)
+	for _, err := range errs {
+		if err != nil {
+			f.note(progress.Warning, "a builder is left out, and others build its images: "+err.Error())
 		}
-		f.note(progress.Warning, "a builder is left out, and others build its images: "+err.Error())
 	}
 	return nil
 }
@@ -167,6 +180,9 @@ func (f *Fleet) String() string {
 	var names []string
 	for _, m := range f.members {
 		names = append(names, fmt.Sprintf("%s at %s", m.Engine, m.name))
+	}
+	if len(names) == 1 {
+		return "one builder: " + names[0]
 	}
 	return fmt.Sprintf("%d builders: %s", len(names), strings.Join(names, ", "))
 }
@@ -208,6 +224,7 @@ func (f *Fleet) Build(ctx context.Context, j builder.Job) (*image.Artifact, erro
 		if err == nil || ctx.Err() != nil || !m.isLost(ctx, err) {
 			return a, err
 		}
+		endSteps(j)
 		tried[m] = true
 		next := f.next(j, tried)
 		switch {
@@ -242,13 +259,37 @@ func (f *Fleet) next(j builder.Job, tried map[*member]bool) *member {
 // pingTimeout is what a member has to answer when a build on it has failed.
 const pingTimeout = 5 * time.Second
 
+// endSteps tells that the steps of a job have ended which a lost member has begun.
+func endSteps(j builder.Job) {
+	var ended []progress.BuildStep
+	now := time.Now()
+	for _, s := range j.Steps.All() {
+		if s.Completed == nil {
+			s.Completed, s.Error, s.Canceled = &now, "the builder is lost", true
+			ended = append(ended, s)
+		}
+	}
+	if len(ended) > 0 {
+		j.Status(&progress.BuildStatus{Steps: ended})
+	}
+}
+
+// shutdownGrace is between the end of a member's steps and its own, where its host ends both.
+const shutdownGrace = time.Second
+
 // isLost says whether a build has failed because the member has gone. A step that fails is no
-// reason to doubt that.
+// reason to doubt that, unless somebody has killed it.
 func (m *member) isLost(ctx context.Context, err error) bool {
 	var failed *builder.BuildError
 	var unreachable *builder.UnreachableError
-	if errors.As(err, &failed) && failed.ExitCode != 0 {
-		return false
+	if errors.As(err, &failed) {
+		switch failed.ExitCode {
+		case 0:
+		case 128 + uint32(syscall.SIGKILL), 128 + uint32(syscall.SIGTERM):
+			time.Sleep(shutdownGrace)
+		default:
+			return false
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
@@ -294,6 +335,10 @@ func (f *Fleet) Check(img plan.Image, warn func(string)) error {
 	}
 	if img.Build.CacheMounts {
 		warn("cache_mounts: not kept, since the image is built by several builders")
+	}
+	if len(img.Build.CacheTo) > 0 {
+		warn("cache_to: each of the builders of the image writes the cache of its own part there, over that of the others; " +
+			"cache has one for each part")
 	}
 	var errs []error
 	for i, part := range parts {

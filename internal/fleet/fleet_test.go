@@ -157,7 +157,7 @@ func TestPlatforms(t *testing.T) {
 		{ID: "on", Build: plan.Build{Platforms: []string{"linux/amd64", "linux/arm64"}, ImageContexts: map[string]string{"b": "base"}}},
 	}
 	f, _ := open(t, nodes(amd, arm), both)
-	for name, want := range map[string]*fakeEngine{"amd": amd, "arm": arm, "two-linux-amd64": amd, "two-linux-arm64": arm,
+	for name, want := range map[string]*fakeEngine{"amd": amd, "arm": arm, "two linux/amd64": amd, "two linux/arm64": arm,
 		"base": amd, "on": amd} {
 		if u := f.units[name]; u == nil || u.order[0].Engine != Engine(want) {
 			t.Errorf("%s is elsewhere", name)
@@ -169,7 +169,7 @@ func TestPlatforms(t *testing.T) {
 	var warned []string
 	both[2].Build.CacheMounts = true
 	if err := f.Check(both[2], func(text string) { warned = append(warned, text) }); err != nil ||
-		len(warned) != 2 || !strings.HasPrefix(warned[0], "cache_mounts: not kept") || warned[1] != "checked two-linux-amd64" {
+		len(warned) != 2 || !strings.HasPrefix(warned[0], "cache_mounts: not kept") || warned[1] != "checked two linux/amd64" {
 		t.Errorf("%v %v", warned, err)
 	}
 	// Without the arm machine, amd builds both.
@@ -228,6 +228,37 @@ func TestFailedStep(t *testing.T) {
 	}
 }
 
+// TestNotListed: a machine may be able to run what its buildkitd does not build.
+func TestNotListed(t *testing.T) {
+	only := &fakeEngine{platforms: []string{"linux/amd64"}}
+	f, _ := open(t, nodes(only, &fakeEngine{}), images(1, "linux/386"))
+	if u := f.units["image-0"]; len(u.order) != 1 || u.order[0].Engine == Engine(only) {
+		t.Errorf("%+v", u)
+	}
+	if _, err := Open(t.Context(), nodes(only), images(1, "linux/386"), nil); err == nil {
+		t.Error("it is built")
+	}
+	arm := &fakeEngine{platforms: []string{"linux/arm64"}}
+	f, _ = open(t, nodes(only, arm), append(images(1, "linux/amd64", "linux/arm64"),
+		plan.Image{ID: "image-0-linux-arm64", Build: plan.Build{Platforms: []string{"linux/amd64"}}}))
+	if u := f.units["image-0-linux-arm64"]; len(f.units) != 3 || u.order[0].Engine != Engine(only) {
+		t.Errorf("%+v", f.units)
+	}
+}
+
+// TestKilledStep: a step that was killed may have died with its builder.
+func TestKilledStep(t *testing.T) {
+	for _, alive := range []bool{true, false} {
+		fails := &builder.BuildError{ExitCode: 137, Err: errors.New("exit code: 137")}
+		a, b := &fakeEngine{fails: fails, dead: !alive}, &fakeEngine{fails: fails, dead: !alive}
+		f, notes := open(t, nodes(a, b), images(1, "linux/amd64"))
+		_, err := f.Build(t.Context(), job(images(1, "linux/amd64")[0], notes))
+		if want := map[bool]int{true: 1, false: 2}[alive]; err == nil || len(a.built)+len(b.built) != want {
+			t.Errorf("alive %v: %v %v %v", alive, a.built, b.built, err)
+		}
+	}
+}
+
 // TestLinkedImages: images that are built on each other have one member, and begin again together.
 func TestLinkedImages(t *testing.T) {
 	linked := images(12, "linux/amd64")
@@ -263,7 +294,7 @@ func TestOpen(t *testing.T) {
 	if len(*notes) != 1 || (*notes)[0] != "a builder is left out, and others build its images: cannot reach tcp://gone:1: refused" {
 		t.Errorf("%q", *notes)
 	}
-	if got := f.String(); got != "1 builders: fake at tcp://builder-0:1234" {
+	if got := f.String(); got != "one builder: fake at tcp://builder-0:1234" {
 		t.Error(got)
 	}
 	if _, err := Open(t.Context(), two[1:], images(3, "linux/amd64"), nil); err == nil {

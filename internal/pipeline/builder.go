@@ -62,7 +62,10 @@ func (r reported) Build(ctx context.Context, j builder.Job) (*image.Artifact, er
 	name := j.Image.Name()
 	a, err := r.Builder.Build(ctx, j)
 	var base *builder.BaseError
+	var restart *RestartError
 	switch {
+	case errors.As(err, &restart): // which may have a BaseError within
+		r.progress.Image(name, report.Stopped, "")
 	case errors.As(err, &base):
 		r.progress.Image(name, report.Stopped, "")
 		return nil, wrap(base.Image, base.Err)

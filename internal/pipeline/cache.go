@@ -125,7 +125,7 @@ func (r *run) cacheFolder(img plan.Image) string {
 // localName is an image's name in a folder that projects and accounts share, whose images have
 // the same names.
 func (r *run) localName(img plan.Image) string {
-	return img.PartName() + "-" + digest.FromString(r.pushedName(img)).Encoded()[:8]
+	return img.CacheName() + "-" + digest.FromString(r.pushedName(img)).Encoded()[:8]
 }
 
 // pushedName is an image's name with its registry, without a tag.

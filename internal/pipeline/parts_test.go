@@ -1,7 +1,9 @@
 package pipeline
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +11,8 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
@@ -48,13 +52,17 @@ func TestParts(t *testing.T) {
 	if len(result.Images[0].Steps) != 2 || len(f.engine.packed) > 0 {
 		t.Errorf("%v %v", result.Images[0].Steps, f.engine.packed)
 	}
-	for _, want := range []string{"there is no cache at shop/web:buildcache-web-linux-amd64 yet",
-		"there is no cache at shop/web:buildcache-web-linux-arm64 yet"} {
+	for _, want := range []string{"there is no cache at shop/web:buildcache-web.linux-amd64 yet",
+		"there is no cache at shop/web:buildcache-web.linux-arm64 yet"} {
 		if !slices.ContainsFunc(f.said.lines, func(l string) bool { return strings.Contains(l, want) }) {
 			t.Errorf("nobody has said %q: %q", want, f.said.lines)
 		}
 	}
 }
+
+type failing struct{ err error }
+
+func (f failing) Build(context.Context, builder.Job) (*image.Artifact, error) { return nil, f.err }
 
 // TestRestart: when a builder is lost that had images which are built on each other, all begin again.
 func TestRestart(t *testing.T) {
@@ -65,6 +73,12 @@ func TestRestart(t *testing.T) {
 	}
 	if !slices.Equal(f.engine.built, []string{"base", "base", "web"}) || f.engine.closedSolves != 1 {
 		t.Errorf("%v, closed %d times", f.engine.built, f.engine.closedSolves)
+	}
+	// Also where it is told of as the failure of what an image is built on.
+	r := reported{failing{&RestartError{&builder.BaseError{Image: plan.Image{ID: "base"}, Err: errors.New("lost")}}}, f.said}
+	var restart *RestartError
+	if _, err := r.Build(t.Context(), builder.Job{}); !errors.As(err, &restart) {
+		t.Error(err)
 	}
 	f.engine.losses = 100
 	if _, err := f.run(t, Options{Jobs: 1}); err == nil || f.engine.losses != 100-1-maxRestarts {

@@ -5,6 +5,8 @@ package plan
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"path"
 	"slices"
@@ -171,13 +173,21 @@ func (i Image) Names() []string {
 	return names
 }
 
-// PartName is the Name of a whole image, and tells the parts of one apart: "web-linux-arm64".
+// PartName is the Name of a whole image, and tells the parts of one apart: "web linux/arm64".
 func (i Image) PartName() string {
+	if i.Part == nil {
+		return i.Name()
+	}
+	return i.Name() + " " + strings.Join(i.Part, ",")
+}
+
+// CacheName is PartName for a tag or a file: "web.linux-arm64".
+func (i Image) CacheName() string {
 	name := i.Name()
 	for _, p := range i.Part {
-		name += "-" + strings.ReplaceAll(p, "/", "-")
+		name += "." + p
 	}
-	return name
+	return strings.ReplaceAll(name, "/", "-")
 }
 
 // ForPlatforms is the part of the image that is built for some of its platforms, where several
@@ -189,18 +199,24 @@ func (i Image) ForPlatforms(platforms []string) Image {
 
 // CacheTag is where in the image's repository its cache lies: cache: registry.
 func (i Image) CacheTag() string {
-	return tagOf("buildcache-" + i.PartName())
+	return tagOf("buildcache-" + i.CacheName())
 }
 
 // CacheMountsTag is where in the image's repository its cache mounts lie, unless its cache
 // is a local one.
-func (i Image) CacheMountsTag() string { return tagOf("cachemounts-" + i.PartName()) }
+func (i Image) CacheMountsTag() string { return tagOf("cachemounts-" + i.CacheName()) }
 
-// tagOf makes a tag of a text that holds the name of a repository: no longer than one may
-// be, and without slashes.
+// maxTag is what the distribution protocol allows, in bytes.
+const maxTag = 128
+
+// tagOf makes a tag of a text, also of one that is too long for it.
 func tagOf(text string) string {
-	text = strings.ReplaceAll(text, "/", "-")
-	return text[:min(len(text), 128)]
+	if len(text) <= maxTag {
+		return text
+	}
+	sum := sha256.Sum256([]byte(text))
+	end := "-" + hex.EncodeToString(sum[:4])
+	return text[:maxTag-len(end)] + end
 }
 
 // Build holds the keys of Compose's build section, resolved: paths are
