@@ -304,7 +304,8 @@ func runScripts(t *testing.T, dir string, rig *awstest.Rig, kind, engine string)
 				return err
 			}
 			e.Vars = append(e.Vars, "SELF_DOCKERFILE="+filepath.Join(root, "Dockerfile"),
-				"EXAMPLES="+filepath.Join(root, "examples"), "ACTION="+filepath.Join(root, "action.yml"), "BUILDSPEC="+filepath.Join(root,
+				"EXAMPLES="+filepath.Join(root, "examples"), "SCRIPT="+filepath.Join(root, "script"),
+				"ACTION="+filepath.Join(root, "action.yml"), "BUILDSPEC="+filepath.Join(root,
 					"buildspec.example.yml"), "CERTIFICATES=/etc/ssl/certs/ca-certificates.crt")
 			if kind != noEngine {
 				e.Vars = append(e.Vars, "ACT="+act(t), "PRIVATE_PATH="+scriptEngine(t, "path", kind))
