@@ -13,7 +13,7 @@ import (
 )
 
 type mergeCmd struct {
-	Parts []string `arg:"" name:"part" help:"Files that ecsbuild run --part has written, of all images of the configuration."`
+	Parts []string `arg:"" name:"part" sep:"none" help:"Files that ecsbuild run --part has written, of all images of the configuration."`
 
 	File      string `short:"f" placeholder:"FILE" help:"Configuration file (default: ecsbuild.yml, then ecsbuild.yaml, else the environment alone)."`
 	Directory string `short:"C" placeholder:"DIR" help:"Folder of the sources (default: the working directory)."`
