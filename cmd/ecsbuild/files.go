@@ -21,7 +21,7 @@ func (r *execution) file(name string) string {
 }
 
 // files are those that the run writes. Where the plan is not known they
-// are the definitions alone.
+// are the definitions and the part alone.
 func (r *execution) files(known bool) (out []artifact.File) {
 	for _, d := range r.plan.Definitions {
 		out = append(out, pipeline.DefinitionsFile(d))
@@ -29,7 +29,7 @@ func (r *execution) files(known bool) (out []artifact.File) {
 	if known && r.cmd.Exports != "" {
 		out = append(out, artifact.File{Path: r.file(r.cmd.Exports), Kind: artifact.Exports, Flag: "--exports"})
 	}
-	if known && r.cmd.Part != "" {
+	if r.cmd.Part != "" { // an earlier one must not be merged
 		out = append(out, r.partFile())
 	}
 	if known && r.cmd.Report != "" {

@@ -88,22 +88,22 @@ func (s source) load(a *app, output string, engine engineFlag) (*plan.Plan, erro
 		Commit: func() string { return gitCommit(a.ctx, s.Directory) },
 	})
 	if p != nil {
-		a.maskURLs(p)
+		maskURLs(p, a.secrets)
 	}
 	return p, err
 }
 
 // maskURLs has what the plan's URLs and caches hold of secrets masked.
-func (a *app) maskURLs(p *plan.Plan) {
+func maskURLs(p *plan.Plan, secrets *redact.Set) {
 	for _, img := range p.Images {
 		b := img.Build
 		for _, u := range append(slices.Collect(maps.Values(b.AdditionalContexts)), b.Context) {
-			a.secrets.AddURL(u)
+			secrets.AddURL(u)
 		}
 		for _, cache := range slices.Concat(b.CacheFrom, b.CacheTo) {
 			for _, kv := range strings.Split(cache, ",") {
 				if key, value, _ := strings.Cut(kv, "="); config.IsSecretKey(key) {
-					a.secrets.Add(value)
+					secrets.Add(value)
 				}
 			}
 		}

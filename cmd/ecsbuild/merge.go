@@ -10,10 +10,11 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/part"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
 type mergeCmd struct {
-	Parts []string `arg:"" name:"part" sep:"none" help:"Files that ecsbuild run --part has written, of all images of the configuration."`
+	Parts []string `arg:"" name:"part" sep:"none" help:"Files that ecsbuild run --part has written, of all images of the configuration; -C is where their names begin."`
 
 	File      string `short:"f" placeholder:"FILE" help:"Configuration file (default: ecsbuild.yml, then ecsbuild.yaml, else the environment alone)."`
 	Directory string `short:"C" placeholder:"DIR" help:"Folder of the sources (default: the working directory)."`
@@ -47,6 +48,9 @@ func (r *execution) merge() error {
 	whole, err := r.whole()
 	if err != nil {
 		return err
+	}
+	if whole.Commit == "" {
+		r.display.Note("", progress.Warning, "no commit is known here, so parts of different sources cannot be told apart")
 	}
 	artifacts, host, err := part.Join(whole, parts)
 	if err != nil {
@@ -82,7 +86,7 @@ func (r *execution) gateEngine(ctx context.Context) (pipeline.Engine, error) {
 func (r *execution) readParts() (parts []part.Named, _ error) {
 	var errs fault.Errors
 	for _, name := range r.parts {
-		f, err := part.Read(name)
+		f, err := part.Read(r.file(name))
 		if err != nil {
 			why := err
 			if p := (*fs.PathError)(nil); errors.As(err, &p) {

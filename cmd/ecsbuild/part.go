@@ -12,6 +12,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
 // checkPart refuses flags that cannot go with --part, or not without it.
@@ -41,11 +42,15 @@ func (r *execution) partFile() artifact.File {
 
 // part builds some images of the plan, and leaves the rest to ecsbuild merge.
 func (r *execution) part() error {
+	var err error
+	if r.build, err = r.whole(); err != nil { // now, and not when the sources may have changed
+		return err
+	}
 	deps := r.awsDeps()
 	if len(r.plan.Gates) > 0 {
 		r.display.Note("", progress.Info, "gates run when the parts are merged")
 	}
-	r.plan.Gates, r.plan.Definitions = nil, nil
+	r.plan.Gates = nil
 	options := r.options()
 	options.Part = true
 	return r.results(pipeline.Run(r.app.ctx, r.plan, deps, options))
@@ -53,11 +58,7 @@ func (r *execution) part() error {
 
 // writePart writes the file of a part that is in the registry.
 func (r *execution) writePart(result *pipeline.Result) error {
-	whole, err := r.whole()
-	if err != nil {
-		return err
-	}
-	f := part.File{Registry: result.Images[0].Refs[0].Registry, Commit: whole.Commit, Plan: whole.Lines}
+	f := part.File{Registry: result.Images[0].Refs[0].Registry, Commit: r.build.Commit, Plan: r.build.Lines}
 	for _, p := range result.Images {
 		f.Images = append(f.Images, part.Image{Name: p.Image.Name(), Platforms: p.Image.Part, Manifests: p.Artifact.Manifests})
 	}
@@ -80,13 +81,16 @@ func (r *execution) whole() (part.Whole, error) {
 	if err != nil {
 		return part.Whole{}, err
 	}
-	return part.Whole{Images: p.Images, Lines: r.app.planLines(p), Commit: config.Commit(config.Options{Environ: r.app.environ,
+	return part.Whole{Images: p.Images, Lines: planLines(p), Commit: config.Commit(config.Options{Environ: r.app.environ,
 		Commit: func() string { return gitCommit(r.app.ctx, s.Directory) }})}, nil
 }
 
 // planLines describe what a whole build makes. They are the same on all machines: arguments and
-// labels, which may name the job that builds, without their values.
-func (a *app) planLines(p *plan.Plan) []string {
+// labels, which may name the job that builds, without their values. What URLs have of secrets is
+// masked, and nothing else, since a job may have secrets that others have not.
+func planLines(p *plan.Plan) []string {
+	masked := &redact.Set{}
+	maskURLs(p, masked)
 	q := *p
 	q.Gates = nil // which merge alone runs
 	q.Images = slices.Clone(p.Images)
@@ -101,7 +105,7 @@ func (a *app) planLines(p *plan.Plan) []string {
 		}
 		return path
 	})
-	return strings.Split(strings.TrimSuffix(a.secrets.String(b.String()), "\n"), "\n")
+	return strings.Split(strings.TrimSuffix(masked.String(b.String()), "\n"), "\n")
 }
 
 func withoutValues(in map[string]string) map[string]string {

@@ -18,6 +18,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/format"
+	"github.com/ecsbuild/ecsbuild/internal/part"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
@@ -232,6 +233,7 @@ type execution struct {
 	summaryLines []string          // lines for the end of the log
 	pushed       []pipeline.Pushed // what is in the registry under its tags
 	parts        []string          // files that merge joins; nil for a run that builds
+	build        part.Whole        // of which this run is a part
 }
 
 func (r *execution) connect(ctx context.Context) (pipeline.Engine, error) {

@@ -47,7 +47,7 @@ func (e *Engine) buildAndPush(ctx context.Context, j Job) (*image.Artifact, erro
 		Inputs: j.Inputs, State: j.State, Begin: j.Begin, Note: j.Note})
 	var silent *dockerpush.NoAnswerError
 	switch {
-	case errors.As(err, &silent):
+	case errors.As(err, &silent), errors.Is(err, dockerpush.ErrRelayEnded):
 		return nil, &UnreachableError{Endpoint: e.Endpoint, Lost: true, Err: err}
 	case err != nil:
 		return nil, err

@@ -7,9 +7,11 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -33,13 +35,16 @@ import (
 type proxy struct {
 	addr     string
 	password string
-	server   *http.Server   // nil where relay is not
-	relay    *relay.Server  // of an engine whose loopback is another one
-	running  sync.WaitGroup // Serve, and uploads that are being given up
+	server   *http.Server  // nil where relay is not
+	relay    *relay.Server // of an engine whose loopback is another one
+
+	removeRelay func()         // its container, and waits until it is gone
+	running     sync.WaitGroup // Serve, and uploads that are being given up
 
 	mu       sync.Mutex
 	sessions map[string]*session
 	uploads  map[string]*upload
+	ended    error // nil as long as the engine can reach it
 
 	compressions chan struct{} // bounds the layers that are compressed at once
 }
@@ -106,46 +111,113 @@ func (p *proxy) listen() error {
 func (p *proxy) close() {
 	if p.relay != nil {
 		p.relay.Close()
+		p.removeRelay()
 	} else {
 		_ = p.server.Close()
 	}
 	p.running.Wait()
 }
 
+// A start is that of a proxy which the engine can reach.
+type start struct {
+	direct bool // on the engine's own loopback, without a relay
+
+	done        chan struct{} // closed when those below are known
+	proxy       *proxy
+	unreachable error // why there is none
+}
+
 // probe starts the proxy once a run and asks the engine to log in to it. One with a loopback of its
 // own (a virtual machine, another network namespace, another host) cannot: a relay is started for it,
 // for which nobody waits yet.
-func (p *Pusher) probe(ctx context.Context) error {
+func (p *Pusher) probe(ctx context.Context) (*start, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.started != nil {
-		return nil
+	if p.start != nil {
+		return p.start, nil
+	}
+	if p.far {
+		p.startFar(ctx)
+		return p.start, nil
 	}
 	direct := newProxy(p.compressions)
 	if err := direct.listen(); err != nil {
-		return err
+		return nil, err
 	}
 	err := p.login(ctx, direct)
 	if ctx.Err() != nil { // says nothing of the engine; the next one asks again
 		direct.close()
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
-	p.started = make(chan struct{})
-	if err == nil {
-		p.proxy, p.direct = direct, true
-		close(p.started)
-		p.cleaning.Go(func() { p.removeLeftovers(ctx, direct.addr, isGone) })
-		return nil
+	if err != nil {
+		direct.close()
+		p.startFar(ctx)
+		return p.start, nil
 	}
-	direct.close()
-	p.running, p.stop = context.WithCancel(context.WithoutCancel(ctx))
+	p.start = &start{direct: true, proxy: direct, done: make(chan struct{})}
+	close(p.start.done)
+	p.cleaning.Go(func() { p.removeLeftovers(ctx, direct.addr) })
+	return p.start, nil
+}
+
+// startFar starts a relay.
+func (p *Pusher) startFar(ctx context.Context) {
+	s := &start{done: make(chan struct{})}
+	p.far, p.start = true, s
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	p.stop = stop
 	p.relaying.Go(func() {
-		defer close(p.started)
-		if p.proxy, p.noRelay = p.startRelay(p.running); p.noRelay == nil {
-			p.removeLeftovers(p.running, p.proxy.addr, func(context.Context, string) bool { return false }) // of other hosts
+		defer close(s.done)
+		if s.proxy, s.unreachable = p.startRelay(running); s.unreachable == nil {
+			p.removeRelayLeftovers(running, s.proxy.addr)
 		}
 	})
-	return nil
+}
+
+// await waits for the proxy.
+func (p *Pusher) await(ctx context.Context) (*start, error) {
+	s, err := p.probe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-s.done:
+		return s, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// forget has the next push start another relay in the place of one that has ended.
+func (p *Pusher) forget(s *start) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.start == s {
+		p.start = nil
+		p.relaying.Go(s.proxy.close)
+	}
+}
+
+// end ends all pushes, since the engine cannot reach the proxy any more.
+func (p *proxy) end(why error) {
+	p.mu.Lock()
+	p.ended = why
+	sessions := slices.Collect(maps.Values(p.sessions))
+	p.mu.Unlock()
+	for _, s := range sessions {
+		s.mu.Lock()
+		if s.cancel != nil {
+			s.cancel(why)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// hasEnded says why the engine cannot reach the proxy any more, or nil.
+func (p *proxy) hasEnded() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ended
 }
 
 // login has the engine log in to a proxy.
@@ -155,19 +227,6 @@ func (p *Pusher) login(ctx context.Context, to *proxy) error {
 	_, err := p.docker.RegistryLogin(ctx,
 		client.RegistryLoginOptions{Username: proxyUser, Password: to.password, ServerAddress: to.addr})
 	return err
-}
-
-// await waits for the proxy, or says why the engine cannot have one.
-func (p *Pusher) await(ctx context.Context) (proxy *proxy, unreachable, err error) {
-	if err := p.probe(ctx); err != nil {
-		return nil, nil, err
-	}
-	select {
-	case <-p.started:
-		return p.proxy, p.noRelay, nil
-	case <-ctx.Done():
-		return nil, nil, context.Cause(ctx)
-	}
 }
 
 // pathPrefix begins the name of whatever is pushed to a proxy.

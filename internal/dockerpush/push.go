@@ -42,15 +42,12 @@ type Pusher struct {
 	cleaning     sync.WaitGroup // those of killed runs likewise, before the first push
 	compressions chan struct{}  // bounds the layers that are compressed at once
 
-	mu      sync.Mutex    // of started
-	started chan struct{} // nil before the engine is probed; closed when those below are known
-	proxy   *proxy        // nil where the engine cannot reach one
-	direct  bool          // it is on the engine's own loopback, without a relay; known at once
-	noRelay error         // why it cannot
+	mu    sync.Mutex
+	start *start // nil before the engine is probed
+	far   bool   // its loopback is another one
 
-	running  context.Context // of the start of a relay
-	stop     func()          // nil for no relay
-	relaying sync.WaitGroup
+	stop     func()         // ends the start of a relay; nil for none
+	relaying sync.WaitGroup // what serves relays
 }
 
 // New makes one for a run; engine is what messages call it.
@@ -72,36 +69,55 @@ type Push struct {
 
 // SharesLoopback says whether the engine reaches our loopback; it is asked before a build.
 func (p *Pusher) SharesLoopback(ctx context.Context) (bool, error) {
-	err := p.probe(ctx)
-	return p.direct, err
+	s, err := p.probe(ctx)
+	return err == nil && s.direct, err
 }
+
+// maxRelays is how many a push has one after the other: a relay is a container, which may be ended.
+const maxRelays = 2
 
 // Push pushes an image through the proxy, or as a saved image.
 func (p *Pusher) Push(ctx context.Context, r Push) (*image.Artifact, error) {
-	proxy, unreachable, err := p.await(ctx)
-	switch {
-	case err != nil:
-		return nil, err
-	case unreachable != nil:
-		p.saying.Do(func() {
-			r.Note(progress.Info, "the engine cannot reach ecsbuild's registry on loopback, so its layers are saved and "+
-				"compressed here: a relay cannot run there: "+unreachable.Error())
-		})
-		return p.saveAndPush(ctx, r)
+	for try := 1; ; try++ {
+		s, err := p.await(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if s.unreachable != nil {
+			p.saying.Do(func() {
+				r.Note(progress.Info, "the engine cannot reach ecsbuild's registry on loopback, so its layers are saved and "+
+					"compressed here: a relay cannot run there: "+s.unreachable.Error())
+			})
+			return p.saveAndPush(ctx, r)
+		}
+		a, err := p.pushThrough(ctx, r, s.proxy)
+		ended := s.proxy.hasEnded()
+		if err == nil || ended == nil || ctx.Err() != nil {
+			return a, err
+		}
+		p.forget(s)
+		if try == maxRelays {
+			return nil, ended
+		}
+		r.Note(progress.Info, ended.Error()+": starting another one")
 	}
-	return p.pushThrough(ctx, r, proxy)
 }
 
 // Close ends the proxy, when every name has been removed.
 func (p *Pusher) Close() {
 	if p.stop != nil {
 		p.stop() // a start that nobody needs any more
-		<-p.started
+	}
+	p.mu.Lock()
+	s := p.start
+	p.mu.Unlock()
+	if s != nil {
+		<-s.done
 	}
 	p.cleaning.Wait()
 	p.untags.Wait()
-	if p.proxy != nil {
-		p.proxy.close()
+	if s != nil && s.proxy != nil {
+		s.proxy.close()
 	}
 	p.relaying.Wait()
 }
@@ -110,9 +126,16 @@ func (p *Pusher) Close() {
 // of its own that is removed again, also when the push fails.
 func (p *Pusher) pushThrough(ctx context.Context, r Push, proxy *proxy) (*image.Artifact, error) {
 	p.cleaning.Wait()
+	if err := proxy.hasEnded(); err != nil {
+		return nil, err
+	}
 	s := proxy.open(r)
 	defer s.close()
-	defer p.untag(ctx, s.name) // also of a tag that has failed: it may be there all the same
+	defer func() { // also of a tag that has failed: it may be there all the same
+		if proxy.hasEnded() == nil { // else another run may have its address, and so the name
+			p.untag(ctx, s.name)
+		}
+	}()
 	if err := p.tag(ctx, r.ID, s.name); err != nil {
 		return nil, err
 	}

@@ -2,9 +2,13 @@ package dockerpush
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -28,30 +32,19 @@ func (p *Pusher) startRelay(ctx context.Context) (_ *proxy, err error) {
 	if err != nil {
 		return nil, err
 	}
-	user := "65534:65534"
-	made, err := p.docker.ContainerCreate(ctx, client.ContainerCreateOptions{
-		Config: &container.Config{Image: name, Cmd: []string{selfimage.Path, relay.Command, preferredProxyAddr}, User: user,
-			OpenStdin: true, StdinOnce: true, AttachStdin: true, AttachStdout: true, Labels: map[string]string{"ecsbuild": "relay"}},
-		HostConfig: &container.HostConfig{NetworkMode: "host", AutoRemove: true, ReadonlyRootfs: true, CapDrop: []string{"ALL"},
-			SecurityOpt: []string{"no-new-privileges"}, LogConfig: container.LogConfig{Type: "none"}},
-	})
-	if err != nil {
-		return nil, err
-	}
+	id := "ecsbuild-relay-" + strings.ToLower(rand.Text())
 	remove := func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
-		_, _ = p.docker.ContainerRemove(ctx, made.ID, client.ContainerRemoveOptions{Force: true})
+		_, _ = p.docker.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true})
 	}
-	defer func() {
-		if err != nil {
-			remove()
-		}
-	}()
-
-	attached, err := p.docker.ContainerAttach(ctx, made.ID, client.ContainerAttachOptions{Stream: true,
-		Stdin: true, Stdout: true})
+	if err := p.createRelay(ctx, id, name); err != nil {
+		remove() // it may be there all the same
+		return nil, err
+	}
+	attached, err := p.docker.ContainerAttach(ctx, id, client.ContainerAttachOptions{Stream: true, Stdin: true, Stdout: true})
 	if err != nil {
+		remove()
 		return nil, err
 	}
 	r, w := io.Pipe()
@@ -59,15 +52,17 @@ func (p *Pusher) startRelay(ctx context.Context) (_ *proxy, err error) {
 		_, err := stdcopy.StdCopy(w, io.Discard, attached.Reader)
 		_ = w.CloseWithError(errors.Join(err, io.EOF))
 	})
-	stop := context.AfterFunc(ctx, attached.Close)
-	defer stop()
 	started := newProxy(p.compressions)
-	if _, err = p.docker.ContainerStart(ctx, made.ID, client.ContainerStartOptions{}); err == nil {
+	started.removeRelay = remove
+	stop := context.AfterFunc(ctx, attached.Close)
+	if _, err = p.docker.ContainerStart(ctx, id, client.ContainerStartOptions{}); err == nil {
 		started.relay, err = relay.Serve(r, attached.Conn, started, func() { attached.Close(); _ = r.Close() })
 	}
+	stop()
 	if err != nil {
 		attached.Close()
 		_ = r.Close()
+		remove()
 		return nil, err
 	}
 	started.addr = started.relay.Addr
@@ -75,7 +70,67 @@ func (p *Pusher) startRelay(ctx context.Context) (_ *proxy, err error) {
 		started.close()
 		return nil, fmt.Errorf("the engine cannot reach its own host's loopback: %w", err)
 	}
+	p.relaying.Go(func() {
+		<-started.relay.Ended()
+		started.end(ErrRelayEnded)
+	})
 	return started, nil
+}
+
+// ErrRelayEnded ends the pushes of a relay whose container has gone or stands still.
+var ErrRelayEnded = errors.New("the relay of ecsbuild on the engine's host (a container of the image ecsbuild/relay) has ended")
+
+// relayLabel is that of all relays.
+const relayLabel = "ecsbuild=relay"
+
+// createRelay makes the container. A request that is cut off goes on in the engine, and would make
+// one that nobody knows of.
+func (p *Pusher) createRelay(ctx context.Context, name, image string) error {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), tagTimeout)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })()
+	key, value, _ := strings.Cut(relayLabel, "=")
+	_, err := p.docker.ContainerCreate(limited, client.ContainerCreateOptions{Name: name,
+		Config: &container.Config{Image: image, Cmd: []string{selfimage.Path, relay.Command, preferredProxyAddr},
+			User: "65534:65534", OpenStdin: true, StdinOnce: true, AttachStdin: true, AttachStdout: true,
+			Labels: map[string]string{key: value}},
+		HostConfig: &container.HostConfig{NetworkMode: "host", UsernsMode: "host", AutoRemove: true, ReadonlyRootfs: true,
+			CapDrop: []string{"ALL"}, SecurityOpt: []string{"no-new-privileges"}, LogConfig: container.LogConfig{Type: "none"}},
+	})
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// leftover is how old a container that was never started must be to be nobody's.
+const leftover = 5 * time.Minute
+
+// removeRelayLeftovers takes away what killed runs have left: containers that were never started,
+// and, where no other relay runs, the names of what was pushed through one.
+func (p *Pusher) removeRelayLeftovers(ctx context.Context, own string) {
+	ctx, cancel := context.WithTimeout(ctx, cleaningTimeout)
+	defer cancel()
+	names := p.leftoverNames(ctx)
+	found, err := p.docker.ContainerList(ctx, client.ContainerListOptions{All: true,
+		Filters: client.Filters{}.Add("label", relayLabel)})
+	if err != nil {
+		return
+	}
+	running := 0
+	for _, c := range found.Items {
+		switch {
+		case c.State == container.StateRunning:
+			running++
+		case c.State == container.StateCreated && time.Since(time.Unix(c.Created, 0)) > leftover:
+			_, _ = p.docker.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true})
+		}
+	}
+	for _, n := range names {
+		if n.addr == own || running <= 1 {
+			_, _ = p.docker.ImageRemove(ctx, n.name, client.ImageRemoveOptions{})
+		}
+	}
 }
 
 // relayImage makes sure that the engine has this program as an image, and gives its name.
@@ -103,6 +158,33 @@ func (p *Pusher) relayImage(ctx context.Context) (name string, err error) {
 		return "", err
 	}
 	defer res.Close()
-	_, err = io.Copy(io.Discard, res)
-	return name, err
+	for news := json.NewDecoder(res); ; {
+		var said struct {
+			Error string `json:"error"`
+		}
+		switch err := news.Decode(&said); {
+		case errors.Is(err, io.EOF):
+			p.removeOldRelayImages(ctx, name)
+			return name, nil
+		case err != nil:
+			return "", err
+		case said.Error != "":
+			return "", errors.New(said.Error)
+		}
+	}
+}
+
+// oldRelay is how old the image of another version must be to be removed.
+const oldRelay = 7 * 24 * time.Hour
+
+func (p *Pusher) removeOldRelayImages(ctx context.Context, own string) {
+	found, err := p.docker.ImageList(ctx, client.ImageListOptions{Filters: client.Filters{}.Add("reference", "ecsbuild/relay")})
+	if err != nil {
+		return
+	}
+	for _, img := range found.Items {
+		if time.Since(time.Unix(img.Created, 0)) > oldRelay && !slices.Contains(img.RepoTags, own) {
+			_, _ = p.docker.ImageRemove(ctx, img.ID, client.ImageRemoveOptions{}) // not one that is in use
+		}
+	}
 }

@@ -52,12 +52,12 @@ func TestSecondPush(t *testing.T) {
 	for range 20 {
 		w := newWorld(t, &enginetest.Engine{})
 		r := w.push(w.engine.Add(newImage(t, 1)), plan.Build{}, nil, nil)
-		p, _, err := w.pusher.await(t.Context())
+		started, err := w.pusher.await(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		w.pusher.cleaning.Wait()
-		s := p.open(r)
+		s := started.proxy.open(r)
 		if err := w.pusher.tag(t.Context(), r.ID, s.name); err != nil {
 			t.Fatal(err)
 		}

@@ -91,7 +91,7 @@ func difference(want, got []string) string {
 
 // joinImage finds an image in the parts: once as a whole, or each of its platforms once.
 func joinImage(img plan.Image, parts []Named) (*image.Artifact, fault.Errors) {
-	const rebuild = "build it in one part, with --only and --part"
+	const rebuild = "build it in one part, together with the images that are built on it"
 	var whole []string                                              // names of parts
 	var found *image.Artifact                                       // of one of those
 	pieces, where := map[string]image.Part{}, map[string][]string{} // by platform
@@ -102,7 +102,12 @@ func joinImage(img plan.Image, parts []Named) (*image.Artifact, fault.Errors) {
 			}
 			a := &image.Artifact{Manifests: i.Manifests}
 			if len(i.Platforms) == 0 {
-				whole, found = append(whole, p.Name), a
+				if found == nil || found.Root().Digest != a.Root().Digest { // of the same it takes one
+					whole, found = append(whole, p.Name), a
+				}
+				continue
+			}
+			if other, ok := pieces[i.Platforms[0]]; ok && other.Artifact.Root().Digest == a.Root().Digest {
 				continue
 			}
 			for _, platform := range i.Platforms {

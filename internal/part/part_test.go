@@ -110,6 +110,13 @@ func TestJoin(t *testing.T) {
 	if err != nil || artifacts[1].Root().Digest != manifest("both")[0].Digest {
 		t.Error(artifacts, err)
 	}
+	// The same image may be in two parts, as what the images of both are built on.
+	if _, _, err := Join(whole, []Named{web, all, changed(all, "b.json", func(*File) {})}); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := Join(whole, []Named{web, amd, arm, changed(arm, "b.json", func(*File) {})}); err != nil {
+		t.Error(err)
+	}
 	one := whole
 	one.Images = []plan.Image{{ID: "both", Build: plan.Build{Platforms: []string{"linux/arm64"}}}}
 	artifacts, _, err = Join(one, []Named{arm})
@@ -123,10 +130,12 @@ func TestJoin(t *testing.T) {
 	}{
 		{[]Named{amd}, []string{"no part has the image web", "no part has the image both for linux/arm64"}},
 		{[]Named{web}, []string{"no part has the image both;"}},
-		{[]Named{web, amd, arm, changed(arm, "arm2.json", func(*File) {})},
+		{[]Named{web, amd, arm, changed(arm, "arm2.json", func(f *File) {
+			f.Images = []Image{{"both", []string{"linux/arm64"}, manifest("another")}}
+		})},
 			[]string{"the image both for linux/arm64 is in several parts: arm.json and arm2.json"}},
 		{[]Named{web, all, amd}, []string{"the image both is in all.json as a whole, and by platforms in other parts"}},
-		{[]Named{web, all, changed(all, "b.json", func(*File) {})}, []string{"the image both is in several parts: all.json and b.json"}},
+		{[]Named{web, all, changed(all, "b.json", func(f *File) { f.Images = []Image{{Name: "both", Manifests: manifest("another")}} })}, []string{"the image both is in several parts: all.json and b.json"}},
 		{[]Named{web, web}, []string{"duplicate part web.json"}},
 		{[]Named{web, changed(all, "c.json", func(f *File) { f.Registry = "other" })}, []string{"c.json went to other, and web.json to r.example"}},
 		{[]Named{changed(web, "d.json", func(f *File) { f.Commit = "" })}, []string{"d.json is of an unknown commit, and this is commit 0123456789ab"}},

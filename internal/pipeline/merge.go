@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -77,6 +78,18 @@ func Merge(ctx context.Context, p *plan.Plan, artifacts []*image.Artifact, host 
 	return r.publish(ctx, images, states())
 }
 
+func (r *run) checkTagsFree(ctx context.Context) error {
+	errs := make([]error, len(r.plan.Images))
+	var wg sync.WaitGroup
+	for i, img := range r.plan.Images {
+		if r.backends.ECR != nil && img.OnImmutable == plan.FailTaken {
+			wg.Go(func() { errs[i] = wrap(img, r.backends.ECR.CheckTagsFree(ctx, img)) })
+		}
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
 func (r *run) connectForMerge(ctx context.Context, host string) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
@@ -87,7 +100,7 @@ func (r *run) connectForMerge(ctx context.Context, host string) error {
 			return &fault.Error{What: "the parts went to " + host + ", and this is " + got,
 				Fix: "merge with the account and region that the parts were built with"}
 		}
-		return nil
+		return r.checkTagsFree(ctx) // once more: the parts have asked before they were built
 	})
 	if len(r.plan.Gates) > 0 {
 		g.Go(func() error {

@@ -28,7 +28,9 @@ func prepare(ctx context.Context, p *plan.Plan, d Deps, o Options) (*run, error)
 	span.End(err)
 	if err == nil {
 		r.makeJobs()
-		err = checkDefinitionsSize(p, r.jobs, o.Pin)
+		if !o.Part {
+			err = checkDefinitionsSize(p, r.jobs, o.Pin)
+		}
 	}
 	if err != nil {
 		if r.engine != nil {

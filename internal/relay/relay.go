@@ -23,8 +23,8 @@ import (
 // Command is the name of the command that Main is.
 const Command = "relay"
 
-// Main listens on an address, or where that is taken on any port, writes the address as a line, and
-// relays until in ends.
+// Main listens on an address, or where that is taken on any port, writes the address as a line, and,
+// when that has been answered, relays until in ends.
 func Main(addr string, in io.Reader, out io.Writer) error {
 	l, err := net.Listen("tcp4", addr)
 	if err != nil {
@@ -36,6 +36,17 @@ func Main(addr string, in io.Reader, out io.Writer) error {
 		return err
 	}
 	c := newConn(in, out, func() {})
+	answered := make(chan error, 1)
+	go func() { answered <- c.expect(answer) }()
+	select {
+	case err = <-answered:
+	case <-time.After(answerTimeout): // whoever has started this was killed meanwhile
+		err = errors.New("no answer")
+	}
+	if err != nil {
+		_ = l.Close()
+		return err
+	}
 	once := make(chan net.Conn, 1)
 	once <- c
 	var h2c http.Protocols
@@ -77,6 +88,25 @@ type Server struct {
 // maxRequests at once is more than any number of pushes has: there is no second connection.
 const maxRequests = 10_000
 
+// answer is what Serve says when it has the address, for which Main waits for answerTimeout.
+const (
+	answer        = "go on\n"
+	answerTimeout = 10 * time.Second
+)
+
+// A relay that does not answer a ping has lost its connection, or stands still.
+const (
+	pingInterval = 10 * time.Second
+	pingTimeout  = 10 * time.Second
+)
+
+// streamWindow is how much of each request may wait here, in bytes, and connWindow of all, which is
+// more than all can have: else some that wait would keep others from going on.
+const (
+	streamWindow = 256 << 10
+	connWindow   = 1 << 30
+)
+
 // Serve waits for the address of a relay, whose output and input these are, and answers requests
 // until it is closed. end is called then, and must end reads of out.
 func Serve(out io.Reader, in io.Writer, handler http.Handler, end func()) (*Server, error) {
@@ -93,13 +123,20 @@ func Serve(out io.Reader, in io.Writer, handler http.Handler, end func()) (*Serv
 	h2c.SetUnencryptedHTTP2(true)
 	s := &Server{Addr: addr, conn: newConn(r, in, end), done: make(chan struct{}),
 		server: &http.Server{Handler: handler, Protocols: &h2c, ReadHeaderTimeout: 10 * time.Second,
-			HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxRequests, MaxReceiveBufferPerConnection: 16 << 20}}}
+			HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxRequests, MaxReceiveBufferPerStream: streamWindow,
+				MaxReceiveBufferPerConnection: connWindow, SendPingTimeout: pingInterval, PingTimeout: pingTimeout}}}
+	if _, err := io.WriteString(in, answer); err != nil {
+		return nil, err
+	}
 	go func() {
 		defer close(s.done)
 		_ = s.server.Serve(&oneConn{conn: s.conn})
 	}()
 	return s, nil
 }
+
+// Ended is closed when the relay has ended, or does not answer any more.
+func (s *Server) Ended() <-chan struct{} { return s.conn.closed }
 
 // Close ends the relay.
 func (s *Server) Close() {
@@ -127,6 +164,16 @@ func (c *conn) Read(p []byte) (int, error) {
 		_ = c.Close()
 	}
 	return n, err
+}
+
+// expect reads a text.
+func (c *conn) expect(text string) error {
+	got := make([]byte, len(text))
+	_, err := io.ReadFull(c.Reader, got)
+	if err == nil && string(got) != text {
+		err = fmt.Errorf("%q in the place of an answer", got)
+	}
+	return err
 }
 
 func (c *conn) Close() error {

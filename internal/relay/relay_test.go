@@ -125,6 +125,43 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// TestWindow: requests that wait do not keep others from going on.
+func TestWindow(t *testing.T) {
+	slots, waiting := make(chan struct{}, 2), make(chan struct{}, 64)
+	s, ended := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		waiting <- struct{}{}
+		slots <- struct{}{}
+		defer func() { <-slots }()
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	data := bytes.Repeat([]byte("layer "), 1<<19)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
+	slots <- struct{}{}
+	slots <- struct{}{}
+	var wg sync.WaitGroup
+	for range cap(waiting) {
+		wg.Go(func() {
+			res, err := client.Post("http://"+s.Addr, "", bytes.NewReader(data))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = res.Body.Close()
+		})
+	}
+	for range cap(waiting) {
+		<-waiting
+	}
+	time.Sleep(100 * time.Millisecond) // all send what they can
+	<-slots
+	<-slots
+	wg.Wait()
+	s.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestAddress: what is not the address of a loopback is not taken for one.
 func TestAddress(t *testing.T) {
 	for _, text := range []string{"", "127.0.0.1:1", "10.0.0.1:1\n", "exec format error\n"} {
