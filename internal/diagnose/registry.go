@@ -117,6 +117,13 @@ func (f Facts) CreateRepository(name string) []string {
 	return []string{"create it, or correct the name:", command}
 }
 
+// noTLS are the words of a connection that the certificates do not allow. A server that asks for TLS,
+// or for another certificate, may also end it without a word.
+var (
+	noTLS  = regexp.MustCompile(`tls: |x509: |certificate`)
+	cutOff = regexp.MustCompile(`broken pipe|connection reset by peer|error reading server preface`)
+)
+
 func (f Facts) unreachable(e *builder.UnreachableError) Finding {
 	found := Finding{What: "there is no Docker engine at " + e.Endpoint.String(), Why: e.Err.Error(),
 		Exit: ExitUnreachable}
@@ -131,7 +138,7 @@ func (f Facts) unreachable(e *builder.UnreachableError) Finding {
 		found.Do = []string{"start it, or use the Docker engine: unset BUILDKIT_HOST, or leave out builder (ECSBUILD_BUILDER)"}
 		text := e.Err.Error()
 		switch {
-		case strings.Contains(text, "tls: ") || strings.Contains(text, "x509: ") || strings.Contains(text, "certificate"):
+		case noTLS.MatchString(text) || strings.HasPrefix(e.Endpoint.BuildKit, "tcp://") && cutOff.MatchString(text):
 			found.What = "no TLS connection to the buildkitd at " + e.Endpoint.String()
 			found.Do = []string{"check the certificates on both sides; BUILDKIT_CERT_PATH names the folder of those here: ca.pem, and cert.pem and key.pem where it asks for one"}
 		case strings.Contains(text, "executable file not found"):
