@@ -42,7 +42,8 @@ type tools struct {
 func (h *host) home() string { return filepath.Join(h.dir, "home") }
 
 // newHost starts one; the rig is as the caller has set it.
-func newHost(ctx context.Context, rig *awstest.Rig, t tools, kind, dir string, w *workload, far bool) (_ *host, err error) {
+func newHost(ctx context.Context, rig *awstest.Rig, t tools, kind, dir string, w *workload, far bool) (_ *host,
+	err error) {
 	h := &host{rig: rig, tools: t, workload: w, dir: dir}
 	if far {
 		if h.far, err = newFar(ctx, rig.Addr, dir); err != nil {

@@ -124,38 +124,28 @@ func eight(dir string) (*workload, error) {
 
 // hundred is more images than anybody has, to see what grows with them.
 func hundred(dir string) (*workload, error) {
-	w := &workload{name: "hundred", dir: dir, yaml: true}
-	yaml := strings.Builder{}
-	yaml.WriteString("images:\n")
-	for i := range 100 {
-		name := fmt.Sprintf("img%03d", i+1)
-		w.images = append(w.images, image{name, name, name + "/Dockerfile"})
-		fmt.Fprintf(&yaml, "  - {container: %s, repository: %s, context: %s, tags: [\"${IMAGE_TAG}\"]}\n", name, name, name)
-		if err := write(filepath.Join(dir, name, "data"), []byte(name+"\n")); err != nil {
-			return nil, err
-		}
-		if err := w.dockerfiles(map[string]string{name + "/Dockerfile": "FROM scratch\nCOPY data /data\n"}); err != nil {
-			return nil, err
-		}
-	}
-	return w, write(filepath.Join(dir, "ecsbuild.yml"), []byte(yaml.String()))
+	return many(dir, "hundred", 100, "", "FROM scratch\nCOPY data /data\n")
 }
 
 // sixty is what several builders share: images with a step of two seconds each, which waits and
 // needs no processor, since all builders have this machine's.
 func sixty(dir string) (*workload, error) {
-	w := &workload{name: "sixty", dir: dir, yaml: true}
+	return many(dir, "sixty", 60, ", platforms: [linux/amd64]", "FROM busybox\nCOPY data /data\nRUN sleep 2\n")
+}
+
+// many is n images of one Dockerfile; keys are what each has more in ecsbuild.yml.
+func many(dir, name string, n int, keys, dockerfile string) (*workload, error) {
+	w := &workload{name: name, dir: dir, yaml: true}
 	yaml := strings.Builder{}
 	yaml.WriteString("images:\n")
-	for i := range 60 {
-		name := fmt.Sprintf("img%02d", i+1)
+	for i := range n {
+		name := fmt.Sprintf("img%03d", i+1)
 		w.images = append(w.images, image{name, name, name + "/Dockerfile"})
-		fmt.Fprintf(&yaml, "  - {container: %s, repository: %s, context: %s, tags: [\"${IMAGE_TAG}\"], platforms: [linux/amd64]}\n",
-			name, name, name)
+		fmt.Fprintf(&yaml, "  - {container: %s, repository: %s, context: %s, tags: [\"${IMAGE_TAG}\"]%s}\n", name, name, name, keys)
 		if err := write(filepath.Join(dir, name, "data"), []byte(name+"\n")); err != nil {
 			return nil, err
 		}
-		if err := w.dockerfiles(map[string]string{name + "/Dockerfile": "FROM busybox\nCOPY data /data\nRUN sleep 2\n"}); err != nil {
+		if err := w.dockerfiles(map[string]string{name + "/Dockerfile": dockerfile}); err != nil {
 			return nil, err
 		}
 	}

@@ -60,7 +60,8 @@ func (r *execution) part() error {
 func (r *execution) writePart(result *pipeline.Result) error {
 	f := part.File{Registry: result.Images[0].Refs[0].Registry, Commit: r.build.Commit, Plan: r.build.Lines}
 	for _, p := range result.Images {
-		f.Images = append(f.Images, part.Image{Name: p.Image.Name(), Platforms: p.Image.Part, Manifests: p.Artifact.Manifests})
+		f.Images = append(f.Images, part.Image{Name: p.Image.Name(), Platforms: p.Image.Part,
+			Manifests: p.Artifact.Manifests})
 	}
 	data, err := part.Encode(f)
 	if err == nil {

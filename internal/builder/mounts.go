@@ -48,7 +48,8 @@ func (e *Engine) CanKeepMounts(ctx context.Context, _ Job) (id string, err error
 	if err != nil {
 		return "", err
 	}
-	return e.id + " " + w.ID, selfimage.CanRunOn(platforms.Format(w.Platforms[0])) // before 23.0 the worker of every Docker engine is "moby"
+	// Before 23.0 the worker of every Docker engine is "moby".
+	return e.id + " " + w.ID, selfimage.CanRunOn(platforms.Format(w.Platforms[0]))
 }
 
 // FillMounts unpacks archives into the mounts of a job, by the names of package cachemount,
@@ -120,7 +121,8 @@ func (e *Engine) runStep(ctx context.Context, j *Job, step func(llb.State) llb.S
 	if err != nil {
 		return err
 	}
-	image := llb.Scratch().File(llb.Copy(llb.Local("ecsbuild", llb.SharedKeyHint("ecsbuild")), "/"+filepath.Base(path), selfimage.Path),
+	program := llb.Local("ecsbuild", llb.SharedKeyHint("ecsbuild"))
+	image := llb.Scratch().File(llb.Copy(program, "/"+filepath.Base(path), selfimage.Path),
 		llb.WithCustomName("[internal] cache mounts"))
 	def, err := step(image).Marshal(ctx)
 	if err != nil {

@@ -46,7 +46,8 @@ func (c Choice) open(ctx context.Context) (*Engine, error) {
 	}
 	if !c.Endpoint.isLocal() {
 		e.Close()
-		unsupported.NoPrivate = &privateengine.UnavailableError{Missing: []string{"the engine that the environment names is on another host, and that one builds"}}
+		unsupported.NoPrivate = &privateengine.UnavailableError{Missing: []string{
+			"the engine that the environment names is on another host, and that one builds"}}
 		return nil, unsupported
 	}
 	private, err := c.startPrivate(ctx, e.root)

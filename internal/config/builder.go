@@ -88,7 +88,7 @@ func checkNodes(nodes []plan.Node) *fault.Error {
 	seen := map[string]bool{}
 	for _, n := range nodes {
 		if seen[n.Address] {
-			return &fault.Error{What: "duplicate builder " + userInfo.ReplaceAllString(n.Address, "${1}[redacted]@"), Fix: "keep one of them"}
+			return &fault.Error{What: "duplicate builder " + withoutUserInfo(n.Address), Fix: "keep one of them"}
 		}
 		seen[n.Address] = true
 	}
@@ -97,10 +97,11 @@ func checkNodes(nodes []plan.Node) *fault.Error {
 
 // checkNode takes an address or buildx:NAME.
 func checkNode(text string) *fault.Error {
-	e := &fault.Error{What: fmt.Sprintf("%q is not understood", userInfo.ReplaceAllString(text, "${1}[redacted]@")),
+	e := &fault.Error{What: fmt.Sprintf("%q is not understood", withoutUserInfo(text)),
 		Fix: "write auto, docker, private, the address of a buildkitd, as tcp://HOST:PORT, or buildx:NAME; a Docker engine is named by DOCKER_HOST"}
 	if slices.Contains(plan.BuilderWords, plan.Builder(text)) {
-		e.What, e.Fix = fmt.Sprintf("%q cannot stand beside other builders", text), "write it alone, or list addresses of buildkitds"
+		e.What = fmt.Sprintf("%q cannot stand beside other builders", text)
+		e.Fix = "write it alone, or list addresses of buildkitds"
 		return e
 	}
 	if name, ok := strings.CutPrefix(text, plan.BuildxPrefix); ok && name != "" && filepath.Base(name) == name {
@@ -134,6 +135,10 @@ func checkNode(text string) *fault.Error {
 
 // userInfo is what may be a password, also of an address that does not parse.
 var userInfo = regexp.MustCompile(`(?s)^([a-z-]*:/*)?.*@`)
+
+func withoutUserInfo(address string) string {
+	return userInfo.ReplaceAllString(address, "${1}[redacted]@")
+}
 
 // builder reads a word, or one node or several: each an address, or a mapping with a limit.
 func (d *document) builder(into *builderConfig) field {

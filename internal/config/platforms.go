@@ -23,14 +23,14 @@ func keepPlatforms(p *plan.Plan, names []string) error {
 		if _, err := platforms.Parse(n); err != nil || !strings.Contains(n, "/") {
 			return &fault.Error{What: fmt.Sprintf("--platform %s: this is no platform", n), Fix: "write it as in linux/arm64"}
 		}
-		wanted = append(wanted, usualPlatform(n))
+		wanted = append(wanted, plan.NormalPlatform(n))
 	}
 	var images []plan.Image
 	found := map[string]bool{}
 	for _, img := range p.Images {
 		var mine []string
 		for _, have := range img.Build.Platforms {
-			if name := usualPlatform(have); slices.Contains(wanted, name) {
+			if name := plan.NormalPlatform(have); slices.Contains(wanted, name) {
 				mine, found[name] = append(mine, name), true
 			}
 		}
@@ -64,20 +64,11 @@ func (d *document) platforms(into *[]string) field {
 		err := f.read(n)
 		seen := map[string]bool{}
 		for _, p := range *into {
-			if err == nil && seen[usualPlatform(p)] {
-				err = d.fail(n, fmt.Sprintf("duplicate platform %s", usualPlatform(p)), "keep one of them")
+			if err == nil && seen[plan.NormalPlatform(p)] {
+				err = d.fail(n, fmt.Sprintf("duplicate platform %s", plan.NormalPlatform(p)), "keep one of them")
 			}
-			seen[usualPlatform(p)] = true
+			seen[plan.NormalPlatform(p)] = true
 		}
 		return err
 	}, f.is}
-}
-
-// usualPlatform spells a platform in the usual way: linux/arm64 for linux/arm64/v8.
-func usualPlatform(name string) string {
-	p, err := platforms.Parse(name)
-	if err != nil {
-		return name // which the engine refuses
-	}
-	return platforms.Format(platforms.Normalize(p))
 }

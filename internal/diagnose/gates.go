@@ -27,11 +27,13 @@ func (f Facts) load(e *pipeline.LoadError, err error) Finding {
 	case errors.As(err, &pull) && refusedByEngine.MatchString(pull.Err.Error()):
 		found.Exit = ExitPermission
 		found.Why = "it was not built by this run, and may not be pulled: " + pull.Err.Error()
-		found.Do = append([]string{"add this to the policy of the role, or, where that is why it was not built, leave reuse out:"},
+		found.Do = append([]string{
+			"add this to the policy of the role, or, where that is why it was not built, leave reuse out:"},
 			iampolicy.Statement([]string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"},
 				f.Repository(pull.Ref.Repository))...)
 	case errors.As(err, &pull):
-		found.Do = []string{"see that the Docker engine reaches " + pull.Ref.Registry + ", or, where that is why it was not built, leave reuse out"}
+		found.Do = []string{"see that the Docker engine reaches " + pull.Ref.Registry +
+			", or, where that is why it was not built, leave reuse out"}
 	case errors.Is(err, builder.ErrOutdated):
 		found.Do = []string{"run again, with nothing that changes the sources meanwhile"}
 	case errors.Is(err, builder.ErrOtherImage):

@@ -140,7 +140,8 @@ func (f Facts) unreachable(e *builder.UnreachableError) Finding {
 		switch {
 		case noTLS.MatchString(text) || strings.HasPrefix(e.Endpoint.BuildKit, "tcp://") && cutOff.MatchString(text):
 			found.What = "no TLS connection to the buildkitd at " + e.Endpoint.String()
-			found.Do = []string{"check the certificates on both sides; BUILDKIT_CERT_PATH names the folder of those here: ca.pem, and cert.pem and key.pem where it asks for one"}
+			found.Do = []string{"check the certificates on both sides; BUILDKIT_CERT_PATH names the folder of those here: " +
+				"ca.pem, and cert.pem and key.pem where it asks for one"}
 		case strings.Contains(text, "executable file not found"):
 			found.What = "cannot run what reaches the buildkitd at " + e.Endpoint.String()
 			found.Do = []string{"install the program that is not there"}

@@ -42,7 +42,8 @@ func (p *Pusher) startRelay(ctx context.Context) (_ *proxy, err error) {
 		remove() // it may be there all the same
 		return nil, err
 	}
-	attached, err := p.docker.ContainerAttach(ctx, id, client.ContainerAttachOptions{Stream: true, Stdin: true, Stdout: true})
+	attached, err := p.docker.ContainerAttach(ctx, id,
+		client.ContainerAttachOptions{Stream: true, Stdin: true, Stdout: true})
 	if err != nil {
 		remove()
 		return nil, err
@@ -78,7 +79,8 @@ func (p *Pusher) startRelay(ctx context.Context) (_ *proxy, err error) {
 }
 
 // ErrRelayEnded ends the pushes of a relay whose container has gone or stands still.
-var ErrRelayEnded = errors.New("the relay of ecsbuild on the engine's host (a container of the image ecsbuild/relay) has ended")
+var ErrRelayEnded = errors.New("the relay of ecsbuild on the engine's host (a container of the image ecsbuild/relay) " +
+	"has ended")
 
 // relayLabel is that of all relays.
 const relayLabel = "ecsbuild=relay"
@@ -153,7 +155,8 @@ func (p *Pusher) relayImage(ctx context.Context) (name string, err error) {
 	r, w := io.Pipe()
 	go func() { _ = w.CloseWithError(selfimage.WriteTar(w)) }()
 	defer r.Close()
-	res, err := p.docker.ImageImport(ctx, client.ImageImportSource{Source: r, SourceName: "-"}, name, client.ImageImportOptions{})
+	res, err := p.docker.ImageImport(ctx, client.ImageImportSource{Source: r, SourceName: "-"}, name,
+		client.ImageImportOptions{})
 	if err != nil {
 		return "", err
 	}
@@ -178,7 +181,8 @@ func (p *Pusher) relayImage(ctx context.Context) (name string, err error) {
 const oldRelay = 7 * 24 * time.Hour
 
 func (p *Pusher) removeOldRelayImages(ctx context.Context, own string) {
-	found, err := p.docker.ImageList(ctx, client.ImageListOptions{Filters: client.Filters{}.Add("reference", "ecsbuild/relay")})
+	found, err := p.docker.ImageList(ctx, client.ImageListOptions{
+		Filters: client.Filters{}.Add("reference", "ecsbuild/relay")})
 	if err != nil {
 		return
 	}

@@ -56,6 +56,7 @@ func (p *Pusher) startFar(ctx context.Context) {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	p.stop = stop
 	p.relaying.Go(func() {
+		defer stop()
 		defer close(s.done)
 		if s.proxy, s.unreachable = p.startRelay(running); s.unreachable == nil {
 			p.removeRelayLeftovers(running, s.proxy.addr)

@@ -38,6 +38,9 @@ type Check struct {
 	Found   []diagnose.Finding `json:"findings,omitempty"`
 }
 
+// Connect connects to an engine; note hears what there is to say of that.
+type Connect func(ctx context.Context, note progress.NoteFunc) (*builder.Engine, error)
+
 // Options is what doctor looks at.
 type Options struct {
 	Plan   *plan.Plan
@@ -45,7 +48,7 @@ type Options struct {
 	Facts  diagnose.Facts
 
 	NoEngine error // why there are none of the next two, nil where there are
-	Engines  []func(context.Context, progress.NoteFunc) (*builder.Engine, error)
+	Engines  []Connect
 	Fleet    func(context.Context) (pipeline.Engine, error) // all of them as one, where there are several
 
 	Warnings []string // found before: what docker's configuration has of mistakes

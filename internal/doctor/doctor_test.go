@@ -46,7 +46,7 @@ func options(t *testing.T) *Options {
 		Source: credentials.Source{Plan: p, AWS: func(ctx context.Context) (*aws.Client, error) { return aws.Load(ctx, "") },
 			Agent:    "test",
 			Accounts: &credentials.Accounts{Masked: &redact.Set{}}, Masked: &redact.Set{}},
-		Engines: []func(context.Context, progress.NoteFunc) (*builder.Engine, error){
+		Engines: []Connect{
 			func(ctx context.Context, _ progress.NoteFunc) (*builder.Engine, error) {
 				return builder.Connect(ctx, builder.Endpoint{Docker: docker})
 			}},
@@ -190,7 +190,9 @@ func TestIll(t *testing.T) {
 	}
 	o.Plan.Images[0].Create = nil
 	rig.Deny("ecr:GetAuthorizationToken")
-	o.Engines[0] = func(context.Context, progress.NoteFunc) (*builder.Engine, error) { return nil, errors.New("no engine") }
+	o.Engines[0] = func(context.Context, progress.NoteFunc) (*builder.Engine, error) {
+		return nil, errors.New("no engine")
+	}
 	want = []string{"ok configuration", "failure files", "ok aws", "failure credentials", "failure engine",
 		"failure dockerfiles", "failure service"}
 	if diff := cmp.Diff(want, verdicts(t, o.Run(t.Context()))); diff != "" {

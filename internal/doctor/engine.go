@@ -45,7 +45,7 @@ func (p Options) engines(ctx context.Context) (out []Check) {
 }
 
 // engine checks an engine, and what images ask of it where it is the only one.
-func (p Options) engine(ctx context.Context, open func(context.Context, progress.NoteFunc) (*builder.Engine, error)) []Check {
+func (p Options) engine(ctx context.Context, open Connect) []Check {
 	text := ""
 	e, err := open(ctx, func(_ progress.Severity, why string) { text = "; " + why })
 	if err != nil {
@@ -57,9 +57,10 @@ func (p Options) engine(ctx context.Context, open func(context.Context, progress
 		return out
 	}
 	if e.IsRemote() && e.Store == builder.Classic {
-		out = append(out, Check{Name: "push", Verdict: NotChecked, Text: "the engine is on another host: it pushes through a " +
-			"container of ecsbuild on its host's network; no private engine can start there, so for several platforms and caches in a " +
-			"registry use a buildkitd, or one job per platform"})
+		out = append(out, Check{Name: "push", Verdict: NotChecked,
+			Text: "the engine is on another host: it pushes through a container of ecsbuild on its host's network; " +
+				"no private engine can start there, so for several platforms and caches in a registry use a buildkitd, " +
+				"or one job per platform"})
 	}
 	out = append(out, p.images(e)...)
 	out = append(out, proxies(e))

@@ -33,11 +33,12 @@ func assign(units []*unit, members []*member) {
 	pools := map[string]*pool{}
 	for _, u := range units {
 		able, native := capable(members, u.platforms)
-		slices.SortFunc(able, func(a, b *member) int {
-			return cmp.Or(-compareBool(slices.Contains(native, a), slices.Contains(native, b)),
-				-cmp.Compare(score(u.key, a), score(u.key, b)))
-		})
-		u.order = able
+		rest := slices.DeleteFunc(slices.Clone(able), func(m *member) bool { return slices.Contains(native, m) })
+		for _, some := range [][]*member{native, rest} {
+			ranked := slices.Clone(some)
+			slices.SortFunc(ranked, func(a, b *member) int { return -cmp.Compare(score(u.key, a), score(u.key, b)) })
+			u.order = append(u.order, ranked...)
+		}
 		if len(native) == 0 {
 			native = able
 		}
@@ -79,16 +80,6 @@ func (p *pool) balance() {
 			}
 		}
 	}
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return 1
-	}
-	return -1
 }
 
 // score is how much a member attracts a unit: its weight decides how many come to it.

@@ -106,8 +106,8 @@ func unable(u *unit) error {
 	for _, img := range u.images {
 		names = append(names, img.Name())
 	}
-	e := &fault.Error{What: fmt.Sprintf("no builder builds %s for %s", strings.Join(names, ", "), strings.Join(u.platforms, " and ")),
-		Fix: "add a builder that does, or change platforms"}
+	e := &fault.Error{What: fmt.Sprintf("no builder builds %s for %s", strings.Join(names, ", "),
+		strings.Join(u.platforms, " and ")), Fix: "add a builder that does, or change platforms"}
 	if len(names) > 1 {
 		e.Why = "images that are built on each other have one builder"
 	}
@@ -275,8 +275,8 @@ func endSteps(j builder.Job) {
 // shutdownGrace is between the end of a member's steps and its own, where its host ends both.
 const shutdownGrace = time.Second
 
-// isLost says whether a build has failed because the member has gone. A step that fails is no
-// reason to doubt that, unless somebody has killed it.
+// isLost says whether a build has failed because the member has gone. Where a step fails, the
+// member is there, unless both were killed.
 func (m *member) isLost(ctx context.Context, err error) bool {
 	var failed *builder.BuildError
 	var unreachable *builder.UnreachableError

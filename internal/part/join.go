@@ -2,10 +2,7 @@ package part
 
 import (
 	"fmt"
-	"slices"
 	"strings"
-
-	"github.com/containerd/platforms"
 
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/image"
@@ -134,7 +131,8 @@ func joinImage(img plan.Image, parts []Named) (*image.Artifact, fault.Errors) {
 		return nil, errs
 	}
 	var ordered []image.Part
-	for _, platform := range Platforms(img.Build.Platforms) {
+	for _, platform := range img.Build.Platforms {
+		platform = plan.NormalPlatform(platform)
 		switch in := where[platform]; len(in) {
 		case 0:
 			fail("add the part that it was built in", "no part has the image %s for %s", img.Name(), platform)
@@ -157,17 +155,4 @@ func joinImage(img plan.Image, parts []Named) (*image.Artifact, fault.Errors) {
 		fail("", "the image %s: %v", img.Name(), err)
 	}
 	return joined, errs
-}
-
-// Platforms are some in their usual spelling, each once: linux/arm64 for linux/arm64/v8.
-func Platforms(in []string) (out []string) {
-	for _, s := range in {
-		if p, err := platforms.Parse(s); err == nil {
-			s = platforms.Format(platforms.Normalize(p))
-		}
-		if !slices.Contains(out, s) {
-			out = append(out, s)
-		}
-	}
-	return out
 }

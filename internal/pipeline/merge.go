@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,7 +15,7 @@ import (
 // leavePart puts the manifests of a part by their digests, under no tag.
 func (r *run) leavePart(ctx context.Context, images []Pushed) (*Result, error) {
 	span := r.deps.Progress.Begin("", report.Tags, "manifests", 0)
-	err := putManifests(ctx, r.backends, images)
+	err := putManifests(ctx, r.backends.Registry, images, true)
 	span.End(err)
 	if err != nil {
 		return nil, err
@@ -26,27 +25,11 @@ func (r *run) leavePart(ctx context.Context, images []Pushed) (*Result, error) {
 	return &Result{Images: images}, nil
 }
 
-// putManifests puts all manifests by their digests.
-func putManifests(ctx context.Context, b *Backends, images []Pushed) error {
-	g, ctx := errgroup.WithContext(ctx)
-	for _, p := range images {
-		g.Go(func() error {
-			for _, m := range p.Artifact.Manifests { // what an index names comes before it
-				repo := b.Registry.Repository(p.Image.Repository)
-				if err := repo.PutManifest(ctx, m.Digest.String(), m.MediaType, m.Data); err != nil {
-					return wrap(p.Image, err)
-				}
-			}
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
 // Merge does what is left of a run whose images were built in parts: gates, tags and definitions.
 // The artifacts are those of the plan's images, and are in the registry at host. Deps.Engine is
 // asked for gates alone. Its errors are those of Run.
-func Merge(ctx context.Context, p *plan.Plan, artifacts []*image.Artifact, host string, d Deps, o Options) (*Result, error) {
+func Merge(ctx context.Context, p *plan.Plan, artifacts []*image.Artifact, host string, d Deps, o Options) (*Result,
+	error) {
 	r := &run{plan: p, deps: d, options: o}
 	span := d.Progress.Begin("", report.Prepare, "credentials and checks", 0)
 	err := r.connectForMerge(ctx, host)
@@ -68,7 +51,7 @@ func Merge(ctx context.Context, p *plan.Plan, artifacts []*image.Artifact, host 
 		images = append(images, Pushed{Image: img, Refs: j.Refs, Artifact: artifacts[i]})
 	}
 	if len(p.Gates) > 0 { // which pull the images by their digests
-		if err := putManifests(ctx, r.backends, images); err != nil {
+		if err := putManifests(ctx, r.backends.Registry, images, true); err != nil {
 			return nil, err
 		}
 	}
@@ -76,18 +59,6 @@ func Merge(ctx context.Context, p *plan.Plan, artifacts []*image.Artifact, host 
 		return nil, err
 	}
 	return r.publish(ctx, images, states())
-}
-
-func (r *run) checkTagsFree(ctx context.Context) error {
-	errs := make([]error, len(r.plan.Images))
-	var wg sync.WaitGroup
-	for i, img := range r.plan.Images {
-		if r.backends.ECR != nil && img.OnImmutable == plan.FailTaken {
-			wg.Go(func() { errs[i] = wrap(img, r.backends.ECR.CheckTagsFree(ctx, img)) })
-		}
-	}
-	wg.Wait()
-	return errors.Join(errs...)
 }
 
 func (r *run) connectForMerge(ctx context.Context, host string) error {
@@ -100,7 +71,7 @@ func (r *run) connectForMerge(ctx context.Context, host string) error {
 			return &fault.Error{What: "the parts went to " + host + ", and this is " + got,
 				Fix: "merge with the account and region that the parts were built with"}
 		}
-		return r.checkTagsFree(ctx) // once more: the parts have asked before they were built
+		return checkTagsFree(ctx, r.plan, r.backends) // once more: the parts have asked before they were built
 	})
 	if len(r.plan.Gates) > 0 {
 		g.Go(func() error {

@@ -20,7 +20,7 @@ import (
 // TestParts: an image that is built in parts is one index, with caches for each part.
 func TestParts(t *testing.T) {
 	f := newFixture(t, "web", "worker")
-	f.plan.Builder = plan.BuilderBuildKit
+	f.plan.Builder, f.plan.Nodes = plan.BuilderBuildKit, make([]plan.Node, 2)
 	web := &f.plan.Images[0]
 	web.Build.Platforms, web.Build.Cache = []string{"linux/amd64", "linux/arm64"}, plan.CacheRegistry
 	web.Build.CacheMounts = true

@@ -50,7 +50,7 @@ func (r *run) connect(ctx context.Context) error {
 	wg.Go(func() {
 		if r.backends, errs[0] = r.deps.Backends(ctx); errs[0] == nil {
 			images := r.plan.Images
-			if r.plan.Builder == plan.BuilderBuildKit { // which may build them in parts
+			if r.plan.MayBuildInParts() {
 				<-engine
 				images = r.cached()
 			}
@@ -116,12 +116,10 @@ func probe(ctx context.Context, p *plan.Plan, c *Backends) error {
 		return nil
 	}
 	var wg sync.WaitGroup
-	errs := make([]error, 2*len(p.Images))
+	errs := make([]error, 1+len(p.Images))
 	seen := map[string]bool{}
+	wg.Go(func() { errs[0] = checkTagsFree(ctx, p, c) })
 	for i, img := range p.Images {
-		if img.OnImmutable == plan.FailTaken {
-			wg.Go(func() { errs[2*i] = wrap(img, c.ECR.CheckTagsFree(ctx, img)) })
-		}
 		if seen[img.Repository] {
 			continue
 		}
@@ -131,8 +129,24 @@ func probe(ctx context.Context, p *plan.Plan, c *Backends) error {
 			if img.Create != nil && registry.IsMissing(err) {
 				err = c.ECR.CreateRepository(ctx, img)
 			}
-			errs[2*i+1] = wrap(img, err)
+			errs[1+i] = wrap(img, err)
 		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// checkTagsFree looks for tags that must be free.
+func checkTagsFree(ctx context.Context, p *plan.Plan, c *Backends) error {
+	if c.ECR == nil {
+		return nil
+	}
+	errs := make([]error, len(p.Images))
+	var wg sync.WaitGroup
+	for i, img := range p.Images {
+		if img.OnImmutable == plan.FailTaken {
+			wg.Go(func() { errs[i] = wrap(img, c.ECR.CheckTagsFree(ctx, img)) })
+		}
 	}
 	wg.Wait()
 	return errors.Join(errs...)

@@ -167,7 +167,12 @@ func putUntagged(ctx context.Context, c *registry.Client, pushed []Pushed) error
 	for _, p := range pushed {
 		tags += len(p.Image.Tags)
 	}
-	roots := tags > 1 && tags+len(pushed) <= registry.PutsPerSecond
+	return putManifests(ctx, c, pushed, tags > 1 && tags+len(pushed) <= registry.PutsPerSecond)
+}
+
+// putManifests puts manifests by their digests: those that an index names, and then, where roots
+// says so, what a tag will point at.
+func putManifests(ctx context.Context, c *registry.Client, pushed []Pushed, roots bool) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, p := range pushed {
 		g.Go(func() error {

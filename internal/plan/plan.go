@@ -57,6 +57,11 @@ type Node struct {
 	Jobs    int    `json:"jobs,omitempty"` // images that it builds at once, 0 for any number
 }
 
+// MayBuildInParts says that several nodes build, among which an image may be split.
+func (p *Plan) MayBuildInParts() bool {
+	return len(p.Nodes) > 1 || len(p.Nodes) == 1 && strings.HasPrefix(p.Nodes[0].Address, BuildxPrefix)
+}
+
 // NodeSchemes are those that the address of a node may have. The last four run a program on the
 // way, as buildctl does: ssh, docker, podman or kubectl.
 var NodeSchemes = []string{"unix", "tcp", "ssh", "docker-container", "podman-container", "kube-pod"}
