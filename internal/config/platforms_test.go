@@ -42,7 +42,8 @@ images:
 			t.Errorf("%q", notes)
 		}
 	}
-	if got, _, err := load("linux/amd64", "linux/arm64"); err != nil || !slices.Contains(got, "both linux/amd64,linux/arm64") {
+	got, _, err = load("linux/amd64", "linux/arm64")
+	if err != nil || !slices.Contains(got, "both linux/amd64,linux/arm64") {
 		t.Errorf("%q %v", got, err)
 	}
 	for platform, want := range map[string]string{

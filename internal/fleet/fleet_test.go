@@ -83,7 +83,8 @@ func nodes(fakes ...*fakeEngine) (out []Node) {
 
 func images(n int, platforms ...string) (out []plan.Image) {
 	for i := range n {
-		out = append(out, plan.Image{ID: fmt.Sprintf("image-%d", i), Repository: "shop", Build: plan.Build{Platforms: platforms}})
+		out = append(out, plan.Image{ID: fmt.Sprintf("image-%d", i), Repository: "shop",
+			Build: plan.Build{Platforms: platforms}})
 	}
 	return out
 }
@@ -148,13 +149,15 @@ func TestWeights(t *testing.T) {
 
 // TestPlatforms: each platform is built where it is native, and elsewhere if it must.
 func TestPlatforms(t *testing.T) {
-	amd, arm := &fakeEngine{platforms: []string{"linux/amd64", "linux/arm64"}}, &fakeEngine{platforms: []string{"linux/arm64"}}
+	amd := &fakeEngine{platforms: []string{"linux/amd64", "linux/arm64"}}
+	arm := &fakeEngine{platforms: []string{"linux/arm64"}}
 	both := []plan.Image{
 		{ID: "amd", Build: plan.Build{Platforms: []string{"linux/amd64"}}},
 		{ID: "arm", Build: plan.Build{Platforms: []string{"linux/arm64"}}},
 		{ID: "two", Build: plan.Build{Platforms: []string{"linux/amd64", "linux/arm64"}}},
 		{ID: "base", Build: plan.Build{Platforms: []string{"linux/amd64"}}},
-		{ID: "on", Build: plan.Build{Platforms: []string{"linux/amd64", "linux/arm64"}, ImageContexts: map[string]string{"b": "base"}}},
+		{ID: "on", Build: plan.Build{Platforms: []string{"linux/amd64", "linux/arm64"},
+			ImageContexts: map[string]string{"b": "base"}}},
 	}
 	f, _ := open(t, nodes(amd, arm), both)
 	for name, want := range map[string]*fakeEngine{"amd": amd, "arm": arm, "two linux/amd64": amd, "two linux/arm64": arm,
@@ -167,9 +170,10 @@ func TestPlatforms(t *testing.T) {
 		t.Errorf("%v", parts)
 	}
 	var warned []string
-	both[2].Build.CacheMounts = true
+	both[2].Build.CacheMounts, both[2].Build.CacheTo = true, []string{"type=local,dest=/cache"}
 	if err := f.Check(both[2], func(text string) { warned = append(warned, text) }); err != nil ||
-		len(warned) != 2 || !strings.HasPrefix(warned[0], "cache_mounts: not kept") || warned[1] != "checked two linux/amd64" {
+		len(warned) != 3 || !strings.HasPrefix(warned[0], "cache_mounts: not kept") ||
+		!strings.HasPrefix(warned[1], "cache_to: each of the builders") || warned[2] != "checked two linux/amd64" {
 		t.Errorf("%v %v", warned, err)
 	}
 	// Without the arm machine, amd builds both.
@@ -291,7 +295,8 @@ func TestOpen(t *testing.T) {
 		return nil, errors.New("cannot reach tcp://gone:1: refused")
 	}})
 	f, notes := open(t, two, images(3, "linux/amd64"))
-	if len(*notes) != 1 || (*notes)[0] != "a builder is left out, and others build its images: cannot reach tcp://gone:1: refused" {
+	if len(*notes) != 1 ||
+		(*notes)[0] != "a builder is left out, and others build its images: cannot reach tcp://gone:1: refused" {
 		t.Errorf("%q", *notes)
 	}
 	if got := f.String(); got != "one builder: fake at tcp://builder-0:1234" {

@@ -23,8 +23,8 @@ func TestJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := joined.Root()
-	if len(joined.Manifests) != 3 || root.MediaType != ocispec.MediaTypeImageIndex || root.Digest != digest.FromBytes(root.Data) ||
-		len(joined.DiffIDs) != 2 {
+	if len(joined.Manifests) != 3 || root.MediaType != ocispec.MediaTypeImageIndex ||
+		root.Digest != digest.FromBytes(root.Data) || len(joined.DiffIDs) != 2 {
 		t.Errorf("%+v", joined)
 	}
 	var index ocispec.Index
@@ -33,7 +33,8 @@ func TestJoin(t *testing.T) {
 	}
 	for i, want := range []*Artifact{amd, arm} {
 		m := index.Manifests[i]
-		if m.Digest != want.Root().Digest || m.Size != int64(len(want.Root().Data)) || m.MediaType != ocispec.MediaTypeImageManifest {
+		if m.Digest != want.Root().Digest || m.Size != int64(len(want.Root().Data)) ||
+			m.MediaType != ocispec.MediaTypeImageManifest {
 			t.Errorf("%+v", m)
 		}
 	}
@@ -50,8 +51,8 @@ func TestJoin(t *testing.T) {
 	if n := len(all.Manifests); n != 4 || strings.Count(string(all.Root().Data), `"platform"`) != 3 {
 		t.Errorf("%d manifests, %s", n, all.Root().Data)
 	}
-	if _, err := Join([]Part{{[]string{"linux/amd64"}, third}, {[]string{"linux/amd64", "linux/arm64"}, joined}}); err == nil ||
-		err.Error() != "the platform linux/amd64 is there twice" {
+	_, err = Join([]Part{{[]string{"linux/amd64"}, third}, {[]string{"linux/amd64", "linux/arm64"}, joined}})
+	if err == nil || err.Error() != "the platform linux/amd64 is there twice" {
 		t.Error(err)
 	}
 

@@ -135,10 +135,14 @@ func TestJoin(t *testing.T) {
 		})},
 			[]string{"the image both for linux/arm64 is in several parts: arm.json and arm2.json"}},
 		{[]Named{web, all, amd}, []string{"the image both is in all.json as a whole, and by platforms in other parts"}},
-		{[]Named{web, all, changed(all, "b.json", func(f *File) { f.Images = []Image{{Name: "both", Manifests: manifest("another")}} })}, []string{"the image both is in several parts: all.json and b.json"}},
+		{[]Named{web, all, changed(all, "b.json", func(f *File) {
+			f.Images = []Image{{Name: "both", Manifests: manifest("another")}}
+		})}, []string{"the image both is in several parts: all.json and b.json"}},
 		{[]Named{web, web}, []string{"duplicate part web.json"}},
-		{[]Named{web, changed(all, "c.json", func(f *File) { f.Registry = "other" })}, []string{"c.json went to other, and web.json to r.example"}},
-		{[]Named{changed(web, "d.json", func(f *File) { f.Commit = "" })}, []string{"d.json is of an unknown commit, and this is commit 0123456789ab"}},
+		{[]Named{web, changed(all, "c.json", func(f *File) { f.Registry = "other" })},
+			[]string{"c.json went to other, and web.json to r.example"}},
+		{[]Named{changed(web, "d.json", func(f *File) { f.Commit = "" })},
+			[]string{"d.json is of an unknown commit, and this is commit 0123456789ab"}},
 		{[]Named{changed(web, "e.json", func(f *File) { f.Plan = f.Plan[:1] })},
 			[]string{`e.json is of another plan: it has nothing more where this plan has "tags v1"`}},
 	} {

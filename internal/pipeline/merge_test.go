@@ -34,7 +34,8 @@ func TestMerge(t *testing.T) {
 		return Merge(t.Context(), f.plan, artifacts, host, f.deps, Options{})
 	}
 
-	if _, err := merge("elsewhere.example"); err == nil || !strings.Contains(err.Error(), "the parts went to elsewhere.example") {
+	if _, err := merge("elsewhere.example"); err == nil ||
+		!strings.Contains(err.Error(), "the parts went to elsewhere.example") {
 		t.Error(err)
 	}
 	f.deps.Checks = []func(context.Context) error{func(context.Context) error { return errors.New("no such service") }}
@@ -42,9 +43,15 @@ func TestMerge(t *testing.T) {
 		t.Error(err, f.puts)
 	}
 	f.deps.Checks = nil
+	f.plan.Images[0].OnImmutable, f.ecr.err = plan.FailTaken, errors.New("it is taken") // since the part was built
+	if _, err := merge(host); err == nil || !strings.Contains(err.Error(), "web: it is taken") || len(f.puts) != 0 {
+		t.Error(err, f.puts)
+	}
+	f.plan.Images[0].OnImmutable, f.ecr.err = "", nil
 	f.plan.Gates = []plan.Gate{{Command: "false", Timeout: 60}}
 	var gate *GateError
-	if _, err := merge(host); !errors.As(err, &gate) || slices.ContainsFunc(f.puts, func(p string) bool { return strings.HasSuffix(p, "/v1") }) {
+	moved := func(p string) bool { return strings.HasSuffix(p, "/v1") }
+	if _, err := merge(host); !errors.As(err, &gate) || slices.ContainsFunc(f.puts, moved) {
 		t.Error(err, f.puts)
 	}
 	if _, err := os.Stat(defs[0].File); err == nil {
@@ -60,7 +67,8 @@ func TestMerge(t *testing.T) {
 	if err != nil || len(result.Definitions) != 1 {
 		t.Fatal(err, result)
 	}
-	if _, err := os.Stat(defs[0].File); err != nil || !slices.Contains(f.puts, "web/manifests/v1") || !slices.Contains(f.puts, "worker/manifests/v1") {
+	if _, err := os.Stat(defs[0].File); err != nil || !slices.Contains(f.puts, "web/manifests/v1") ||
+		!slices.Contains(f.puts, "worker/manifests/v1") {
 		t.Error(err, f.puts)
 	}
 }

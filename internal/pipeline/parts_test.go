@@ -75,7 +75,8 @@ func TestRestart(t *testing.T) {
 		t.Errorf("%v, closed %d times", f.engine.built, f.engine.closedSolves)
 	}
 	// Also where it is told of as the failure of what an image is built on.
-	r := reported{failing{&RestartError{&builder.BaseError{Image: plan.Image{ID: "base"}, Err: errors.New("lost")}}}, f.said}
+	base := &builder.BaseError{Image: plan.Image{ID: "base"}, Err: errors.New("lost")}
+	r := reported{failing{&RestartError{base}}, f.said}
 	var restart *RestartError
 	if _, err := r.Build(t.Context(), builder.Job{}); !errors.As(err, &restart) {
 		t.Error(err)

@@ -9,10 +9,12 @@ import (
 func TestCacheNames(t *testing.T) {
 	img := Image{ID: "shop/web"}
 	part := img.ForPlatforms([]string{"linux/arm64", "linux/arm/v7"})
-	if got := part.CacheTag(); got != "buildcache-shop-web.linux-arm64.linux-arm-v7" || part.PartName() != "shop/web linux/arm64,linux/arm/v7" {
+	if got := part.CacheTag(); got != "buildcache-shop-web.linux-arm64.linux-arm-v7" ||
+		part.PartName() != "shop/web linux/arm64,linux/arm/v7" {
 		t.Error(got, part.PartName())
 	}
-	if img.CacheTag() != "buildcache-shop-web" || img.CacheMountsTag() != "cachemounts-shop-web" || img.PartName() != "shop/web" {
+	if img.CacheTag() != "buildcache-shop-web" || img.CacheMountsTag() != "cachemounts-shop-web" ||
+		img.PartName() != "shop/web" {
 		t.Errorf("%+v", img)
 	}
 	img.ID = strings.Repeat("x", 200)
