@@ -1,7 +1,6 @@
 package builder
 
 import (
-	"bytes"
 	"errors"
 	"io/fs"
 	"maps"
@@ -120,11 +119,12 @@ type stepLog struct {
 	mu     sync.Mutex
 	names  map[digest.Digest]string
 	output map[digest.Digest][]string
+	lines  progress.OutputLines
 	failed digest.Digest
 }
 
 func newStepLog() *stepLog {
-	return &stepLog{names: map[digest.Digest]string{}, output: map[digest.Digest][]string{}}
+	return &stepLog{names: map[digest.Digest]string{}, output: map[digest.Digest][]string{}, lines: progress.OutputLines{}}
 }
 
 func (l *stepLog) add(s *progress.BuildStatus) {
@@ -137,18 +137,26 @@ func (l *stepLog) add(s *progress.BuildStatus) {
 		}
 	}
 	for _, entry := range s.Output {
-		lines := l.output[entry.Step]
-		for _, line := range bytes.Split(bytes.TrimRight(entry.Data, "\n"), []byte("\n")) {
-			lines = append(lines, strings.TrimRight(string(line), "\r"))
-		}
-		l.output[entry.Step] = lines[max(0, len(lines)-keepLines):]
+		l.keep(entry.Step, l.lines.Add("", entry))
 	}
+}
+
+func (l *stepLog) keep(d digest.Digest, lines []string) {
+	for _, line := range lines {
+		l.output[d] = append(l.output[d], strings.TrimRight(line, "\r"))
+	}
+	l.output[d] = l.output[d][max(0, len(l.output[d])-keepLines):]
 }
 
 func (l *stepLog) of(d digest.Digest) (step string, output []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.names[d], l.output[d]
+	l.keep(d, l.lines.End("", d))
+	output = l.output[d]
+	for len(output) > 0 && output[len(output)-1] == "" {
+		output = output[:len(output)-1]
+	}
+	return l.names[d], output
 }
 
 func (l *stepLog) lastFailed() (step string, output []string) {

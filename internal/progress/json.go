@@ -57,7 +57,7 @@ func (p *Display) End() Line {
 
 type jsonLines struct {
 	w      io.Writer
-	output pieces
+	output OutputLines
 	names  map[digest.Digest]string
 	state  map[digest.Digest]string
 
@@ -65,7 +65,7 @@ type jsonLines struct {
 }
 
 func newJSON(w io.Writer) *jsonLines {
-	return &jsonLines{w: w, output: pieces{}, names: map[digest.Digest]string{}, state: map[digest.Digest]string{},
+	return &jsonLines{w: w, output: OutputLines{}, names: map[digest.Digest]string{}, state: map[digest.Digest]string{},
 		started: map[digest.Digest]bool{}}
 }
 
@@ -117,7 +117,7 @@ func (j *jsonLines) status(r *Run, e event, emit func(Line)) {
 		if !r.mine(e.image, l.Step) {
 			continue
 		}
-		for _, text := range j.output.lines(e.image, l) {
+		for _, text := range j.output.Add(e.image, l) {
 			emit(Line{Type: "output", Step: j.names[l.Step], Text: text, Time: l.Time})
 		}
 	}
@@ -125,7 +125,7 @@ func (j *jsonLines) status(r *Run, e event, emit func(Line)) {
 		if !r.mine(e.image, v.ID) || !ended(v) {
 			continue
 		}
-		if text, ok := j.output.rest(e.image, v.ID); ok {
+		for _, text := range j.output.End(e.image, v.ID) {
 			emit(Line{Type: "output", Step: v.Name, Text: text, Time: *v.Completed})
 		}
 		j.step(v, emit)

@@ -17,10 +17,15 @@ type plain struct {
 	w      io.Writer
 	width  int
 	text   func(string) string // makes it fit for the log
-	steps  map[piece]*step
-	output pieces
+	steps  map[imageStep]*step
+	output OutputLines
 	logs   map[string]*imageLog
 	wrote  time.Time // when anything was written last
+}
+
+type imageStep struct {
+	image string
+	step  digest.Digest
 }
 
 type step struct{ started, done bool }
@@ -29,7 +34,7 @@ type step struct{ started, done bool }
 const silence = 30 * time.Second
 
 func newPlain(w io.Writer, images []string) *plain {
-	p := &plain{w: w, width: len("ecsbuild"), text: format.Clean, steps: map[piece]*step{}, output: pieces{},
+	p := &plain{w: w, width: len("ecsbuild"), text: format.Clean, steps: map[imageStep]*step{}, output: OutputLines{},
 		logs: map[string]*imageLog{}, wrote: time.Now()}
 	for _, n := range images {
 		p.width = max(p.width, len(n))
@@ -92,7 +97,7 @@ func (p *plain) status(r *Run, e event, output bool) {
 		}
 	}
 	for _, l := range e.status.Output {
-		for _, text := range p.output.lines(e.image, l) {
+		for _, text := range p.output.Add(e.image, l) {
 			put(l.Step, "  "+text, output)
 		}
 	}
@@ -102,7 +107,7 @@ func (p *plain) status(r *Run, e event, output bool) {
 			continue
 		}
 		s.done = true
-		if text, ok := p.output.rest(e.image, v.ID); ok {
+		for _, text := range p.output.End(e.image, v.ID) {
 			put(v.ID, "  "+text, output)
 		}
 		if text := outcome(v); text != "" {
@@ -170,7 +175,7 @@ func (l *imageLog) all() []string {
 }
 
 func (p *plain) step(image string, d digest.Digest) *step {
-	key := piece{image, d}
+	key := imageStep{image, d}
 	if p.steps[key] == nil {
 		p.steps[key] = &step{}
 	}

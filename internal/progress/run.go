@@ -61,7 +61,7 @@ type Run struct {
 	byName map[string]*image
 	steps  map[digest.Digest]*Span
 	pulls  map[digest.Digest]map[string]Transfer
-	output pieces
+	output OutputLines
 }
 
 type image struct {
@@ -77,7 +77,7 @@ type image struct {
 
 func newRun(names []string, now time.Time) *Run {
 	r := &Run{began: now, byName: map[string]*image{}, steps: map[digest.Digest]*Span{},
-		pulls: map[digest.Digest]map[string]Transfer{}, output: pieces{}}
+		pulls: map[digest.Digest]map[string]Transfer{}, output: OutputLines{}}
 	for _, n := range names {
 		r.image(n)
 	}
@@ -101,30 +101,6 @@ func (r *Run) image(name string) *image {
 func (r *Run) mine(image string, d digest.Digest) bool {
 	s := r.steps[d]
 	return s == nil || s.Image == image
-}
-
-// pieces are the ends of output that has no newline yet, of each image's steps.
-type pieces map[piece][]byte
-
-type piece struct {
-	image string
-	step  digest.Digest
-}
-
-// lines returns the whole lines of what has come, and keeps what is left.
-func (p pieces) lines(image string, l StepOutput) (out []string) {
-	key := piece{image, l.Step}
-	lines := strings.Split(string(p[key])+string(l.Data), "\n")
-	p[key] = []byte(lines[len(lines)-1])
-	return lines[:len(lines)-1]
-}
-
-// rest returns what is left when a step has ended.
-func (p pieces) rest(image string, d digest.Digest) (text string, ok bool) {
-	key := piece{image, d}
-	data := p[key]
-	delete(p, key)
-	return string(data), len(data) > 0
 }
 
 // take brings an event into the picture.
@@ -164,8 +140,8 @@ func (r *Run) status(img *image, e event) {
 		r.pulls[s.Step][s.ID] = s
 	}
 	for _, l := range e.status.Output {
-		lines := r.output.lines(e.image, l)
-		for _, text := range append(lines, string(r.output[piece{e.image, l.Step}])) {
+		lines := r.output.Add(e.image, l)
+		for _, text := range append(lines, r.output.Unfinished(e.image, l)) {
 			if text = format.Clean(text); strings.TrimSpace(text) != "" {
 				img.output = text
 			}
