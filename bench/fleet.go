@@ -13,9 +13,6 @@ import (
 // fleetCases build sixty images on one builder, two and three.
 var fleetCases = []string{"fleet-1", "fleet-2", "fleet-3"}
 
-// fleetJobs is how many images a builder builds at once.
-const fleetJobs = 2
-
 // fleet measures one of fleetCases, on buildkitds that have seen nothing.
 func (c *chain) fleet(ctx context.Context, name string) error {
 	w := c.workloads["sixty"]
@@ -44,7 +41,7 @@ func (c *chain) fleet(ctx context.Context, name string) error {
 		}
 		list := "builder:\n"
 		for _, a := range addresses {
-			list += fmt.Sprintf("  - {address: %q, jobs: %d}\n", strings.TrimPrefix(a, "BUILDKIT_HOST="), fleetJobs)
+			list += fmt.Sprintf("  - {address: %q, jobs: %d}\n", strings.TrimPrefix(a, "BUILDKIT_HOST="), c.jobs)
 		}
 		if err := write(file, append([]byte(list), yaml...)); err != nil {
 			return err

@@ -32,6 +32,7 @@ type bench struct {
 	results   results
 	cases     []string
 	hosts     int
+	jobs      int // of each of several builders
 }
 
 func main() {
@@ -52,13 +53,14 @@ func run(ctx context.Context) (err error) {
 	out := flag.String("out", "bench/out", "folder of the results")
 	from := flag.String("from", "", "results.json of earlier runs, to be told together; measures nothing")
 	rev := flag.String("rev", "", "commit to build ecsbuild from (default: the working tree)")
+	jobs := flag.Int("jobs", 1, "images whose steps each builder of fleet-1, fleet-2 and fleet-3 runs at once")
 	flag.Parse()
 	for _, c := range strings.Fields(*cases) {
 		if !slices.Contains(allCases, c) && !slices.Contains(onRequest, c) {
 			return fmt.Errorf("no such case: %s; there are %s", c, strings.Join(append(allCases, onRequest...), ", "))
 		}
 	}
-	b := &bench{out: *out, cases: strings.Fields(*cases)}
+	b := &bench{out: *out, jobs: *jobs, cases: strings.Fields(*cases)}
 	if *from != "" {
 		for _, file := range strings.Fields(*from) {
 			if err := b.results.add(file); err != nil {

@@ -62,7 +62,7 @@ func (s engines) openAll(ctx context.Context, found []node) (*fleet.Fleet, error
 // A node is where an engine is.
 type node struct {
 	endpoint builder.Endpoint
-	jobs     int // images that it builds at once, 0 for any number
+	jobs     int // images whose steps it runs at once, 0 for any number
 }
 
 // find finds the engines that the plan names: of buildkitds alone there may be several.

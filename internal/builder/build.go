@@ -129,13 +129,18 @@ func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEnt
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	place := &place{places: e.steps}
+	defer place.leave()
 	lost := 0
 	for start := 1; ; start++ {
+		if err := place.take(ctx); err != nil {
+			return nil, err
+		}
 		bases, err := j.waitForBases(ctx)
 		if err != nil {
 			return nil, err
 		}
-		res, err := e.solveOnce(ctx, j, bases, exports, copies)
+		res, err := e.solveOnce(ctx, j, bases, exports, copies, place)
 		switch {
 		case err == nil || start == maxStarts || ctx.Err() != nil:
 			return res, err
@@ -190,7 +195,7 @@ func notBegun(err error) bool {
 }
 
 func (e *Engine) solveOnce(ctx context.Context, j *Job, bases baseSolves, exports []bkclient.ExportEntry,
-	copies *baseCopy) (*bkclient.SolveResponse, error) {
+	copies *baseCopy, place *place) (*bkclient.SolveResponse, error) {
 	opt, err := e.solveOpt(ctx, j)
 	if err == nil {
 		err = bases.addTo(&opt)
@@ -205,7 +210,8 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, bases baseSolves, export
 	defer pulls.end()
 	defer e.untilLost(cancel)()
 	copying, stop := context.WithCancel(ctx)
-	reader := &statusReader{ctx: ctx, engine: e, job: j, log: newStepLog(), copying: copying, copies: copies, pulls: pulls}
+	reader := &statusReader{ctx: ctx, engine: e, job: j, log: newStepLog(), copying: copying, copies: copies, pulls: pulls,
+		place: place}
 	res, err := e.request(ctx, solving, j, opt, bases.steps(), reader)
 	if before := copies.stop; before != nil { // of a build that was started again
 		copies.stop = func() { before(); stop() }
@@ -276,6 +282,7 @@ type statusReader struct {
 	copying context.Context // of the base image's layers
 	copies  *baseCopy
 	pulls   *pullWatch
+	place   *place
 }
 
 // follow reads the status of a solve until that is closed, whatever becomes of the context,
@@ -292,6 +299,9 @@ func (r *statusReader) follow(others map[digest.Digest]bool) (status chan *bkcli
 			for _, v := range s.Vertexes {
 				step := parseStep(v.Name)
 				j.lostCache(v, step)
+				if step.exports && v.Started != nil {
+					r.place.leave()
+				}
 				j.observeBase(r.copying, step, r.copies)
 				j.Inputs.Observe(r.ctx, cmp.Or(step.base, step.frontend), step.fetches)
 			}

@@ -53,6 +53,7 @@ type Engine struct {
 	bk     *bkclient.Client
 
 	solves       chan struct{} // those that run
+	steps        chan struct{} // those whose steps run, nil for any number
 	compressions chan struct{} // layers that are compressed at the moment
 	sessions     sharedSessions
 	opened       openSolves
@@ -200,9 +201,6 @@ func (e *Engine) Platforms(ctx context.Context) (out []ocispec.Platform, err err
 
 // Parts are those that an image is built in: none, since the engine builds all of it.
 func (e *Engine) Parts(plan.Image) []plan.Image { return nil }
-
-// LimitJobs has the engine build n images at once at most. It comes before the first build.
-func (e *Engine) LimitJobs(n int) { e.solves = make(chan struct{}, min(n, maxSolves)) }
 
 // LocalDigests are those that a Docker engine knows of the image that it has of
 // a name: it takes that one where a build does not pull, and names no digest.

@@ -23,6 +23,7 @@ type step struct {
 
 	importsCache string // the reference of a cache that it reads, "" for none
 	exportsCache bool
+	exports      bool // it makes the image of what the other steps have come to
 }
 
 var (
@@ -56,6 +57,7 @@ func parseStep(name string) (s step) {
 	if s.importsCache == name {
 		s.importsCache = ""
 	}
+	s.exports = strings.HasPrefix(name, "exporting to ")
 	s.exportsCache = strings.HasPrefix(name, "exporting cache")
 	return s
 }

@@ -37,6 +37,7 @@ func TestParseStep(t *testing.T) {
 		"https://example.com/x":                                    {fetches: true},
 		"importing cache manifest from registry.example/app:cache": {importsCache: "registry.example/app:cache"},
 		"exporting cache to registry":                              {exportsCache: true},
+		"exporting to oci image format":                            {exports: true},
 		"exporting to image":                                       {},
 	} {
 		if got := parseStep(name); got != want {

@@ -97,7 +97,7 @@ var descriptions = []struct{ key, text string }{
 	{"tag", "Tag of images that name none, or a list of tags. Default: IMAGE_TAG (one tag or several), then the first 12 characters of the commit."},
 	{"builder", "Engine that builds: auto, docker (the one that the environment names), private (one that ecsbuild starts for the run, with the containerd image store; needs root and dockerd 24 or later on PATH), or the address of a buildkitd: unix://, tcp:// (with the certificates of BUILDKIT_CERT_PATH), ssh://, docker-container://, podman-container:// or kube-pod://; or buildx:NAME, one that docker buildx create has made. A list of addresses spreads the images over several. auto is docker, and private where an image asks for what that engine cannot do. Default: ECSBUILD_BUILDER, then auto."},
 	{"address", "Address of a buildkitd, or buildx:NAME."},
-	{"jobs", "How many images the builder builds at once; with a number for each builder, it also gets more or fewer of them. Default: any number."},
+	{"jobs", "How many images the builder runs the steps of at once, while those of others are exported; with a number for each builder, it also gets more or fewer of them. Default: any number."},
 	{"docker_hub", "Account for Docker Hub. Default: DOCKER_USER and DOCKER_PASSWORD (or another of their usual names), then the SSM parameters DOCKER_HUB_ID and DOCKER_HUB_PASSWORD, then docker login."},
 	{"registries", "Accounts for other registries that base images come from."},
 	{"images", "The images to build."},

@@ -39,7 +39,7 @@ type Engine interface {
 // A Node is where a member may be.
 type Node struct {
 	Name    string // its address
-	Jobs    int    // images that it builds at once, 0 for any number
+	Jobs    int    // images whose steps it runs at once, 0 for any number
 	Connect func(ctx context.Context) (Engine, error)
 }
 

@@ -54,7 +54,7 @@ var BuilderWords = []Builder{BuilderAuto, BuilderDocker, BuilderPrivate}
 // A Node is a buildkitd that builds.
 type Node struct {
 	Address string `json:"address"`        // its URL, or buildx:NAME
-	Jobs    int    `json:"jobs,omitempty"` // images that it builds at once, 0 for any number
+	Jobs    int    `json:"jobs,omitempty"` // images whose steps it runs at once, 0 for any number
 }
 
 // MayBuildInParts says that several nodes build, among which an image may be split.
