@@ -18,7 +18,7 @@ import (
 
 var allCases = []string{"new", "new-cache", "same-same", "same-reuse", "same-changed", "changed", "changed-reproducible",
 	"changed-private", "changed-cache", "linked", "steps", "steps-local", "mounts", "eight", "hundred", "far-new",
-	"far-same-changed", "far-changed", "fleet-1", "fleet-2", "fleet-3"}
+	"far-same-changed", "far-changed", "fleet-1", "fleet-2", "fleet-3", "parts-3"}
 
 // engineTitles are the kinds of script/engine in words.
 var engineTitles = map[string]string{
@@ -52,6 +52,7 @@ var titles = map[string]string{
 	"fleet-1":              "sixty images on one builder",
 	"fleet-2":              "sixty images on two builders",
 	"fleet-3":              "sixty images on three builders",
+	"parts-3":              "sixty images in three jobs, each with a builder",
 }
 
 // onRequest are cases that take twenty gigabytes of disk.

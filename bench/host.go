@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,8 +29,10 @@ type host struct {
 	kind     string // of script/engine
 	cache    string // ECSBUILD_CACHE
 	ask      ask    // what is measured
-	peak     int64  // of the commands' memory, in bytes
 	far      *far   // nil for an engine on the host itself
+
+	mu   sync.Mutex
+	peak int64 // of the commands' memory, in bytes
 }
 
 // tools are the binaries under comparison.

@@ -130,7 +130,10 @@ func (h *host) command(ctx context.Context, env []string, name string, args ...s
 		peak := peakMemory(cmd.Process.Pid, ended)
 		err = cmd.Wait()
 		close(ended)
-		h.peak = max(h.peak, <-peak)
+		most := <-peak
+		h.mu.Lock()
+		h.peak = max(h.peak, most)
+		h.mu.Unlock()
 	}
 	if err != nil {
 		return &commandError{command: filepath.Base(name) + " " + args[0], output: out.String(), err: err}
