@@ -11,12 +11,15 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -103,8 +106,8 @@ func (s *stage) sentIs(images []string) error {
 	return nil
 }
 
-// newHost starts another engine of the same kind, which has seen nothing, and
-// makes it the script's.
+// newHost [KIND [FLAG…]] starts another engine, of the same kind where none is given, which has seen
+// nothing, and makes it the script's. PORT in a flag becomes a free port, and is that from then on.
 func (s *stage) newHost(ts *testscript.TestScript, neg bool, args []string) {
 	dir, err := os.MkdirTemp("", "ecsbuild-host-")
 	ts.Check(err)
@@ -112,17 +115,42 @@ func (s *stage) newHost(ts *testscript.TestScript, neg bool, args []string) {
 		_ = exec.Command("../../script/engine", "stop", filepath.Join(dir, "e")).Run()
 		_ = os.RemoveAll(dir)
 	})
-	cmd := exec.Command("../../script/engine", "start", s.kind, filepath.Join(dir, "e"))
+	kind := s.kind
+	var flags []string
+	if len(args) > 0 {
+		kind, flags = args[0], args[1:]
+	}
+	if slices.ContainsFunc(flags, func(f string) bool { return strings.Contains(f, "PORT") }) {
+		port, err := freePort()
+		ts.Check(err)
+		ts.Setenv("PORT", port)
+		for i := range flags {
+			flags[i] = strings.ReplaceAll(flags[i], "PORT", port)
+		}
+	}
+	cmd := exec.Command("../../script/engine", append([]string{"start", kind, filepath.Join(dir, "e")}, flags...)...)
 	cmd.Env = append(os.Environ(), s.rig.Environ()...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		ts.Fatalf("script/engine start %s: %v\n%s", s.kind, err, stderr.String())
+		ts.Fatalf("script/engine start %s: %v\n%s", kind, err, stderr.String())
 	}
 	key, value, _ := strings.Cut(strings.TrimSpace(string(out)), "=")
 	ts.Setenv(key, value)
 	ts.Setenv("ECSBUILD_CACHE", filepath.Join(dir, "cache"))
+}
+
+// freePort is a port of loopback that nothing listens on, and that the kernel hands out to nobody.
+func freePort() (port string, err error) {
+	for range 100 {
+		var l net.Listener
+		port = strconv.Itoa(20_000 + rand.IntN(8_000))
+		if l, err = net.Listen("tcp4", "127.0.0.1:"+port); err == nil {
+			return port, l.Close()
+		}
+	}
+	return "", err
 }
 
 // builtOn compares the layers of two images, as they are unpacked, of each platform.

@@ -25,31 +25,49 @@ func (f Facts) unreachable(e *builder.UnreachableError) Finding {
 		found.What = "the engine at " + e.Endpoint.String() + " went away during the build"
 		found.Do = []string{"look into its log for why (memory, disk or the network are the usual reasons), and run again"}
 	case e.Endpoint.BuildKit != "":
-		found.What = "there is no buildkitd at " + e.Endpoint.String()
-		found.Do = []string{"start it, or use the Docker engine: unset BUILDKIT_HOST, or leave out builder (ECSBUILD_BUILDER)"}
-		text := e.Err.Error()
-		switch {
-		case noTLS.MatchString(text) || strings.HasPrefix(e.Endpoint.BuildKit, "tcp://") && cutOff.MatchString(text):
-			found.What = "no TLS connection to the buildkitd at " + e.Endpoint.String()
-			found.Do = []string{"check the certificates on both sides; BUILDKIT_CERT_PATH names the folder of those here: " +
-				"ca.pem, and cert.pem and key.pem where it asks for one"}
-		case strings.Contains(text, "executable file not found"):
-			found.What = "cannot run what reaches the buildkitd at " + e.Endpoint.String()
-			found.Do = []string{"install the program that is not there"}
-		}
-		if name := e.Endpoint.Buildx(); name != "" {
-			found.Do = []string{"docker buildx inspect --bootstrap " + name + " starts it, or says what is wrong"}
-		}
+		return noBuildKit(e, found)
 	case strings.HasPrefix(e.Endpoint.Docker, "ssh://"):
 		found.Do = []string{"try it by hand: ssh to that host, and docker version there"}
+	case noTLS.MatchString(found.Why) || strings.Contains(found.Why, "HTTP request to an HTTPS server"):
+		found.What = "no TLS connection to the Docker engine at " + e.Endpoint.String()
+		found.Do = []string{"check the certificates on both sides; with DOCKER_TLS_VERIFY=1, DOCKER_CERT_PATH names the folder of " +
+			"those here: ca.pem, cert.pem and key.pem"}
+		if e.Endpoint.Context != "" {
+			found.Do = []string{"check the certificates on both sides; docker context update " + e.Endpoint.Context +
+				" --docker host=…,ca=…,cert=…,key=… changes those here"}
+		}
+	case strings.HasPrefix(e.Endpoint.Docker, "tcp://"):
+		found.Do = []string{"start it there, or say where another one is with DOCKER_HOST or docker context use"}
 	case f.Project != "":
 		found.Do = []string{"tick Privileged in the CodeBuild project (Edit, Environment, Additional configuration), or:",
 			fmt.Sprintf(`  aws codebuild update-project --name %[1]s --environment "$(aws codebuild batch-get-projects --names %[1]s --query 'projects[0].environment' --output json | jq .privilegedMode=true)"`, f.Project)}
-	case strings.Contains(e.Err.Error(), "permission denied"):
+	case strings.Contains(found.Why, "permission denied"):
 		found.What = "the Docker engine at " + e.Endpoint.String() + " does not let this user in"
 		found.Do = []string{"run as root, or join its group:", "  sudo usermod -aG docker $USER"}
 	default:
 		found.Do = []string{"start Docker, or say where it is with DOCKER_HOST or docker context use"}
+	}
+	return found
+}
+
+// programWords are docker's words for a program that ends at once, also where it is not docker's.
+const programWords = ", make sure the URL is valid, and Docker 18.09 or later is installed on the remote host"
+
+func noBuildKit(e *builder.UnreachableError, found Finding) Finding {
+	found.What = "there is no buildkitd at " + e.Endpoint.String()
+	found.Why = strings.Replace(found.Why, programWords, "", 1)
+	found.Do = []string{"start it, or use the Docker engine: unset BUILDKIT_HOST, or leave out builder (ECSBUILD_BUILDER)"}
+	switch {
+	case noTLS.MatchString(found.Why) || strings.HasPrefix(e.Endpoint.BuildKit, "tcp://") && cutOff.MatchString(found.Why):
+		found.What = "no TLS connection to the buildkitd at " + e.Endpoint.String()
+		found.Do = []string{"check the certificates on both sides; BUILDKIT_CERT_PATH names the folder of those here: " +
+			"ca.pem, and cert.pem and key.pem where it asks for one"}
+	case strings.Contains(found.Why, "executable file not found"):
+		found.What = "cannot run what reaches the buildkitd at " + e.Endpoint.String()
+		found.Do = []string{"install the program that is not there"}
+	}
+	if name := e.Endpoint.Buildx(); name != "" {
+		found.Do = []string{"docker buildx inspect --bootstrap " + name + " starts it, or says what is wrong"}
 	}
 	return found
 }
