@@ -38,7 +38,7 @@ func TestParseStep(t *testing.T) {
 		"importing cache manifest from registry.example/app:cache": {importsCache: "registry.example/app:cache"},
 		"exporting cache to registry":                              {exportsCache: true},
 		"exporting to oci image format":                            {exports: true},
-		"exporting to image":                                       {},
+		"exporting to image":                                       {exports: true},
 	} {
 		if got := parseStep(name); got != want {
 			t.Errorf("%s: %+v, want %+v", name, got, want)
