@@ -5,6 +5,7 @@ import (
 
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/fleet"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -61,18 +62,18 @@ func (s engines) openAll(ctx context.Context, found []node) (*fleet.Fleet, error
 
 // A node is where an engine is.
 type node struct {
-	endpoint builder.Endpoint
+	endpoint endpoint.Endpoint
 	jobs     int // images whose steps it runs at once, 0 for any number
 }
 
 // find finds the engines that the plan names: of buildkitds alone there may be several.
 func (s engines) find() (out []node, err error) {
 	if s.plan.Builder != plan.BuilderBuildKit {
-		ep, err := builder.FindEndpoint(s.app.getenv)
+		ep, err := endpoint.Find(s.app.getenv)
 		return []node{{endpoint: ep}}, err
 	}
 	for _, n := range s.plan.Nodes {
-		endpoints, err := builder.NodeEndpoints(n.Address, s.app.getenv)
+		endpoints, err := endpoint.Nodes(n.Address, s.app.getenv)
 		if err != nil {
 			return nil, err
 		}
@@ -88,7 +89,7 @@ func (s engines) connect(ctx context.Context, n node) (*builder.Engine, error) {
 	user := ep
 	if ep.BuildKit != "" && len(s.plan.Gates) > 0 {
 		var err error
-		if user, err = builder.FindDocker(s.app.getenv); err != nil {
+		if user, err = endpoint.FindDocker(s.app.getenv); err != nil {
 			return nil, err
 		}
 	}

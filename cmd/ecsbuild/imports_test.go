@@ -45,18 +45,19 @@ func TestImports(t *testing.T) {
 		"dockerconfig":  {"plan"},
 		"dockerpush":    {"relay", "selfimage", "plan", "image", "layer", "fingerprint", "hoststate", "progress", "report"},
 		"ociexport":     {"plan", "image", "layer", "fingerprint", "hoststate"},
-		"builder": {"plan", "image", "layer", "dockerfile", "fingerprint", "hoststate", "dockerpush", "ociexport",
-			"privateengine", "cachemount", "selfimage", "progress", "report", "dockerconfig"},
+		"endpoint":      {"plan", "dockerconfig"},
+		"builder": {"endpoint", "plan", "image", "layer", "dockerfile", "fingerprint", "hoststate", "dockerpush", "ociexport",
+			"privateengine", "cachemount", "selfimage", "progress", "report"},
 		"imagedef": {},
 		"part":     {"plan", "image"},
 		"artifact": {"part"},
 		"pipeline": {"plan", "image", "registry", "baseimage", "aws", "builder", "dockerfile", "fingerprint", "imagedef",
 			"progress", "report", "artifact", "hoststate", "cachemount"},
-		"fleet": {"plan", "image", "builder", "dockerfile", "cachemount", "pipeline", "progress"},
+		"fleet": {"plan", "image", "endpoint", "builder", "dockerfile", "cachemount", "pipeline", "progress"},
 		"credentials": {"plan", "aws", "registry", "baseimage", "hoststate", "pipeline", "progress", "report",
 			"dockerconfig"},
 		"iampolicy": {"plan", "registry", "dockerfile"},
-		"diagnose": {"plan", "aws", "registry", "baseimage", "httptransport", "builder", "dockerfile", "layer",
+		"diagnose": {"plan", "aws", "registry", "baseimage", "httptransport", "endpoint", "builder", "dockerfile", "layer",
 			"iampolicy", "pipeline", "artifact", "privateengine"},
 		"doctor": {"plan", "progress", "dockerfile", "aws", "registry", "builder", "credentials", "pipeline",
 			"diagnose"},
@@ -66,12 +67,12 @@ func TestImports(t *testing.T) {
 	everybody := []string{"fault", "redact", "format", "atomicfile"} // may import these
 	theirs := map[string][]string{
 		"github.com/aws/":                         {"aws"},
-		"github.com/moby/buildkit/":               {"builder", "dockerfile", "enginetest"},
-		"github.com/moby/moby/":                   {"builder", "dockerpush"},
+		"github.com/moby/buildkit/":               {"endpoint", "builder", "dockerfile", "enginetest"},
+		"github.com/moby/moby/":                   {"endpoint", "builder", "dockerpush"},
 		"github.com/google/go-containerregistry/": {"registry", "baseimage", "localregistry", "awstest", "enginetest"},
 		"github.com/docker/docker":                nil,
 		"github.com/docker/buildx":                nil,
-		"github.com/docker/cli":                   {"builder"}, // one small package, which BuildKit's own helpers use
+		"github.com/docker/cli":                   {"endpoint"}, // one small package, which BuildKit's own helpers use
 	}
 	seen := 0
 	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/part"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
@@ -72,7 +73,7 @@ func (r *execution) merge() error {
 
 // gateEngine is the one that docker's own commands reach, as gates call them.
 func (r *execution) gateEngine(ctx context.Context) (pipeline.Engine, error) {
-	ep, err := builder.FindDocker(r.app.getenv)
+	ep, err := endpoint.FindDocker(r.app.getenv)
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/fingerprint"
 	"github.com/ecsbuild/ecsbuild/internal/hoststate"
@@ -226,7 +227,7 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, bases baseSolves, export
 			return nil, context.Cause(solving)
 		}
 		if grpcerrors.Code(err) == codes.Unavailable {
-			return nil, &UnreachableError{Endpoint: e.Endpoint, Lost: true, Err: err}
+			return nil, &endpoint.UnreachableError{Endpoint: e.Endpoint, Lost: true, Err: err}
 		}
 		if nerr := unreadableName(j.Image, err); nerr != nil {
 			return nil, nerr

@@ -26,6 +26,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerpush"
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/privateengine"
@@ -34,7 +35,7 @@ import (
 
 // An Engine is a connected Docker engine or buildkitd.
 type Engine struct {
-	Endpoint Endpoint
+	Endpoint endpoint.Endpoint
 	Version  string // "28.5.2", "buildkitd v0.34.2"
 	Store    StoreKind
 
@@ -44,8 +45,8 @@ type Engine struct {
 	private  *privateengine.Engine // nil where somebody else has started the engine
 	removals sync.WaitGroup        // of images that a private engine need not keep
 
-	user      Endpoint       // that the user's docker commands reach
-	loadsInto *client.Client // connected to it, nil before CanLoad
+	user      endpoint.Endpoint // that the user's docker commands reach
+	loadsInto *client.Client    // connected to it, nil before CanLoad
 
 	id     string         // the engine's own, "" for a buildkitd
 	root   string         // folder of the engine's images, as the engine knows it

@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/enginetest"
 	"github.com/ecsbuild/ecsbuild/internal/hoststate"
 	"github.com/ecsbuild/ecsbuild/internal/image"
@@ -42,9 +43,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func connect(t *testing.T, fake *enginetest.Engine, buildkit bool) *Engine {
 	t.Helper()
 	docker, bk := fake.Start(t)
-	ep := Endpoint{Docker: docker}
+	ep := endpoint.Endpoint{Docker: docker}
 	if buildkit {
-		ep = Endpoint{BuildKit: bk}
+		ep = endpoint.Endpoint{BuildKit: bk}
 	}
 	e, err := Connect(t.Context(), ep)
 	if err != nil {

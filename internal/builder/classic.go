@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerpush"
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/layer"
 )
@@ -48,7 +49,7 @@ func (e *Engine) buildAndPush(ctx context.Context, j Job) (*image.Artifact, erro
 	var silent *dockerpush.NoAnswerError
 	switch {
 	case errors.As(err, &silent), errors.Is(err, dockerpush.ErrRelayEnded):
-		return nil, &UnreachableError{Endpoint: e.Endpoint, Lost: true, Err: err}
+		return nil, &endpoint.UnreachableError{Endpoint: e.Endpoint, Lost: true, Err: err}
 	case err != nil:
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package builder
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"time"
 
@@ -11,41 +10,28 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/ecsbuild/ecsbuild/internal/dockerpush"
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 )
-
-// UnreachableError says that no engine answered.
-type UnreachableError struct {
-	Endpoint Endpoint
-	Lost     bool // it had answered before
-	Err      error
-	Fix      string // what to do where nothing was asked, since Err says that the endpoint cannot be used
-}
-
-func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("cannot reach %s: %v", e.Endpoint, e.Err)
-}
-
-func (e *UnreachableError) Unwrap() error { return e.Err }
 
 // connectTimeout is for an engine whose socket is there and which says nothing.
 const connectTimeout = 30 * time.Second
 
-// Connect asks the engine who it is. Its error is an *UnreachableError.
-func Connect(ctx context.Context, ep Endpoint) (*Engine, error) {
+// Connect asks the engine who it is. Its error is an *endpoint.UnreachableError.
+func Connect(ctx context.Context, ep endpoint.Endpoint) (*Engine, error) {
 	e := &Engine{Endpoint: ep, solves: make(chan struct{}, maxSolves),
 		compressions: make(chan struct{}, dockerpush.MaxConcurrentCompressions)}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	if err := e.connect(ctx); err != nil {
 		e.Close()
-		var u *UnreachableError
+		var u *endpoint.UnreachableError
 		if errors.As(err, &u) {
 			return nil, err
 		}
-		return nil, &UnreachableError{Endpoint: ep, Err: err}
+		return nil, &endpoint.UnreachableError{Endpoint: ep, Err: err}
 	}
 	e.sessions.dial = e.sessionDialer()
-	if !ep.isLocal() {
+	if !ep.IsLocal() {
 		e.Watch()
 	}
 	return e, nil
@@ -64,7 +50,7 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 		e.Version = "buildkitd " + info.BuildkitVersion.Version
 		return nil
 	}
-	opts, err := e.Endpoint.options()
+	opts, err := e.Endpoint.DockerOptions()
 	if err != nil {
 		return err
 	}
@@ -89,7 +75,7 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 // buildkit connects to BuildKit.
 func (e *Engine) buildkit(ctx context.Context) (*bkclient.Client, error) {
 	if e.Endpoint.BuildKit != "" {
-		opts, err := e.Endpoint.buildkitOptions()
+		opts, err := e.Endpoint.BuildKitOptions()
 		if err != nil {
 			return nil, err
 		}

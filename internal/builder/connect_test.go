@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/enginetest"
 )
 
@@ -34,12 +35,12 @@ func TestConnect(t *testing.T) {
 			t.Errorf("%s: its disk is known: %v", name, ok)
 		}
 	}
-	for _, ep := range []Endpoint{{Docker: "unix:///nowhere/docker.sock"}, {BuildKit: "unix:///nowhere/buildkitd.sock"},
+	for _, ep := range []endpoint.Endpoint{{Docker: "unix:///nowhere/docker.sock"}, {BuildKit: "unix:///nowhere/buildkitd.sock"},
 		{Docker: "ssh://host"}} {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		_, err := Connect(ctx, ep)
 		cancel()
-		var e *UnreachableError
+		var e *endpoint.UnreachableError
 		if !errors.As(err, &e) || e.Lost || !strings.Contains(err.Error(), ep.String()) {
 			t.Errorf("%s: %v", ep, err)
 		}

@@ -3,14 +3,12 @@ package builder
 import (
 	"context"
 	"fmt"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/moby/moby/client"
 
-	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 )
 
 // An engine on another host may fall silent with the network: nothing then ends a build.
@@ -22,18 +20,8 @@ var (
 // maxMissed is how many answers in a row may be missing.
 const maxMissed = 2
 
-// isLocal says that an engine is on this machine.
-func (e Endpoint) isLocal() bool {
-	address := e.BuildKit + e.Docker
-	if strings.HasPrefix(address, "unix://") || strings.HasPrefix(address, "npipe://") {
-		return true
-	}
-	u, err := url.Parse(address)
-	return err == nil && u.Scheme == "tcp" && plan.IsLoopback(strings.ToLower(u.Hostname()))
-}
-
 // IsRemote says that the engine is on another host.
-func (e *Engine) IsRemote() bool { return !e.Endpoint.isLocal() }
+func (e *Engine) IsRemote() bool { return !e.Endpoint.IsLocal() }
 
 // Watch asks the engine from time to time, until it is closed or does not answer. A remote one is
 // watched anyway.
@@ -60,7 +48,7 @@ func (e *Engine) Watch() {
 			}
 			stop()
 		}
-		cancel(&UnreachableError{Endpoint: e.Endpoint, Lost: true,
+		cancel(&endpoint.UnreachableError{Endpoint: e.Endpoint, Lost: true,
 			Err: fmt.Errorf("it has not answered for %v", maxMissed*beatTimeout+beatInterval)})
 	})
 	e.stopBeat = func() { cancel(nil); beating.Wait() }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/enginetest"
 )
 
@@ -26,14 +27,14 @@ func TestSilentEngine(t *testing.T) {
 	}
 	_, socket := fake.Start(t)
 	address := silentRelay(t, strings.TrimPrefix(socket, "unix://"), silent)
-	e, err := Connect(t.Context(), Endpoint{BuildKit: "tcp://" + address})
+	e, err := Connect(t.Context(), endpoint.Endpoint{BuildKit: "tcp://" + address})
 	if err != nil {
 		t.Fatal(err)
 	}
 	e.Watch() // as of another host; a loopback is this one
 	t.Cleanup(e.Close)
 	_, err = e.Build(t.Context(), job(t, func(j *Job) { j.Keep = true }))
-	var lost *UnreachableError
+	var lost *endpoint.UnreachableError
 	if !errors.As(err, &lost) || !lost.Lost || !strings.Contains(lost.Error(), "has not answered for") {
 		t.Errorf("%v", err)
 	}
@@ -85,22 +86,12 @@ func silentRelay(t *testing.T, socket string, silent chan struct{}) (addr string
 	return l.Addr().String()
 }
 
-func TestIsLocal(t *testing.T) {
-	for address, want := range map[string]bool{"unix:///var/run/docker.sock": true, "tcp://127.0.0.1:2375": true,
-		"tcp://LOCALHOST:1": true, "tcp://[::1]:1": true, "tcp://10.0.0.1:2376": false, "ssh://host": false,
-		"kube-pod://builder": false} {
-		if got := (Endpoint{Docker: address}).isLocal(); got != want {
-			t.Errorf("%s: %v", address, got)
-		}
-	}
-}
-
 // TestSSHAddress: what is no address is told without what it may hold of a password.
 func TestSSHAddress(t *testing.T) {
 	for _, address := range []string{"ssh://host:badport", "ssh://ho st", "ssh://u:s3cret@h:99x", "ssh://",
 		"ssh://u:s3cret@host"} {
-		_, err := Connect(t.Context(), Endpoint{Docker: address})
-		var u *UnreachableError
+		_, err := Connect(t.Context(), endpoint.Endpoint{Docker: address})
+		var u *endpoint.UnreachableError
 		if !errors.As(err, &u) || u.Fix == "" || strings.Contains(u.Err.Error(), "s3cret") {
 			t.Errorf("%s: %v", address, err)
 		}

@@ -17,12 +17,13 @@ import (
 	"github.com/moby/moby/client"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
 // CanLoad connects to the engine that the user's docker commands reach, which Load puts
-// images into. Its error is an *UnreachableError.
+// images into. Its error is an *endpoint.UnreachableError.
 func (e *Engine) CanLoad(ctx context.Context) error {
 	if e.loadsInto != nil {
 		return nil
@@ -34,9 +35,9 @@ func (e *Engine) CanLoad(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	fail := func(err error) error {
-		return &UnreachableError{Endpoint: e.user, Err: err, Fix: "gates run images by docker: start a Docker engine, name it by DOCKER_HOST, or leave gates out"}
+		return &endpoint.UnreachableError{Endpoint: e.user, Err: err, Fix: "gates run images by docker: start a Docker engine, name it by DOCKER_HOST, or leave gates out"}
 	}
-	opts, err := e.user.options()
+	opts, err := e.user.DockerOptions()
 	if err != nil {
 		return err
 	}

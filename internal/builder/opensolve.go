@@ -13,6 +13,8 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 )
 
 // openSolve is a solve of a Dockerfile that stays open.
@@ -113,7 +115,7 @@ func (e *Engine) clientOfOpenSolve(ctx context.Context) (*bkclient.Client, error
 	if o.solves%maxOpenSolves == 0 {
 		c, err := e.buildkit(ctx)
 		if err != nil {
-			return nil, &UnreachableError{Endpoint: e.Endpoint, Err: err}
+			return nil, &endpoint.UnreachableError{Endpoint: e.Endpoint, Err: err}
 		}
 		o.clients = append(o.clients, c)
 	}

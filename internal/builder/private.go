@@ -8,14 +8,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/privateengine"
 )
 
 // Choice is what decides which engine builds.
 type Choice struct {
-	Endpoint Endpoint // the engine that the environment names
-	Docker   Endpoint // the engine that docker's own commands reach
+	Endpoint endpoint.Endpoint // the engine that the environment names
+	Docker   endpoint.Endpoint // the engine that docker's own commands reach
 	Builder  plan.Builder
 	Images   []plan.Image // what auto looks at
 	Environ  []string     // of the process: a private engine gets its proxies and certificates
@@ -23,7 +24,7 @@ type Choice struct {
 }
 
 // Open connects to the engine of a choice, and starts it where it is a private one. Its
-// error is an *UnreachableError, an *UnsupportedError, or a *privateengine.UnavailableError.
+// error is an *endpoint.UnreachableError, an *UnsupportedError, or a *privateengine.UnavailableError.
 func Open(ctx context.Context, c Choice) (*Engine, error) {
 	e, err := c.open(ctx)
 	if err == nil {
@@ -44,7 +45,7 @@ func (c Choice) open(ctx context.Context) (*Engine, error) {
 	if unsupported == nil {
 		return e, nil
 	}
-	if !c.Endpoint.isLocal() {
+	if !c.Endpoint.IsLocal() {
 		e.Close()
 		unsupported.NoPrivate = &privateengine.UnavailableError{Missing: []string{
 			"the engine that the environment names is on another host, and that one builds"}}
@@ -104,10 +105,10 @@ func (c Choice) startPrivate(ctx context.Context, dataRoot string) (*Engine, err
 		return nil, err
 	}
 	if err != nil {
-		return nil, &UnreachableError{Endpoint: Endpoint{Docker: "a private engine"}, Err: err,
+		return nil, &endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "a private engine"}, Err: err,
 			Fix: "try once more, or use builder: docker"}
 	}
-	e, err := Connect(ctx, Endpoint{Docker: "unix://" + p.Socket})
+	e, err := Connect(ctx, endpoint.Endpoint{Docker: "unix://" + p.Socket})
 	if err != nil {
 		p.Close()
 		return nil, err

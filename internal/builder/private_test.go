@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/enginetest"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/privateengine"
@@ -30,7 +31,7 @@ func TestOpen(t *testing.T) {
 		"private":                       {plan.BuilderPrivate, nil, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e, err := Open(t.Context(), Choice{Endpoint: Endpoint{Docker: docker}, Builder: tt.builder, Images: tt.images,
+			e, err := Open(t.Context(), Choice{Endpoint: endpoint.Endpoint{Docker: docker}, Builder: tt.builder, Images: tt.images,
 				Why: func(text string) { t.Errorf("started: %s", text) }})
 			if err == nil {
 				defer e.Close()

@@ -16,6 +16,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/baseimage"
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
 	"github.com/ecsbuild/ecsbuild/internal/layer"
@@ -121,7 +122,7 @@ func (f Facts) explainOne(err error) Finding {
 		a           *aws.Error
 		missing     *aws.MissingError
 		reg         *registry.Error
-		unreachable *builder.UnreachableError
+		unreachable *endpoint.UnreachableError
 		unsupported *builder.UnsupportedError
 		unavailable *privateengine.UnavailableError
 		build       *builder.BuildError

@@ -20,6 +20,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/baseimage"
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/httptransport"
 	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
@@ -143,27 +144,27 @@ func TestTexts(t *testing.T) {
 		"a secret's key": {&aws.MissingError{Service: "Secrets Manager", Region: "ap-northeast-1",
 			Names: []string{"a#b"}, Why: "its keys are c"}, ExitPermission, []string{"its keys are c"}},
 
-		"no engine in CodeBuild":   {&builder.UnreachableError{Endpoint: builder.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("no such file")}, ExitUnreachable, []string{"tick Privileged", "--name shop-build"}},
-		"docker not for this user": {&builder.UnreachableError{Endpoint: builder.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("permission denied")}, ExitUnreachable, []string{"usermod"}},
+		"no engine in CodeBuild":   {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("no such file")}, ExitUnreachable, []string{"tick Privileged", "--name shop-build"}},
+		"docker not for this user": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("permission denied")}, ExitUnreachable, []string{"usermod"}},
 		"tags that had moved": {&pipeline.TagsError{Moved: []string{"a:v1"},
 			Err: refused("ecr:PutImage", 400, "TAG_INVALID",
 				"immutable")}, ExitOther, []string{"these tags had moved before: a:v1"}},
-		"a buildkitd that ends the connection": {&builder.UnreachableError{Endpoint: builder.Endpoint{BuildKit: "tcp://b:1234"},
+		"a buildkitd that ends the connection": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{BuildKit: "tcp://b:1234"},
 			Err: errors.New("failed to call info: Unavailable: write tcp 127.0.0.1:1->127.0.0.1:2: write: broken pipe")}, ExitUnreachable,
 			[]string{"no TLS connection to the buildkitd at tcp://b:1234", "BUILDKIT_CERT_PATH"}},
-		"an engine that asks for TLS": {&builder.UnreachableError{Endpoint: builder.Endpoint{Docker: "tcp://d:2376"},
+		"an engine that asks for TLS": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "tcp://d:2376"},
 			Err: errors.New("Client sent an HTTP request to an HTTPS server.")}, ExitUnreachable,
 			[]string{"no TLS connection to the Docker engine at tcp://d:2376", "DOCKER_TLS_VERIFY=1, DOCKER_CERT_PATH"}},
-		"a context of another engine's certificates": {&builder.UnreachableError{
-			Endpoint: builder.Endpoint{Docker: "tcp://d:2376", Context: "far"}, Err: errors.New("x509: unknown authority")},
+		"a context of another engine's certificates": {&endpoint.UnreachableError{
+			Endpoint: endpoint.Endpoint{Docker: "tcp://d:2376", Context: "far"}, Err: errors.New("x509: unknown authority")},
 			ExitUnreachable, []string{"no TLS connection", "docker context update far"}},
-		"no engine on another host, in CodeBuild": {&builder.UnreachableError{Endpoint: builder.Endpoint{Docker: "tcp://d:2376"},
+		"no engine on another host, in CodeBuild": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "tcp://d:2376"},
 			Err: errors.New("connection refused")}, ExitUnreachable, []string{"start it there"}},
-		"no buildkitd": {&builder.UnreachableError{Endpoint: builder.Endpoint{BuildKit: "tcp://b:1234"},
+		"no buildkitd": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{BuildKit: "tcp://b:1234"},
 			Err: errors.New("refused")}, ExitUnreachable, []string{"no buildkitd at tcp://b:1234", "BUILDKIT_HOST"}},
-		"no docker on a laptop": {&builder.UnreachableError{Endpoint: builder.Endpoint{Docker: "unix:///d.sock"},
+		"no docker on a laptop": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "unix:///d.sock"},
 			Err: errors.New("no such file")}, ExitUnreachable, []string{"there is no Docker engine at unix:///d.sock", "start Docker"}},
-		"an engine that went away": {&builder.UnreachableError{Endpoint: builder.Endpoint{Docker: "unix:///d.sock"},
+		"an engine that went away": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "unix:///d.sock"},
 			Lost: true, Err: errors.New("EOF")}, ExitUnreachable, []string{"went away during the build"}},
 		"a key of another engine": {&builder.UnsupportedError{Image: "web", Key: "reproducible",
 			Engine: "Docker engine 25", Fix: "take another"}, ExitConfig, []string{"web: this engine cannot do reproducible", "the build runs on Docker engine 25", "take another"}},

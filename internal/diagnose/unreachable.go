@@ -5,7 +5,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 )
 
 // noTLS are the words of a connection that the certificates do not allow. A server that asks for TLS,
@@ -15,7 +15,7 @@ var (
 	cutOff = regexp.MustCompile(`broken pipe|connection reset by peer|error reading server preface`)
 )
 
-func (f Facts) unreachable(e *builder.UnreachableError) Finding {
+func (f Facts) unreachable(e *endpoint.UnreachableError) Finding {
 	found := Finding{What: "there is no Docker engine at " + e.Endpoint.String(), Why: e.Err.Error(),
 		Exit: ExitUnreachable}
 	switch {
@@ -53,7 +53,7 @@ func (f Facts) unreachable(e *builder.UnreachableError) Finding {
 // programWords are docker's words for a program that ends at once, also where it is not docker's.
 const programWords = ", make sure the URL is valid, and Docker 18.09 or later is installed on the remote host"
 
-func noBuildKit(e *builder.UnreachableError, found Finding) Finding {
+func noBuildKit(e *endpoint.UnreachableError, found Finding) Finding {
 	found.What = "there is no buildkitd at " + e.Endpoint.String()
 	found.Why = strings.Replace(found.Why, programWords, "", 1)
 	found.Do = []string{"start it, or use the Docker engine: unset BUILDKIT_HOST, or leave out builder (ECSBUILD_BUILDER)"}

@@ -14,6 +14,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/awstest"
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/credentials"
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/enginetest"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
@@ -48,7 +49,7 @@ func options(t *testing.T) *Options {
 			Accounts: &credentials.Accounts{Masked: &redact.Set{}}, Masked: &redact.Set{}},
 		Engines: []Connect{
 			func(ctx context.Context, _ progress.NoteFunc) (*builder.Engine, error) {
-				return builder.Connect(ctx, builder.Endpoint{Docker: docker})
+				return builder.Connect(ctx, endpoint.Endpoint{Docker: docker})
 			}},
 	}
 }

@@ -1,6 +1,7 @@
-package builder
+package endpoint
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -8,17 +9,42 @@ import (
 	"path/filepath"
 	"strings"
 
+	bkclient "github.com/moby/buildkit/client"
+	_ "github.com/moby/buildkit/client/connhelper/dockercontainer" // docker-container://
+	_ "github.com/moby/buildkit/client/connhelper/kubepod"         // kube-pod://
+	_ "github.com/moby/buildkit/client/connhelper/podmancontainer" // podman-container://
+	_ "github.com/moby/buildkit/client/connhelper/ssh"             // ssh:// of a buildkitd
+
 	"github.com/ecsbuild/ecsbuild/internal/dockerconfig"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 )
 
-// NodeEndpoints are the buildkitds at the address of a node: one, or those of a builder of docker
+// BuildKit is a buildkitd, with the certificates of BUILDKIT_CERT_PATH where it is
+// reached by TCP.
+func BuildKit(address string, getenv func(string) string) Endpoint {
+	e := Endpoint{BuildKit: address}
+	if folder := getenv("BUILDKIT_CERT_PATH"); strings.HasPrefix(address, "tcp://") && folder != "" {
+		e.certificates = certificates{ca: filepath.Join(folder, "ca.pem")}
+		if cert := filepath.Join(folder, "cert.pem"); exists(cert) {
+			e.certificates.cert, e.certificates.key = cert, filepath.Join(folder, "key.pem")
+		}
+	}
+	return e
+}
+
+// certificates are files for TLS, "" for none.
+type certificates struct {
+	ca, cert, key string
+	serverName    string // "" for the host of the address
+}
+
+// Nodes are the buildkitds at the address of a node: one, or those of a builder of docker
 // buildx. Its error is an *UnreachableError.
-func NodeEndpoints(address string, getenv func(string) string) ([]Endpoint, error) {
+func Nodes(address string, getenv func(string) string) ([]Endpoint, error) {
 	if name, ok := strings.CutPrefix(address, plan.BuildxPrefix); ok {
 		return buildxEndpoints(name, getenv)
 	}
-	return []Endpoint{BuildKitEndpoint(address, getenv)}, nil
+	return []Endpoint{BuildKit(address, getenv)}, nil
 }
 
 // buildxEndpoints are the buildkitds of a builder that docker buildx create has made. buildx
@@ -73,4 +99,37 @@ func buildxEndpoints(name string, getenv func(string) string) (out []Endpoint, _
 		out = append(out, e)
 	}
 	return out, nil
+}
+
+// BuildKitOptions are what BuildKit's client needs for the endpoint beside its address.
+func (e Endpoint) BuildKitOptions() ([]bkclient.ClientOpt, error) {
+	c := e.certificates
+	if c == (certificates{}) {
+		return nil, nil
+	}
+	for _, file := range []string{c.ca, c.cert, c.key} {
+		if file != "" && !exists(file) {
+			return nil, &UnreachableError{Endpoint: e, Err: fmt.Errorf("there is no %s", file), Fix: e.certificatesFix()}
+		}
+	}
+	u, err := url.Parse(e.BuildKit)
+	if err != nil {
+		return nil, err
+	}
+	name := cmp.Or(c.serverName, u.Hostname())
+	opts := []bkclient.ClientOpt{bkclient.WithServerConfigSystem(name)}
+	if c.ca != "" {
+		opts = []bkclient.ClientOpt{bkclient.WithServerConfig(name, c.ca)}
+	}
+	if c.cert != "" {
+		opts = append(opts, bkclient.WithCredentials(c.cert, c.key))
+	}
+	return opts, nil
+}
+
+func (e Endpoint) certificatesFix() string {
+	if e.buildx != "" {
+		return "docker buildx inspect " + e.buildx + " says which files it was made with"
+	}
+	return "BUILDKIT_CERT_PATH names a folder with ca.pem, and cert.pem and key.pem where the buildkitd asks for a certificate"
 }

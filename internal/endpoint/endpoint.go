@@ -1,10 +1,14 @@
-package builder
+// Package endpoint knows where engines listen and how they are reached: by the addresses, contexts,
+// builders and certificates that docker, docker buildx and buildctl take from the environment and
+// from their files.
+package endpoint
 
 import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,37 +46,42 @@ func (e Endpoint) String() string {
 	return e.Docker
 }
 
-// FindEndpoint follows the docker client: BUILDKIT_HOST, DOCKER_HOST,
+// IsLocal says that an engine is on this machine.
+func (e Endpoint) IsLocal() bool {
+	address := e.BuildKit + e.Docker
+	if strings.HasPrefix(address, "unix://") || strings.HasPrefix(address, "npipe://") {
+		return true
+	}
+	u, err := url.Parse(address)
+	return err == nil && u.Scheme == "tcp" && plan.IsLoopback(strings.ToLower(u.Hostname()))
+}
+
+// UnreachableError says that no engine answered.
+type UnreachableError struct {
+	Endpoint Endpoint
+	Lost     bool // it had answered before
+	Err      error
+	Fix      string // what to do where nothing was asked, since Err says that the endpoint cannot be used
+}
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("cannot reach %s: %v", e.Endpoint, e.Err)
+}
+
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// Find follows the docker client: BUILDKIT_HOST, DOCKER_HOST,
 // DOCKER_CONTEXT, the current context of docker's configuration, and last the
 // usual socket. People with Docker Desktop or colima have the third.
-func FindEndpoint(getenv func(string) string) (Endpoint, error) {
-	e, err := findEndpoint(getenv)
+func Find(getenv func(string) string) (Endpoint, error) {
+	e, err := find(getenv)
 	e.version = getenv("DOCKER_API_VERSION")
 	return e, err
 }
 
-// BuildKitEndpoint is a buildkitd, with the certificates of BUILDKIT_CERT_PATH where it is
-// reached by TCP.
-func BuildKitEndpoint(address string, getenv func(string) string) Endpoint {
-	e := Endpoint{BuildKit: address}
-	if folder := getenv("BUILDKIT_CERT_PATH"); strings.HasPrefix(address, "tcp://") && folder != "" {
-		e.certificates = certificates{ca: filepath.Join(folder, "ca.pem")}
-		if cert := filepath.Join(folder, "cert.pem"); exists(cert) {
-			e.certificates.cert, e.certificates.key = cert, filepath.Join(folder, "key.pem")
-		}
-	}
-	return e
-}
-
-// certificates are files for TLS, "" for none.
-type certificates struct {
-	ca, cert, key string
-	serverName    string // "" for the host of the address
-}
-
-// FindDocker is FindEndpoint for docker's own commands, which know no BUILDKIT_HOST.
+// FindDocker is Find for docker's own commands, which know no BUILDKIT_HOST.
 func FindDocker(getenv func(string) string) (Endpoint, error) {
-	return FindEndpoint(func(key string) string {
+	return Find(func(key string) string {
 		if key == "BUILDKIT_HOST" {
 			return ""
 		}
@@ -80,9 +89,9 @@ func FindDocker(getenv func(string) string) (Endpoint, error) {
 	})
 }
 
-func findEndpoint(getenv func(string) string) (Endpoint, error) {
+func find(getenv func(string) string) (Endpoint, error) {
 	if h := getenv("BUILDKIT_HOST"); h != "" {
-		return BuildKitEndpoint(h, getenv), nil
+		return BuildKit(h, getenv), nil
 	}
 	if h := getenv("DOCKER_HOST"); h != "" {
 		e := Endpoint{Docker: h}
@@ -144,8 +153,8 @@ func readContext(folder, name string) (Endpoint, error) {
 
 func exists(path string) bool { _, err := os.Stat(path); return err == nil }
 
-// options are what the docker client needs for the endpoint.
-func (e Endpoint) options() ([]client.Opt, error) {
+// DockerOptions are what the docker client needs for the endpoint.
+func (e Endpoint) DockerOptions() ([]client.Opt, error) {
 	opts := []client.Opt{client.WithHost(e.Docker)}
 	if strings.HasPrefix(e.Docker, "ssh://") {
 		dial, err := sshDialer(e.Docker)

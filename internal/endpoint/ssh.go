@@ -1,10 +1,8 @@
-package builder
+package endpoint
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"strings"
@@ -12,11 +10,6 @@ import (
 	"time"
 
 	"github.com/docker/cli/cli/connhelper/commandconn"
-	bkclient "github.com/moby/buildkit/client"
-	_ "github.com/moby/buildkit/client/connhelper/dockercontainer" // docker-container://
-	_ "github.com/moby/buildkit/client/connhelper/kubepod"         // kube-pod://
-	_ "github.com/moby/buildkit/client/connhelper/podmancontainer" // podman-container://
-	_ "github.com/moby/buildkit/client/connhelper/ssh"             // ssh:// of a buildkitd
 )
 
 // sshDialer reaches a Docker engine by way of the docker client of its host, as docker itself does.
@@ -53,36 +46,3 @@ func sshDialer(address string) (func(ctx context.Context, network, addr string) 
 // sshPause comes before each connection: an sshd refuses some of those that begin while ten others
 // have not logged in yet (MaxStartups).
 const sshPause = 50 * time.Millisecond
-
-// buildkitOptions are what BuildKit's client needs for the endpoint beside its address.
-func (e Endpoint) buildkitOptions() ([]bkclient.ClientOpt, error) {
-	c := e.certificates
-	if c == (certificates{}) {
-		return nil, nil
-	}
-	for _, file := range []string{c.ca, c.cert, c.key} {
-		if file != "" && !exists(file) {
-			return nil, &UnreachableError{Endpoint: e, Err: fmt.Errorf("there is no %s", file), Fix: e.certificatesFix()}
-		}
-	}
-	u, err := url.Parse(e.BuildKit)
-	if err != nil {
-		return nil, err
-	}
-	name := cmp.Or(c.serverName, u.Hostname())
-	opts := []bkclient.ClientOpt{bkclient.WithServerConfigSystem(name)}
-	if c.ca != "" {
-		opts = []bkclient.ClientOpt{bkclient.WithServerConfig(name, c.ca)}
-	}
-	if c.cert != "" {
-		opts = append(opts, bkclient.WithCredentials(c.cert, c.key))
-	}
-	return opts, nil
-}
-
-func (e Endpoint) certificatesFix() string {
-	if e.buildx != "" {
-		return "docker buildx inspect " + e.buildx + " says which files it was made with"
-	}
-	return "BUILDKIT_CERT_PATH names a folder with ca.pem, and cert.pem and key.pem where the buildkitd asks for a certificate"
-}

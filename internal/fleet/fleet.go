@@ -19,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
@@ -279,7 +280,7 @@ const shutdownGrace = time.Second
 // member is there, unless both were killed.
 func (m *member) isLost(ctx context.Context, err error) bool {
 	var failed *builder.BuildError
-	var unreachable *builder.UnreachableError
+	var unreachable *endpoint.UnreachableError
 	if errors.As(err, &failed) {
 		switch failed.ExitCode {
 		case 0:

@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ecsbuild/ecsbuild/internal/builder"
+	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -197,7 +198,7 @@ func job(img plan.Image, notes *[]string) builder.Job {
 
 // TestLost: what a lost member has not built goes to another one, and nothing is sent to it again.
 func TestLost(t *testing.T) {
-	gone := &fakeEngine{fails: &builder.UnreachableError{Lost: true, Err: errors.New("EOF")}, dead: true}
+	gone := &fakeEngine{fails: &endpoint.UnreachableError{Lost: true, Err: errors.New("EOF")}, dead: true}
 	other := &fakeEngine{}
 	all := images(6, "linux/amd64")
 	f, notes := open(t, nodes(gone, other), all)
@@ -280,7 +281,7 @@ func TestLinkedImages(t *testing.T) {
 	}
 	builder.LinkImages(jobs, false)
 	for _, e := range engines {
-		e.fails, e.dead = &builder.BaseError{Err: &builder.UnreachableError{Lost: true, Err: errors.New("EOF")}}, true
+		e.fails, e.dead = &builder.BaseError{Err: &endpoint.UnreachableError{Lost: true, Err: errors.New("EOF")}}, true
 	}
 	var restart *pipeline.RestartError
 	if _, err := f.Build(t.Context(), *jobs[1]); !errors.As(err, &restart) {
