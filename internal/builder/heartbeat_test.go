@@ -85,15 +85,3 @@ func silentRelay(t *testing.T, socket string, silent chan struct{}) (addr string
 	}()
 	return l.Addr().String()
 }
-
-// TestSSHAddress: what is no address is told without what it may hold of a password.
-func TestSSHAddress(t *testing.T) {
-	for _, address := range []string{"ssh://host:badport", "ssh://ho st", "ssh://u:s3cret@h:99x", "ssh://",
-		"ssh://u:s3cret@host"} {
-		_, err := Connect(t.Context(), endpoint.Endpoint{Docker: address})
-		var u *endpoint.UnreachableError
-		if !errors.As(err, &u) || u.Fix == "" || strings.Contains(u.Err.Error(), "s3cret") {
-			t.Errorf("%s: %v", address, err)
-		}
-	}
-}
