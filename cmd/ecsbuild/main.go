@@ -73,6 +73,7 @@ type source struct {
 	Only      []string `placeholder:"NAME" help:"Only these images, by container or repository."`
 
 	unsetSecrets bool     // env: secrets may be unset
+	noSources    bool     // nothing is built here
 	platforms    []string // to keep; empty keeps all
 }
 
@@ -84,7 +85,7 @@ type engineFlag struct {
 func (s source) load(a *app, output string, engine engineFlag) (*plan.Plan, error) {
 	p, err := config.Load(config.Options{
 		Directory: s.Directory, File: s.File, Only: s.Only, Platforms: s.platforms, Output: output, Builder: engine.Builder,
-		Environ: a.environ, UnsetSecrets: s.unsetSecrets,
+		Environ: a.environ, UnsetSecrets: s.unsetSecrets, NoSources: s.noSources,
 		Commit: func() string { return gitCommit(a.ctx, s.Directory) },
 	})
 	if p != nil {
@@ -172,12 +173,12 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		err = checkValues(kctx)
 	}
 	if err != nil {
-		if args[0] == "run" && !slices.Contains(args, "--dry-run") {
+		if args[0] == "merge" || args[0] == "run" && !slices.Contains(args, "--dry-run") {
 			a.removeStaleDefinitions(args)
 		}
 		return a.usage(err, kctx)
 	}
-	findings, code := exitStatus(ctx, kctx.Run(a), kctx.Command() == "run" && !c.Run.DryRun)
+	findings, code := exitStatus(ctx, kctx.Run(a), movesTags(kctx.Command()) && !c.Run.DryRun)
 	for i, f := range findings {
 		findings[i] = f.Map(a.secrets.String)
 	}
@@ -187,6 +188,12 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		a.printFindings(findings)
 	}
 	return code
+}
+
+// movesTags says that a command, as kong calls it, moves tags at its end.
+func movesTags(command string) bool {
+	name, _, _ := strings.Cut(command, " ")
+	return name == "run" || name == "merge"
 }
 
 // checkValues refuses flags whose value is empty, most often a variable that is
@@ -238,7 +245,7 @@ func (a *app) removeStaleDefinitions(args []string) {
 	}
 	p, _ := config.Load(config.Options{Directory: value("--directory", "-C"), File: value("--file", "-f"),
 		Output: value("--output"), Environ: a.environ, Commit: func() string { return "" }})
-	_ = (&execution{app: a, cmd: &runCmd{}, plan: p}).clear(false)
+	_ = (&execution{app: a, cmd: &runCmd{Part: value("--part")}, plan: p}).clear(false)
 }
 
 // exitStatus says what became of a command, and its exit code.

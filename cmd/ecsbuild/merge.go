@@ -12,6 +12,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/pipeline"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 type mergeCmd struct {
@@ -35,7 +36,7 @@ func (*mergeCmd) Help() string {
 }
 
 func (c *mergeCmd) Run(a *app) error {
-	run := &runCmd{source: source{File: c.File, Directory: c.Directory}, Jobs: 1, Output: c.Output, Pin: c.Pin,
+	run := &runCmd{source: source{File: c.File, Directory: c.Directory, unsetSecrets: true, noSources: true}, Jobs: 1, Output: c.Output, Pin: c.Pin,
 		Progress: c.Progress, Report: c.Report, Exports: c.Exports, NoAdvice: true}
 	return (&execution{app: a, cmd: run, parts: c.Parts}).execute()
 }
@@ -53,9 +54,15 @@ func (r *execution) merge() error {
 	if whole.Commit == "" {
 		r.display.Note("", progress.Warning, "no commit is known here, so parts of different sources cannot be told apart")
 	}
-	artifacts, host, err := part.Join(whole, parts)
+	joined, err := part.Join(whole, parts)
 	if err != nil {
 		return err
+	}
+	for _, w := range joined.Warnings {
+		r.display.Note("", progress.Warning, w)
+	}
+	for _, img := range whole.Images {
+		r.display.Image(img.Name(), report.Done, "built by another job")
 	}
 	// The images are built: their secrets and base images are no matter here.
 	slim := *r.plan
@@ -68,7 +75,7 @@ func (r *execution) merge() error {
 	deps := r.awsDeps()
 	deps.Background = nil
 	deps.Engine = r.gateEngine
-	return r.results(pipeline.Merge(r.app.ctx, &slim, artifacts, host, deps, r.options()))
+	return r.results(pipeline.Merge(r.app.ctx, &slim, joined.Artifacts, joined.Registry, deps, r.options()))
 }
 
 // gateEngine is the one that docker's own commands reach, as gates call them.
@@ -87,7 +94,7 @@ func (r *execution) gateEngine(ctx context.Context) (pipeline.Engine, error) {
 func (r *execution) readParts() (parts []part.Named, _ error) {
 	var errs fault.Errors
 	for _, name := range r.parts {
-		f, err := part.Read(r.file(name))
+		f, err := part.Read(r.app.ctx, r.file(name))
 		if err != nil {
 			why := err
 			if p := (*fs.PathError)(nil); errors.As(err, &p) {

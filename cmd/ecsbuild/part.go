@@ -29,6 +29,10 @@ func (c *runCmd) checkPart() error {
 	case c.Local:
 		return refuse("--part cannot go with --local", "the parts of a build meet in a registry that all machines reach",
 			"leave one of them out")
+	case c.Part == "-":
+		return refuse("--part writes a file, and - is none", "standard output has one line per image", "name a file")
+	case c.Output != "" || c.Pin == "digest":
+		return refuse("--output and --pin cannot go with --part", "a part writes no definitions", "give them to ecsbuild merge")
 	case c.Exports != "":
 		return refuse("--exports cannot go with --part", "no tag moves that the variables could name",
 			"give --exports to ecsbuild merge")
@@ -58,10 +62,11 @@ func (r *execution) part() error {
 
 // writePart writes the file of a part that is in the registry.
 func (r *execution) writePart(result *pipeline.Result) error {
-	f := part.File{Registry: result.Images[0].Refs[0].Registry, Commit: r.build.Commit, Plan: r.build.Lines}
+	f := part.File{Registry: result.Images[0].Refs[0].Registry, Commit: r.build.Commit,
+		Checkout: r.build.Checkout, Plan: r.build.Lines}
 	for _, p := range result.Images {
 		f.Images = append(f.Images, part.Image{Name: p.Image.Name(), Platforms: p.Image.Part,
-			Manifests: p.Artifact.Manifests})
+			Args: part.Checksums(p.Image.Build.Args), Manifests: p.Artifact.Manifests})
 	}
 	data, err := part.Encode(f)
 	if err == nil {
@@ -78,17 +83,19 @@ func (r *execution) writePart(result *pipeline.Result) error {
 func (r *execution) whole() (part.Whole, error) {
 	s := r.cmd.source
 	s.Only, s.platforms = nil, nil
+	s.unsetSecrets, s.noSources = true, true // which those may have that build the others
 	p, err := s.load(r.app, "", r.cmd.engineFlag)
 	if err != nil {
 		return part.Whole{}, err
 	}
-	return part.Whole{Images: p.Images, Lines: planLines(p), Commit: config.Commit(config.Options{Environ: r.app.environ,
-		Commit: func() string { return gitCommit(r.app.ctx, s.Directory) }})}, nil
+	checkout := gitCommit(r.app.ctx, s.Directory)
+	return part.Whole{Images: p.Images, Lines: planLines(p), Checkout: checkout,
+		Commit: config.Commit(config.Options{Environ: r.app.environ, Commit: func() string { return checkout }})}, nil
 }
 
-// planLines describe what a whole build makes. They are the same on all machines: arguments and
-// labels, which may name the job that builds, without their values. What URLs have of secrets is
-// masked, and nothing else, since a job may have secrets that others have not.
+// planLines describe what a whole build makes. They are the same on all machines: without arguments
+// and labels, which may name the job that builds, and without the paths of keys for ssh. What URLs
+// have of secrets is masked, and nothing else, since a job may have secrets that others have not.
 func planLines(p *plan.Plan) []string {
 	masked := &redact.Set{}
 	maskURLs(p, masked)
@@ -96,8 +103,11 @@ func planLines(p *plan.Plan) []string {
 	q.Gates = nil // which merge alone runs
 	q.Images = slices.Clone(p.Images)
 	for i := range q.Images {
-		b := &q.Images[i].Build
-		b.Args, b.Labels = withoutValues(b.Args), withoutValues(b.Labels)
+		build := &q.Images[i].Build
+		build.Args, build.Labels, build.SSH = nil, nil, slices.Clone(build.SSH)
+		for n, key := range build.SSH {
+			build.SSH[n], _, _ = strings.Cut(key, "=")
+		}
 	}
 	var b strings.Builder
 	describeBuild(&b, &q, func(path string) string {
@@ -106,13 +116,6 @@ func planLines(p *plan.Plan) []string {
 		}
 		return path
 	})
-	return strings.Split(strings.TrimSuffix(masked.String(b.String()), "\n"), "\n")
-}
-
-func withoutValues(in map[string]string) map[string]string {
-	out := map[string]string{}
-	for k := range in {
-		out[k] = "…"
-	}
-	return out
+	text := strings.ToValidUTF8(masked.String(b.String()), "\uFFFD") // as JSON has it
+	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 }

@@ -165,7 +165,18 @@ func describeBuild(b *strings.Builder, p *plan.Plan, rel func(path string) strin
 	}
 	for _, d := range p.Definitions {
 		fmt.Fprintf(b, "definitions %s\n", rel(d.File))
-		line("containers", strings.Join(d.Containers(), ", "))
+		var entries []string
+		for _, e := range d.Entries {
+			switch {
+			case e.URI != "":
+				entries = append(entries, e.Container+" ("+e.URI+")")
+			case e.Image != e.Container:
+				entries = append(entries, e.Container+" (image "+e.Image+")")
+			default:
+				entries = append(entries, e.Container)
+			}
+		}
+		line("containers", strings.Join(entries, ", "))
 		if d.Format != plan.ImageDefinitions {
 			line("format", string(d.Format))
 		}

@@ -12,13 +12,16 @@ import (
 	"slices"
 
 	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/image"
+	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
 )
 
@@ -181,7 +184,11 @@ func (e *Engine) pull(ctx context.Context, j Job, root digest.Digest) error {
 		}
 		auth = base64.URLEncoding.EncodeToString(data)
 	}
-	res, err := e.loadsInto.ImagePull(ctx, ref.String(), client.ImagePullOptions{RegistryAuth: auth})
+	other, err := e.pullPlatform(ctx, j.Image)
+	if err != nil {
+		return err
+	}
+	res, err := e.loadsInto.ImagePull(ctx, ref.String(), client.ImagePullOptions{RegistryAuth: auth, Platforms: other})
 	if err == nil {
 		err = streamError(res)
 		_ = res.Close()
@@ -191,6 +198,28 @@ func (e *Engine) pull(ctx context.Context, j Job, root digest.Digest) error {
 	}
 	_, err = e.loadsInto.ImageTag(ctx, client.ImageTagOptions{Source: ref.String(), Target: j.Refs[0].String()})
 	return err
+}
+
+// pullPlatform is the platform to pull of an image that has not the engine's own, none where it has.
+func (e *Engine) pullPlatform(ctx context.Context, img plan.Image) ([]ocispec.Platform, error) {
+	if len(img.Build.Platforms) == 0 {
+		return nil, nil
+	}
+	name, err := e.Platform(ctx)
+	if err != nil {
+		return nil, err
+	}
+	own, err := platforms.Parse(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range img.Build.Platforms {
+		if has, err := platforms.Parse(p); err != nil || platforms.Only(own).Match(has) {
+			return nil, err
+		}
+	}
+	first, err := platforms.Parse(img.Build.Platforms[0])
+	return []ocispec.Platform{first}, err
 }
 
 // streamError reads the news of an engine, whose failure is one of them.

@@ -53,7 +53,7 @@ func TestStrictErrors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = parse(f, data, lookup(map[string]string{"EMPTY": "", "SET": "x"}), false)
+			_, err = parse(f, data, lookup(map[string]string{"EMPTY": "", "SET": "x"}), unsetRefused)
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -262,7 +262,7 @@ func FuzzYAML(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, err := parse("ecsbuild.yml", data, lookup(nil), false)
+		_, err := parse("ecsbuild.yml", data, lookup(nil), unsetRefused)
 		var e *fault.Error
 		if err != nil && !errors.As(err, &e) {
 			t.Errorf("%T: %v", err, err)

@@ -326,3 +326,34 @@ func TestSubstring(t *testing.T) {
 		t.Errorf("%v", unset)
 	}
 }
+
+// TestLeftOut: the files and secrets of images that are left out need not be there, nor any where
+// nothing is built.
+func TestLeftOut(t *testing.T) {
+	dir := t.TempDir()
+	yaml := "images:\n  - {container: web, repository: one}\n  - {container: job, repository: two, context: far,\n" +
+		"     secrets: {npm: 'env:NPM'}}\n"
+	for file, text := range map[string]string{"Dockerfile": "", "ecsbuild.yml": yaml} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, tt := range map[string]struct {
+		options Options
+		environ []string
+		want    string
+	}{
+		"all":                  {Options{}, nil, "ecsbuild.yml:4:21: secrets.npm: the variable NPM is not set"},
+		"the other one":        {Options{Only: []string{"web"}}, nil, "<nil>"},
+		"that one":             {Options{Only: []string{"job"}}, nil, "ecsbuild.yml:4:21: secrets.npm: the variable NPM is not set"},
+		"without its files":    {Options{Only: []string{"job"}}, []string{"NPM=x"}, "far is not a folder"},
+		"an empty variable":    {Options{Only: []string{"job"}}, []string{"NPM="}, "far is not a folder"},
+		"nothing is built":     {Options{UnsetSecrets: true, NoSources: true}, nil, "<nil>"},
+		"nothing, and secrets": {Options{NoSources: true}, nil, "the variable NPM is not set"},
+	} {
+		tt.options.Directory, tt.options.Environ = dir, append(tt.environ, "IMAGE_TAG=v1")
+		if _, err := Load(tt.options); !strings.Contains(fmt.Sprint(err), tt.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -32,6 +32,7 @@ type imageConfig struct {
 	place string // for errors found later
 	plan.Image
 	dockerfile string
+	unset      fault.Errors // secrets whose variables are not set, where the image may be left out
 }
 
 type loginConfig struct {
@@ -71,12 +72,12 @@ func findFile(dir, name string) (string, []byte, error) {
 }
 
 // parse reads ecsbuild.yml; every error names its line and column.
-func parse(name string, data []byte, lookup func(string) (string, bool), unsetSecrets bool) (*fileConfig, error) {
+func parse(name string, data []byte, lookup func(string) (string, bool), unset unsetSecrets) (*fileConfig, error) {
 	d, root, err := parseYAML(name, data, lookup)
 	if err != nil {
 		return nil, err
 	}
-	d.unsetSecrets = unsetSecrets
+	d.unset = unset
 	c := &fileConfig{}
 	if _, null := root.(*ast.NullNode); root == nil || null {
 		return c, nil // an empty file is the environment alone
@@ -162,7 +163,7 @@ func (d *document) source(what string, into *plan.Source, literal bool) field {
 			return err
 		}
 		lookup := d.lookup
-		if d.unsetSecrets {
+		if d.unset == unsetAllowed {
 			lookup = func(name string) (string, bool) { v, _ := d.lookup(name); return v, true }
 		}
 		var e *fault.Error

@@ -24,6 +24,7 @@ type Options struct {
 	Builder      string        // replaces that of file and environment; "" for none
 	Environ      []string      // "KEY=value", as os.Environ
 	UnsetSecrets bool          // env:NAME may name a variable that is not set
+	NoSources    bool          // the files of contexts need not be there
 	LoginsOnly   bool          // registry and accounts, for login: no images, no definitions
 	Commit       func() string // the commit of the checkout, "" for none; asked only when nothing else gives a tag
 }
@@ -81,7 +82,14 @@ func load(o Options) (_ *plan.Plan, err error) {
 		return nil, err
 	} else if name != "" {
 		p.File, file = name, name
-		if cfg, err = parse(name, data, b.lookup, o.UnsetSecrets); err != nil {
+		unset := unsetRefused
+		switch {
+		case o.UnsetSecrets:
+			unset = unsetAllowed
+		case len(o.Only)+len(o.Platforms) > 0:
+			unset = unsetDeferred
+		}
+		if cfg, err = parse(name, data, b.lookup, unset); err != nil {
 			if cfg != nil {
 				b.config = cfg
 				p.Definitions = b.files()
@@ -113,6 +121,12 @@ func load(o Options) (_ *plan.Plan, err error) {
 	}
 	if err := keepPlatforms(p, o.Platforms); err != nil {
 		return p, err
+	}
+	if errs := b.unsetSecrets(); errs != nil {
+		return p, errs
+	}
+	if o.NoSources {
+		return p, nil
 	}
 	return p, checkFiles(p)
 }

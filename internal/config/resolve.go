@@ -18,7 +18,8 @@ type resolver struct {
 	config *fileConfig
 	env    variables
 	commit func() string
-	uri    string // the variable or text that has named the registry, "" for none
+	uri    string                  // the variable or text that has named the registry, "" for none
+	unset  map[string]fault.Errors // secrets whose variables are not set, by image
 }
 
 // note tells of a choice that nobody has made.
@@ -65,10 +66,23 @@ func (b *resolver) images() error {
 		b.plan.Images = append(b.plan.Images, img.Image)
 	}
 	b.nameImages()
+	b.unset = map[string]fault.Errors{}
+	for i, img := range b.plan.Images {
+		b.unset[img.Name()] = images[i].unset
+	}
 	if err := b.linkImages(images); err != nil {
 		return err
 	}
 	return b.checkImages(images)
+}
+
+// unsetSecrets are the errors of images that are kept.
+func (b *resolver) unsetSecrets() error {
+	var errs fault.Errors
+	for _, img := range b.plan.Images {
+		errs = append(errs, b.unset[img.Name()]...)
+	}
+	return errs.OrNil()
 }
 
 // nameImages gives each image a name that no other has, nor any container of another.

@@ -24,10 +24,19 @@ type document struct {
 	anchors map[string]ast.Node
 	depth   int
 
-	unsetSecrets bool // env:NAME may name a variable that is not set
-	visits       int  // mappings that were read, again for each alias
-	warnings     []string
+	unset    unsetSecrets
+	visits   int // mappings that were read, again for each alias
+	warnings []string
 }
+
+// unsetSecrets is what to do where env:NAME names a variable that is not set.
+type unsetSecrets int
+
+const (
+	unsetRefused  unsetSecrets = iota
+	unsetAllowed               // nobody will ask for the value
+	unsetDeferred              // as unsetRefused, for the images that are kept
+)
 
 // maxDepth bounds aliases that refer to each other, and maxVisits what a few of
 // them can be made to stand for.

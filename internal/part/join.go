@@ -2,6 +2,8 @@ package part
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/ecsbuild/ecsbuild/internal/fault"
@@ -11,9 +13,10 @@ import (
 
 // A Whole is what all parts of one build must have in common.
 type Whole struct {
-	Images []plan.Image
-	Lines  []string // of the plan
-	Commit string
+	Images   []plan.Image
+	Lines    []string // of the plan
+	Commit   string
+	Checkout string // git's commit, "" where there is none
 }
 
 // Named is a part, and what the user calls its file.
@@ -22,11 +25,18 @@ type Named struct {
 	Name string
 }
 
-// Join checks that parts are of one build and that every image is there once, and returns the
-// artifacts in the order of the images, and the registry's host. Its errors are fault.Errors: all
-// that is wrong.
-func Join(w Whole, parts []Named) (artifacts []*image.Artifact, host string, err error) {
+// Joined is what parts come to.
+type Joined struct {
+	Artifacts []*image.Artifact // in the order of the images
+	Registry  string            // its host
+	Warnings  []string
+}
+
+// Join checks that parts are of one build and that every image is there once. Its errors are
+// fault.Errors: all that is wrong.
+func Join(w Whole, parts []Named) (*Joined, error) {
 	var errs fault.Errors
+	checkout, of := w.Checkout, "this checkout"
 	fail := func(fix, format string, args ...any) {
 		errs = append(errs, &fault.Error{What: fmt.Sprintf(format, args...), Fix: fix})
 	}
@@ -39,6 +49,14 @@ func Join(w Whole, parts []Named) (artifacts []*image.Artifact, host string, err
 			fail("check out the commit that was built, and merge parts of that one", "%s is of %s, and this is %s", p.Name,
 				commit(p.Commit), commit(w.Commit))
 		}
+		switch {
+		case p.Checkout == "" || p.Commit != w.Commit:
+		case checkout == "":
+			checkout, of = p.Checkout, p.Name
+		case p.Checkout != checkout:
+			fail("build all parts from one checkout", "%s was built from %s, and %s is of %s", p.Name, commit(p.Checkout), of,
+				commit(checkout))
+		}
 		if p.Registry != parts[0].Registry {
 			fail("build all parts for one registry", "%s went to %s, and %s to %s", p.Name, p.Registry, parts[0].Name,
 				parts[0].Registry)
@@ -50,17 +68,45 @@ func Join(w Whole, parts []Named) (artifacts []*image.Artifact, host string, err
 		}
 	}
 	if len(errs) > 0 {
-		return nil, "", errs
+		return nil, errs
 	}
+	j := &Joined{Registry: parts[0].Registry}
 	for _, img := range w.Images {
 		a, e := joinImage(img, parts)
 		errs = append(errs, e...)
-		artifacts = append(artifacts, a)
+		j.Artifacts = append(j.Artifacts, a)
+		if names := differentArgs(img, parts); len(names) > 0 {
+			j.Warnings = append(j.Warnings, fmt.Sprintf("%s: its platforms were built with different build arguments: %s", img.Name(),
+				strings.Join(names, ", ")))
+		}
 	}
 	if len(errs) > 0 {
-		return nil, "", errs
+		return nil, errs
 	}
-	return artifacts, parts[0].Registry, nil
+	return j, nil
+}
+
+// differentArgs are the arguments of which the platforms of an image had different values.
+func differentArgs(img plan.Image, parts []Named) []string {
+	var pieces []map[string]string
+	for _, p := range parts {
+		for _, i := range p.Images {
+			if i.Name == img.Name() && len(i.Platforms) > 0 {
+				pieces = append(pieces, i.Args)
+			}
+		}
+	}
+	different := map[string]bool{}
+	for _, args := range pieces {
+		for _, others := range pieces {
+			for name, sum := range args {
+				if others[name] != sum {
+					different[name] = true
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(different))
 }
 
 func commit(c string) string {

@@ -9,6 +9,7 @@ package part
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,17 +23,29 @@ import (
 
 // A File is the content of one.
 type File struct {
-	Registry string   `json:"registry"`         // host
-	Commit   string   `json:"commit,omitempty"` // "" where nobody knows
-	Plan     []string `json:"plan"`             // lines for people, of all that the whole build makes
+	Registry string   `json:"registry"`           // host
+	Commit   string   `json:"commit,omitempty"`   // as the environment names it, or git; "" where nobody knows
+	Checkout string   `json:"checkout,omitempty"` // git's commit, "" where there is none
+	Plan     []string `json:"plan"`               // lines for people, of all that the whole build makes
 	Images   []Image  `json:"images"`
 }
 
 // An Image is one of a part, or what the part has of it.
 type Image struct {
-	Name      string           `json:"name"`                // in the plan
-	Platforms []string         `json:"platforms,omitempty"` // that were built; none for all
-	Manifests []image.Manifest `json:"manifests"`           // those that an index names first, the root last
+	Name      string            `json:"name"`                // in the plan
+	Platforms []string          `json:"platforms,omitempty"` // that were built; none for all
+	Args      map[string]string `json:"args,omitempty"`      // Checksums of what it was built with
+	Manifests []image.Manifest  `json:"manifests"`           // those that an index names first, the root last
+}
+
+// Checksums tell other values of build arguments from the same ones, most likely. They are too short
+// to find a value by.
+func Checksums(args map[string]string) map[string]string {
+	out := map[string]string{}
+	for name, value := range args {
+		out[name] = digest.FromString(name + "=" + value).Encoded()[:4]
+	}
+	return out
 }
 
 // envelope is a File as it is written.
@@ -91,8 +104,26 @@ func Decode(data []byte) (f File, err error) {
 // maxSize bounds a file, in bytes.
 const maxSize = 64 << 20
 
-// Read reads a part from a file.
-func Read(path string) (File, error) {
+// Read reads a part from a file, or from a pipe as long as ctx lasts.
+func Read(ctx context.Context, path string) (File, error) {
+	type result struct {
+		file File
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() { // opening a pipe waits for its writer
+		f, err := read(path)
+		done <- result{f, err}
+	}()
+	select {
+	case r := <-done:
+		return r.file, r.err
+	case <-ctx.Done():
+		return File{}, context.Cause(ctx)
+	}
+}
+
+func read(path string) (File, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return File{}, err

@@ -36,7 +36,7 @@ func TestRead(t *testing.T) {
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Read(file)
+	got, err := Read(t.Context(), file)
 	if diff := cmp.Diff(sample(), got); diff != "" || err != nil || !IsPart(data) {
 		t.Error(diff, err)
 	}
@@ -74,7 +74,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		_, _, _ = Join(Whole{Images: []plan.Image{{ID: "web", Build: plan.Build{Platforms: []string{"linux/amd64"}}}},
+		_, _ = Join(Whole{Images: []plan.Image{{ID: "web", Build: plan.Build{Platforms: []string{"linux/amd64"}}}},
 			Lines: file.Plan, Commit: file.Commit}, []Named{{file, "a"}})
 	})
 }
@@ -89,8 +89,8 @@ func TestJoin(t *testing.T) {
 		f.Images = images
 		return Named{f, name}
 	}
-	amd := of("amd.json", Image{"both", []string{"linux/amd64"}, manifest("amd")})
-	arm := of("arm.json", Image{"both", []string{"linux/arm64"}, manifest("arm")})
+	amd := of("amd.json", Image{"both", []string{"linux/amd64"}, Checksums(map[string]string{"V": "1"}), manifest("amd")})
+	arm := of("arm.json", Image{"both", []string{"linux/arm64"}, Checksums(map[string]string{"V": "1"}), manifest("arm")})
 	all := of("all.json", Image{Name: "both", Manifests: manifest("both")})
 	changed := func(n Named, name string, change func(*File)) Named {
 		n.Name = name
@@ -98,40 +98,58 @@ func TestJoin(t *testing.T) {
 		return n
 	}
 
-	artifacts, host, err := Join(whole, []Named{arm, web, amd})
-	if err != nil || host != "r.example" || len(artifacts) != 2 {
-		t.Fatal(artifacts, host, err)
+	j, err := Join(whole, []Named{arm, web, amd})
+	if err != nil || j.Registry != "r.example" || len(j.Artifacts) != 2 || len(j.Warnings) > 0 {
+		t.Fatal(j, err)
 	}
+	artifacts := j.Artifacts
 	if artifacts[0].Root().Digest != manifest("web")[0].Digest || len(artifacts[1].Manifests) != 3 ||
 		artifacts[1].Manifests[0].Digest != manifest("amd")[0].Digest {
 		t.Errorf("%+v", artifacts)
 	}
-	artifacts, _, err = Join(whole, []Named{web, all})
-	if err != nil || artifacts[1].Root().Digest != manifest("both")[0].Digest {
-		t.Error(artifacts, err)
+	j, err = Join(whole, []Named{web, all})
+	if err != nil || j.Artifacts[1].Root().Digest != manifest("both")[0].Digest {
+		t.Error(j, err)
 	}
 	// The same image may be in two parts, as what the images of both are built on.
-	if _, _, err := Join(whole, []Named{web, all, changed(all, "b.json", func(*File) {})}); err != nil {
+	if _, err := Join(whole, []Named{web, all, changed(all, "b.json", func(*File) {})}); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := Join(whole, []Named{web, amd, arm, changed(arm, "b.json", func(*File) {})}); err != nil {
+	if _, err := Join(whole, []Named{web, amd, arm, changed(arm, "b.json", func(*File) {})}); err != nil {
 		t.Error(err)
 	}
 	one := whole
 	one.Images = []plan.Image{{ID: "both", Build: plan.Build{Platforms: []string{"linux/arm64"}}}}
-	artifacts, _, err = Join(one, []Named{arm})
-	if err != nil || artifacts[0].Root().MediaType != ocispec.MediaTypeImageManifest {
-		t.Error(artifacts, err)
+	j, err = Join(one, []Named{arm})
+	if err != nil || j.Artifacts[0].Root().MediaType != ocispec.MediaTypeImageManifest {
+		t.Error(j, err)
+	}
+
+	// Platforms that had other arguments are told of: they may be meant to.
+	other := changed(arm, "other.json", func(f *File) {
+		f.Images = []Image{{"both", []string{"linux/arm64"}, Checksums(map[string]string{"V": "2", "W": ""}), manifest("arm")}}
+	})
+	j, err = Join(whole, []Named{web, amd, other})
+	if err != nil || len(j.Warnings) != 1 || !strings.HasSuffix(j.Warnings[0], "different build arguments: V, W") {
+		t.Error(j, err)
+	}
+	// git may know of a commit that the environment does not, and a job without git compares none.
+	from := func(n Named, checkout string) Named {
+		return changed(n, n.Name, func(f *File) { f.Checkout = checkout })
+	}
+	if _, err := Join(whole, []Named{from(web, "a"), from(amd, ""), from(arm, "a")}); err != nil {
+		t.Error(err)
 	}
 
 	for _, c := range []struct {
 		parts []Named
 		want  []string
 	}{
+		{[]Named{from(web, "a"), from(all, "b")}, []string{"all.json was built from commit b, and web.json is of commit a"}},
 		{[]Named{amd}, []string{"no part has the image web", "no part has the image both for linux/arm64"}},
 		{[]Named{web}, []string{"no part has the image both;"}},
 		{[]Named{web, amd, arm, changed(arm, "arm2.json", func(f *File) {
-			f.Images = []Image{{"both", []string{"linux/arm64"}, manifest("another")}}
+			f.Images = []Image{{Name: "both", Platforms: []string{"linux/arm64"}, Manifests: manifest("another")}}
 		})},
 			[]string{"the image both for linux/arm64 is in several parts: arm.json and arm2.json"}},
 		{[]Named{web, all, amd}, []string{"the image both is in all.json as a whole, and by platforms in other parts"}},
@@ -146,7 +164,7 @@ func TestJoin(t *testing.T) {
 		{[]Named{changed(web, "e.json", func(f *File) { f.Plan = f.Plan[:1] })},
 			[]string{`e.json is of another plan: it has nothing more where this plan has "tags v1"`}},
 	} {
-		_, _, err := Join(whole, c.parts)
+		_, err := Join(whole, c.parts)
 		for _, want := range c.want {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%v has not %s", err, want)

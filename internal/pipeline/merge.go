@@ -14,15 +14,20 @@ import (
 
 // leavePart puts the manifests of a part by their digests, under no tag.
 func (r *run) leavePart(ctx context.Context, images []Pushed) (*Result, error) {
-	span := r.deps.Progress.Begin("", report.Tags, "manifests", 0)
-	err := putManifests(ctx, r.backends.Registry, images, true)
-	span.End(err)
-	if err != nil {
+	if err := r.putManifests(ctx, report.Tags, images); err != nil {
 		return nil, err
 	}
 	r.backends.State.Save()
 	r.exportCaches(ctx)
 	return &Result{Images: images}, nil
+}
+
+// putManifests puts all manifests of images by their digests.
+func (r *run) putManifests(ctx context.Context, kind report.Kind, images []Pushed) error {
+	span := r.deps.Progress.Begin("", kind, "manifests", 0)
+	err := putManifests(ctx, r.backends.Registry, images, true)
+	span.End(err)
+	return err
 }
 
 // Merge does what is left of a run whose images were built in parts: gates, tags and definitions.
@@ -41,7 +46,7 @@ func Merge(ctx context.Context, p *plan.Plan, artifacts []*image.Artifact, host 
 		return nil, err
 	}
 	defer r.backends.Bases.Close()
-	states, stop := readTagStates(ctx, r.backends, p.Images)
+	states, stop := readTagStates(ctx, r.backends, p.Images, mergeTagStatePatience)
 	defer stop()
 	defer r.backends.State.Save()
 	var images []Pushed
@@ -50,15 +55,22 @@ func Merge(ctx context.Context, p *plan.Plan, artifacts []*image.Artifact, host 
 		r.jobs = append(r.jobs, j)
 		images = append(images, Pushed{Image: img, Refs: j.Refs, Artifact: artifacts[i]})
 	}
-	if len(p.Gates) > 0 { // which pull the images by their digests
-		if err := putManifests(ctx, r.backends.Registry, images, true); err != nil {
-			return nil, err
-		}
+	if err := checkDefinitionsSize(p, r.jobs, o.Pin); err != nil {
+		return nil, err
+	}
+	// Gates pull by these digests, and an image that is gone since it was built shows before any tag
+	// has moved.
+	if err := r.putManifests(ctx, report.Prepare, images); err != nil {
+		return nil, err
 	}
 	if err := r.runGates(ctx, images); err != nil {
 		return nil, err
 	}
-	return r.publish(ctx, images, states())
+	known := states()
+	if err := refusedTags(images, known); err != nil {
+		return nil, err
+	}
+	return r.publish(ctx, images, known)
 }
 
 func (r *run) connectForMerge(ctx context.Context, host string) error {

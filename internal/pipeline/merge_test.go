@@ -7,17 +7,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ecsbuild/ecsbuild/internal/image"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
+	"github.com/ecsbuild/ecsbuild/internal/registry"
 )
 
-// TestMerge: a part moves no tag, and merge moves all of them, or none.
-func TestMerge(t *testing.T) {
-	f := newFixture(t, "web", "worker")
+// parts builds each image in a part of its own.
+func (f *fixture) parts(t *testing.T) (artifacts []*image.Artifact, host string) {
+	t.Helper()
 	all, defs := f.plan.Images, f.plan.Definitions
-	var artifacts []*image.Artifact
-	var host string
 	for _, img := range all {
 		f.plan.Images, f.plan.Definitions = []plan.Image{img}, nil
 		part, err := f.run(t, Options{Part: true})
@@ -26,10 +26,52 @@ func TestMerge(t *testing.T) {
 		}
 		artifacts, host = append(artifacts, part.Images[0].Artifact), part.Images[0].Refs[0].Registry
 	}
-	if len(f.puts) != 2 || slices.ContainsFunc(f.puts, func(p string) bool { return !strings.Contains(p, "/sha256:") }) {
+	if len(f.puts) != len(all) || slices.ContainsFunc(f.puts, isTag) {
 		t.Errorf("%q", f.puts)
 	}
 	f.plan.Images, f.plan.Definitions, f.puts = all, defs, nil
+	return artifacts, host
+}
+
+// isTag says that a manifest was put under a tag.
+func isTag(put string) bool { return !strings.Contains(put, "/sha256:") }
+
+// TestMergeMovesNone: what is known to fail is found while no tag has moved: an image that is gone
+// since its part was built, a tag that is taken, definitions that will be too large.
+func TestMergeMovesNone(t *testing.T) {
+	f := newFixture(t, "a", "b", "c", "d", "e", "f") // whose manifests and tags are more than ECR takes in a second
+	artifacts, host := f.parts(t)
+	refused := func(what, want string) {
+		t.Helper()
+		_, err := Merge(t.Context(), f.plan, artifacts, host, f.deps, Options{})
+		if err == nil || !strings.Contains(err.Error(), want) || slices.ContainsFunc(f.puts, isTag) {
+			t.Errorf("%s: %v, %q", what, err, f.puts)
+		}
+	}
+	f.refuse = artifacts[2].Root().Digest.String()
+	refused("an image that is gone", "c: ")
+	f.refuse = ""
+
+	defer func(was time.Duration) { tagStatePatience = was }(tagStatePatience)
+	tagStatePatience = time.Millisecond // which is for runs that have built
+	f.ecr.before = func() { time.Sleep(50 * time.Millisecond) }
+	f.ecr.states = map[string]registry.TagState{"shop/d:v1": {Immutable: true, Digest: "sha256:other"}}
+	refused("a tag that is taken", "shop/d:v1 is taken")
+	f.ecr.states = nil
+
+	f.plan.Definitions[0].Entries = nil
+	for range 500 {
+		f.plan.Definitions[0].Entries = append(f.plan.Definitions[0].Entries,
+			plan.Entry{Container: strings.Repeat("n", 250), Image: "a"})
+	}
+	refused("large definitions", "is too large")
+}
+
+// TestMerge: a part moves no tag, and merge moves all of them, or none.
+func TestMerge(t *testing.T) {
+	f := newFixture(t, "web", "worker")
+	defs := f.plan.Definitions
+	artifacts, host := f.parts(t)
 	merge := func(host string) (*Result, error) {
 		return Merge(t.Context(), f.plan, artifacts, host, f.deps, Options{})
 	}

@@ -99,7 +99,7 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Result, error) 
 	defer r.engine.Close()
 	stopMounts := r.findMounts(ctx)
 	defer stopMounts()
-	states, stop := readTagStates(ctx, r.backends, p.Images)
+	states, stop := readTagStates(ctx, r.backends, p.Images, tagStatePatience)
 	defer stop()
 	defer r.backends.State.Save()
 	images, err := r.build(ctx)
@@ -112,7 +112,14 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Result, error) 
 	if err := r.runGates(ctx, images); err != nil {
 		return nil, err
 	}
-	result, err := r.publish(ctx, images, states())
+	known := states()
+	if err := refusedTags(images, known); err != nil {
+		return nil, err
+	}
+	if err := putUntagged(ctx, r.backends.Registry, images); err != nil {
+		return nil, err
+	}
+	result, err := r.publish(ctx, images, known)
 	if err == nil {
 		r.backends.State.Save() // whatever becomes of the caches
 		r.exportCaches(ctx)

@@ -33,6 +33,11 @@ func (r *reusing) Build(ctx context.Context, j builder.Job) (*image.Artifact, er
 	if !j.Image.Reuse {
 		return r.Builder.Build(ctx, j)
 	}
+	if len(j.Image.Part) > 0 { // an index is reused as a whole
+		r.progress.Note(j.Image.Name(), progress.Info, "reuse: building it anyway, since other jobs build its other platforms")
+		j.Image.Build.NoCache = j.Image.Build.NoCache || j.Image.MaxAge > 0
+		return r.Builder.Build(ctx, j)
+	}
 	found, inputs := r.findUnchanged(ctx, j)
 	if found != nil {
 		return found, nil

@@ -83,14 +83,8 @@ func refusedTags(pushed []Pushed, states map[string]registry.TagState) error {
 // moveTags moves the tags, now that every image is whole. It ends what it has begun:
 // a signal or a failure half way would leave some tags moved without a word.
 func moveTags(ctx context.Context, b *Backends, pushed []Pushed, states map[string]registry.TagState) error {
-	if err := refusedTags(pushed, states); err != nil {
-		return err
-	}
 	c := b.Registry
 	ctx = context.WithoutCancel(ctx)
-	if err := putUntagged(ctx, c, pushed); err != nil {
-		return err
-	}
 	key := func(repository string) string { return c.Host.Name + "/" + repository }
 	known := func(repository string) (yes bool) {
 		return b.State.Get(hintImmutable, key(repository), &yes) && yes
@@ -127,13 +121,17 @@ func moveTags(ctx context.Context, b *Backends, pushed []Pushed, states map[stri
 	return nil
 }
 
-// tagStatePatience is how long tags wait for a registry that does not answer.
-const tagStatePatience = 3 * time.Second
+// How long tags wait for a registry that does not say what they point at: it had the time of the
+// builds before, but not where the images were built elsewhere.
+var (
+	tagStatePatience      = 3 * time.Second
+	mergeTagStatePatience = 30 * time.Second
+)
 
-// readTagStates asks what the tags point at while the images are built; wait gives
-// the answer, nil for none. With one tag there is nothing to be half moved.
-func readTagStates(ctx context.Context, b *Backends, images []plan.Image) (wait func() map[string]registry.TagState,
-	stop func()) {
+// readTagStates asks what the tags point at, beside all else; wait gives the answer when tags are to
+// move, nil for none. With one tag there is nothing to be half moved.
+func readTagStates(ctx context.Context, b *Backends, images []plan.Image, patience time.Duration) (
+	wait func() map[string]registry.TagState, stop func()) {
 	tags := 0
 	for _, img := range images {
 		tags += len(img.Tags)
@@ -152,7 +150,7 @@ func readTagStates(ctx context.Context, b *Backends, images []plan.Image) (wait 
 		select {
 		case <-done:
 			return states
-		case <-time.After(tagStatePatience): // it had the time of the builds before
+		case <-time.After(patience):
 			return nil
 		}
 	}
