@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/sirupsen/logrus"
@@ -302,14 +303,21 @@ func handleSignals(cancel context.CancelCauseFunc, atOnce bool) (stop func()) {
 			os.Exit(128 + int(sig))
 		}
 		cancel(interrupted{sig})
-		if _, ok := <-signals; ok {
-			pipeline.KillGate()
-			fmt.Fprintln(os.Stderr, "ecsbuild: ended at once by a second signal; where tags were moving, some may have moved")
-			os.Exit(128 + int(sig))
+		for first := time.Now(); time.Since(first) < sameSignal; {
+			if _, ok := <-signals; !ok {
+				return
+			}
 		}
+		pipeline.KillGate()
+		fmt.Fprintln(os.Stderr, "ecsbuild: ended at once by a second signal; where tags were moving, some may have moved")
+		os.Exit(128 + int(sig))
 	}()
 	return sync.OnceFunc(func() { signal.Stop(signals); close(signals) })
 }
+
+// sameSignal is how far apart two signals may be that were meant as one: timeout(1), for one, sends
+// its signal to the program and then to its process group.
+const sameSignal = 200 * time.Millisecond
 
 // quietLibraries keeps BuildKit's and containerd's own logs out of a run: what
 // they would say comes back as an error.
