@@ -11,13 +11,9 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"os/signal"
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
-	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/sirupsen/logrus"
@@ -126,11 +122,6 @@ func gitCommit(ctx context.Context, dir string) string {
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
-
-// interrupted is the cause of a context that a signal ended.
-type interrupted struct{ signal syscall.Signal }
-
-func (i interrupted) Error() string { return "stopped by " + i.signal.String() }
 
 func run(args []string, stdout, stderr io.Writer) (code int) {
 	if len(args) > 0 && args[0] == cachemount.Command { // in a step of a build of our own
@@ -281,43 +272,6 @@ func tagged(err error) bool {
 	var file *artifact.Error
 	return errors.As(err, &tags) || errors.As(err, &file) && file.Late
 }
-
-// atOnce are the commands that leave nothing behind wherever they are: a signal
-// ends them, whatever they wait for.
-var exitImmediately = []string{"plan", "policy", "validate", "completion", "version"}
-
-// handleSignals cancels on the first signal; a second one ends the process.
-func handleSignals(cancel context.CancelCauseFunc, atOnce bool) (stop func()) {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
-	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
-		signal.Notify(signals, syscall.SIGHUP)
-	}
-	go func() {
-		s, ok := <-signals
-		if !ok {
-			return
-		}
-		sig, _ := s.(syscall.Signal)
-		if atOnce {
-			os.Exit(128 + int(sig))
-		}
-		cancel(interrupted{sig})
-		for first := time.Now(); time.Since(first) < sameSignal; {
-			if _, ok := <-signals; !ok {
-				return
-			}
-		}
-		pipeline.KillGate()
-		fmt.Fprintln(os.Stderr, "ecsbuild: ended at once by a second signal; where tags were moving, some may have moved")
-		os.Exit(128 + int(sig))
-	}()
-	return sync.OnceFunc(func() { signal.Stop(signals); close(signals) })
-}
-
-// sameSignal is how far apart two signals may be that were meant as one: timeout(1), for one, sends
-// its signal to the program and then to its process group.
-const sameSignal = 200 * time.Millisecond
 
 // quietLibraries keeps BuildKit's and containerd's own logs out of a run: what
 // they would say comes back as an error.
