@@ -17,7 +17,7 @@ type interrupted struct{ signal syscall.Signal }
 
 func (i interrupted) Error() string { return "stopped by " + i.signal.String() }
 
-// atOnce are the commands that leave nothing behind wherever they are: a signal
+// exitImmediately are the commands that leave nothing behind wherever they are: a signal
 // ends them, whatever they wait for.
 var exitImmediately = []string{"plan", "policy", "validate", "completion", "version"}
 
