@@ -67,13 +67,20 @@ func (a *app) fit() func(string) string {
 	if a.getenv("GITHUB_ACTIONS") == "true" {
 		fit = format.Inert
 	}
-	return func(s string) string { return fit(a.secrets.String(s)) }
+	// Once more when it fits: a control character may have stood in a secret.
+	return func(s string) string { return a.secrets.String(fit(a.secrets.String(s))) }
 }
 
 // tellJSON says how a run ended, in the format of --progress json.
 func (r *execution) tellJSON(findings []diagnose.Finding, code int) {
+	fit := func(lines []string) (out []string) {
+		for _, l := range lines {
+			out = append(out, r.app.secrets.String(format.Clean(l)))
+		}
+		return out
+	}
 	for _, f := range findings {
-		r.app.line(progress.Line{Type: "error", Text: f.What, Why: f.Why, Detail: f.Detail, Do: f.Do, File: f.File,
+		r.app.line(progress.Line{Type: "error", Text: f.What, Why: f.Why, Detail: fit(f.Detail), Do: f.Do, File: f.File,
 			Number: f.Line})
 	}
 	end := r.display.End()

@@ -57,7 +57,7 @@ func TestImports(t *testing.T) {
 		"credentials": {"plan", "aws", "registry", "baseimage", "hoststate", "pipeline", "progress", "report",
 			"dockerconfig"},
 		"iampolicy": {"plan", "registry", "dockerfile"},
-		"diagnose": {"plan", "aws", "registry", "baseimage", "httptransport", "endpoint", "builder", "dockerfile", "layer",
+		"diagnose": {"plan", "aws", "registry", "baseimage", "httptransport", "endpoint", "dockerpush", "builder", "dockerfile", "layer",
 			"iampolicy", "pipeline", "artifact", "privateengine"},
 		"doctor": {"plan", "progress", "dockerfile", "aws", "registry", "builder", "credentials", "pipeline",
 			"diagnose"},

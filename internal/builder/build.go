@@ -134,11 +134,11 @@ func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEnt
 	defer place.leave()
 	lost := 0
 	for start := 1; ; start++ {
-		if err := place.take(ctx); err != nil {
-			return nil, err
-		}
 		bases, err := j.waitForBases(ctx)
 		if err != nil {
+			return nil, err
+		}
+		if err := place.take(ctx); err != nil {
 			return nil, err
 		}
 		res, err := e.solveOnce(ctx, j, bases, exports, copies, place)
@@ -146,6 +146,7 @@ func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEnt
 		case err == nil || start == maxStarts || ctx.Err() != nil:
 			return res, err
 		case bases.haveFailed(ctx, err):
+			place.leave() // which a base may be waiting for, to be built again
 		case j.brokenCache(err) && j.result != nil: // others may have taken something from it
 			return nil, &CacheError{err}
 		case j.brokenCache(err):
@@ -211,7 +212,7 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, bases baseSolves, export
 	defer pulls.end()
 	defer e.untilLost(cancel)()
 	copying, stop := context.WithCancel(ctx)
-	reader := &statusReader{ctx: ctx, engine: e, job: j, log: newStepLog(), copying: copying, copies: copies, pulls: pulls,
+	reader := &statusReader{ctx: ctx, engine: e, job: j, log: newStepLog(j.Masked), copying: copying, copies: copies, pulls: pulls,
 		place: place}
 	res, err := e.request(ctx, solving, j, opt, bases.steps(), reader)
 	if before := copies.stop; before != nil { // of a build that was started again

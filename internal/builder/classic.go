@@ -48,7 +48,7 @@ func (e *Engine) buildAndPush(ctx context.Context, j Job) (*image.Artifact, erro
 		Inputs: j.Inputs, State: j.State, Begin: j.Begin, Note: j.Note})
 	var silent *dockerpush.NoAnswerError
 	switch {
-	case errors.As(err, &silent), errors.Is(err, dockerpush.ErrRelayEnded):
+	case errors.As(err, &silent), err != nil && ctx.Err() == nil && !e.answers(ctx):
 		return nil, &endpoint.UnreachableError{Endpoint: e.Endpoint, Lost: true, Err: err}
 	case err != nil:
 		return nil, err

@@ -22,6 +22,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
 	"github.com/ecsbuild/ecsbuild/internal/progress"
+	"github.com/ecsbuild/ecsbuild/internal/redact"
 )
 
 // A BuildError is a build that failed: where in the Dockerfile, at which step,
@@ -123,8 +124,9 @@ type stepLog struct {
 	failed digest.Digest
 }
 
-func newStepLog() *stepLog {
-	return &stepLog{names: map[digest.Digest]string{}, output: map[digest.Digest][]string{}, lines: progress.OutputLines{}}
+func newStepLog(masked *redact.Set) *stepLog {
+	return &stepLog{names: map[digest.Digest]string{}, output: map[digest.Digest][]string{},
+		lines: progress.NewOutputLines(masked)}
 }
 
 func (l *stepLog) add(s *progress.BuildStatus) {
@@ -142,10 +144,8 @@ func (l *stepLog) add(s *progress.BuildStatus) {
 }
 
 func (l *stepLog) keep(d digest.Digest, lines []string) {
-	for _, line := range lines {
-		l.output[d] = append(l.output[d], strings.TrimRight(line, "\r"))
-	}
-	l.output[d] = l.output[d][max(0, len(l.output[d])-keepLines):]
+	all := append(l.output[d], lines...)
+	l.output[d] = all[max(0, len(all)-keepLines):]
 }
 
 func (l *stepLog) of(d digest.Digest) (step string, output []string) {

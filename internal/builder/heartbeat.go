@@ -64,6 +64,13 @@ func (e *Engine) Ping(ctx context.Context) error {
 	return err
 }
 
+// answers says whether the engine does, where something has failed on it.
+func (e *Engine) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	return e.Ping(ctx) == nil
+}
+
 // untilLost ends a context with a remote engine that does not answer any more.
 func (e *Engine) untilLost(cancel context.CancelCauseFunc) (stop func() bool) {
 	if e.lost == nil {

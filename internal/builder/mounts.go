@@ -138,7 +138,7 @@ func (e *Engine) runStep(ctx context.Context, j *Job, step func(llb.State) llb.S
 	for name, fs := range folders {
 		mounts[name] = fs
 	}
-	log := newStepLog()
+	log := newStepLog(j.Masked)
 	status := make(chan *bkclient.SolveStatus)
 	drained := make(chan struct{})
 	go func() {

@@ -191,6 +191,9 @@ func (e *Engine) open(ctx context.Context, opt bkclient.SolveOpt,
 	case <-s.known:
 		return s, nil
 	case <-s.evaluated:
+		if s.err == nil { // both are closed
+			return s, nil
+		}
 		return nil, s.err
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)

@@ -16,6 +16,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/baseimage"
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
+	"github.com/ecsbuild/ecsbuild/internal/dockerpush"
 	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/iampolicy"
@@ -191,6 +192,9 @@ func (f Facts) explainOne(err error) Finding {
 		return f.build(&builder.BuildError{Image: parse.Image, Dockerfile: parse.File, Lines: parse.Lines, Err: parse.Err})
 	case errors.As(err, &unreachable):
 		return f.unreachable(unreachable)
+	case errors.Is(err, dockerpush.ErrRelayEnded):
+		return Finding{What: err.Error() + " more than once", Exit: ExitUnreachable,
+			Do: []string{"see why, on that host, and run again:", "  docker events --since 10m --filter label=ecsbuild=relay"}}
 	case errors.As(err, &foreign) && (file == nil && !errors.As(err, &file) || !file.Late):
 		return foreignFile(foreign.File)
 	case errors.As(err, &file) && file.Early:

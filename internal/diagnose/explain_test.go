@@ -20,6 +20,7 @@ import (
 	"github.com/ecsbuild/ecsbuild/internal/baseimage"
 	"github.com/ecsbuild/ecsbuild/internal/builder"
 	"github.com/ecsbuild/ecsbuild/internal/dockerfile"
+	"github.com/ecsbuild/ecsbuild/internal/dockerpush"
 	"github.com/ecsbuild/ecsbuild/internal/endpoint"
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/httptransport"
@@ -160,6 +161,17 @@ func TestTexts(t *testing.T) {
 			ExitUnreachable, []string{"no TLS connection", "docker context update far"}},
 		"no engine on another host, in CodeBuild": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "tcp://d:2376"},
 			Err: errors.New("connection refused")}, ExitUnreachable, []string{"start it there"}},
+		"a buildkitd that is silent": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{BuildKit: "tcp://b:1234"},
+			Err: errors.New("error reading server preface: use of closed network connection")}, ExitUnreachable,
+			[]string{"there is no buildkitd at tcp://b:1234"}},
+		"another server": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{BuildKit: "tcp://b:80"},
+			Err: errors.New("http2: frame too large, note that the frame header looked like an HTTP/1.1 header")}, ExitUnreachable,
+			[]string{"there is no buildkitd at tcp://b:80", "what listens there is another server"}},
+		"a folder of certificates": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "unix:///certificates/d.sock"},
+			Err: errors.New("dial unix /certificates/d.sock: no such file")}, ExitUnreachable,
+			[]string{"there is no Docker engine at unix:///certificates/d.sock"}},
+		"relays that end": {fmt.Errorf("web: %w", dockerpush.ErrRelayEnded), ExitUnreachable,
+			[]string{"the relay of ecsbuild on the engine's host", "docker events"}},
 		"no buildkitd": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{BuildKit: "tcp://b:1234"},
 			Err: errors.New("refused")}, ExitUnreachable, []string{"no buildkitd at tcp://b:1234", "BUILDKIT_HOST"}},
 		"no docker on a laptop": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "unix:///d.sock"},

@@ -11,8 +11,8 @@ import (
 // noTLS are the words of a connection that the certificates do not allow. A server that asks for TLS,
 // or for another certificate, may also end it without a word.
 var (
-	noTLS  = regexp.MustCompile(`tls: |x509: |certificate`)
-	cutOff = regexp.MustCompile(`broken pipe|connection reset by peer|error reading server preface`)
+	noTLS  = regexp.MustCompile(`\btls: |\bx509: `)
+	cutOff = regexp.MustCompile(`broken pipe|connection reset by peer|error reading server preface: EOF`)
 )
 
 func (f Facts) unreachable(e *endpoint.UnreachableError) Finding {
@@ -65,6 +65,9 @@ func noBuildKit(e *endpoint.UnreachableError, found Finding) Finding {
 	case strings.Contains(found.Why, "executable file not found"):
 		found.What = "cannot run what reaches the buildkitd at " + e.Endpoint.String()
 		found.Do = []string{"install the program that is not there"}
+	}
+	if strings.Contains(found.Why, "looked like an HTTP/1.1 header") {
+		found.Do = []string{"name the port of a buildkitd: what listens there is another server"}
 	}
 	if name := e.Endpoint.Buildx(); name != "" {
 		found.Do = []string{"docker buildx inspect --bootstrap " + name + " starts it, or says what is wrong"}

@@ -93,11 +93,19 @@ func (p *Pusher) Push(ctx context.Context, r Push) (*image.Artifact, error) {
 			return a, err
 		}
 		p.forget(s)
-		if try == maxRelays {
+		if try == maxRelays || !p.answers(ctx) {
 			return nil, ended
 		}
 		r.Note(progress.Info, ended.Error()+": starting another one")
 	}
+}
+
+// answers says whether the engine does, whose relay has ended.
+func (p *Pusher) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, tagTimeout)
+	defer cancel()
+	_, err := p.docker.Ping(ctx, client.PingOptions{})
+	return err == nil
 }
 
 // Close ends the proxy, when every name has been removed.

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ecsbuild/ecsbuild/internal/builder"
@@ -219,6 +220,7 @@ func (f *Fleet) Build(ctx context.Context, j builder.Job) (*image.Artifact, erro
 		f.mu.Lock()
 		f.built[name] = m
 		f.mu.Unlock()
+		j := m.ownSteps(j)
 		a, err := m.Build(ctx, j)
 		if err == nil || ctx.Err() != nil || !m.isLost(ctx, err) {
 			return a, err
@@ -235,6 +237,16 @@ func (f *Fleet) Build(ctx context.Context, j builder.Job) (*image.Artifact, erro
 		j.Note(progress.Warning, fmt.Sprintf("the builder %s is lost: building it on %s", m.name, next.name))
 		m = next
 	}
+}
+
+// ownSteps has a job tell of steps as the member's: images may share one, but builders do not.
+func (m *member) ownSteps(j builder.Job) builder.Job {
+	status := j.Status
+	j.Status = func(s *progress.BuildStatus) {
+		s.RenameSteps(func(id digest.Digest) digest.Digest { return digest.FromString(m.name + " " + id.String()) })
+		status(s)
+	}
+	return j
 }
 
 // next is the first member for a job that answers, as far as is known, and was not tried; the

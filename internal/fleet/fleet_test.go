@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ecsbuild/ecsbuild/internal/builder"
@@ -310,5 +311,26 @@ func TestOpen(t *testing.T) {
 	cancel()
 	if _, err := Open(ended, nodes(e), images(1, "linux/amd64"), nil); !errors.Is(err, context.Canceled) || e.closed != 1 {
 		t.Error(err, e.closed)
+	}
+}
+
+// TestOwnSteps: images share a step on one member, and not with another member, which runs it, too.
+func TestOwnSteps(t *testing.T) {
+	told := func(name string) (ids []digest.Digest) {
+		j := builder.Job{Status: func(s *progress.BuildStatus) {
+			ids = append(ids, s.Steps[0].ID, s.Output[0].Step, s.Transfers[0].Step, s.Warnings[0].Step)
+		}}
+		j = (&member{name: name}).ownSteps(j)
+		id := digest.FromString("RUN make")
+		j.Status(&progress.BuildStatus{Steps: []progress.BuildStep{{ID: id}}, Output: []progress.StepOutput{{Step: id}},
+			Transfers: []progress.Transfer{{Step: id}}, Warnings: []progress.BuildWarning{{Step: id}}})
+		if len(slices.Compact(slices.Clone(ids))) != 1 {
+			t.Errorf("one step is told of as %v", ids)
+		}
+		return ids
+	}
+	a, again, b := told("tcp://a:1"), told("tcp://a:1"), told("tcp://b:1")
+	if a[0] != again[0] || a[0] == b[0] {
+		t.Errorf("%v %v %v", a[0], again[0], b[0])
 	}
 }

@@ -15,6 +15,22 @@ type BuildStatus struct {
 	Warnings  []BuildWarning
 }
 
+// RenameSteps gives all steps other IDs.
+func (s *BuildStatus) RenameSteps(id func(digest.Digest) digest.Digest) {
+	for i := range s.Steps {
+		s.Steps[i].ID = id(s.Steps[i].ID)
+	}
+	for i := range s.Output {
+		s.Output[i].Step = id(s.Output[i].Step)
+	}
+	for i := range s.Transfers {
+		s.Transfers[i].Step = id(s.Transfers[i].Step)
+	}
+	for i := range s.Warnings {
+		s.Warnings[i].Step = id(s.Warnings[i].Step)
+	}
+}
+
 // A StepKind tells the steps of a build apart.
 type StepKind int
 

@@ -64,8 +64,8 @@ type jsonLines struct {
 	started map[digest.Digest]bool
 }
 
-func newJSON(w io.Writer) *jsonLines {
-	return &jsonLines{w: w, output: OutputLines{}, names: map[digest.Digest]string{}, state: map[digest.Digest]string{},
+func newJSON(w io.Writer, masked *redact.Set) *jsonLines {
+	return &jsonLines{w: w, output: NewOutputLines(masked), names: map[digest.Digest]string{}, state: map[digest.Digest]string{},
 		started: map[digest.Digest]bool{}}
 }
 
@@ -153,7 +153,10 @@ func (j *jsonLines) step(v BuildStep, emit func(Line)) {
 		l.Status, l.Time = "started", *v.Started
 	}
 	// A step whose result was looked for and not found is started again: it is
-	// told to start once.
+	// told to start once, unless it has failed, and another try begins.
+	if was := j.state[v.ID]; was == "failed" || was == string(report.Stopped) {
+		j.started[v.ID] = false
+	}
 	if l.Status == "done" && v.Kind == InternalStep && v.Completed.Sub(*v.Started) < cacheLookupTime {
 		return
 	}

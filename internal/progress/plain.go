@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ecsbuild/ecsbuild/internal/format"
+	"github.com/ecsbuild/ecsbuild/internal/redact"
 	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
@@ -28,13 +29,13 @@ type imageStep struct {
 	step  digest.Digest
 }
 
-type step struct{ started, done bool }
+type step struct{ started, done, failed bool }
 
 // silence is how long a log may say nothing while a run goes on.
 const silence = 30 * time.Second
 
-func newPlain(w io.Writer, images []string) *plain {
-	p := &plain{w: w, width: len("ecsbuild"), text: format.Clean, steps: map[imageStep]*step{}, output: OutputLines{},
+func newPlain(w io.Writer, masked *redact.Set, images []string) *plain {
+	p := &plain{w: w, width: len("ecsbuild"), text: format.Clean, steps: map[imageStep]*step{}, output: NewOutputLines(masked),
 		logs: map[string]*imageLog{}, wrote: time.Now()}
 	for _, n := range images {
 		p.width = max(p.width, len(n))
@@ -91,7 +92,11 @@ func (p *plain) status(r *Run, e event, output bool) {
 		p.log(e.image).add(text)
 	}
 	for _, v := range e.status.Steps {
-		if s := p.step(e.image, v.ID); v.Started != nil && !s.started && !v.Cached && v.Kind != InternalStep {
+		s := p.step(e.image, v.ID)
+		if s.failed && v.Started != nil && v.Completed == nil { // another try, as after a lost builder
+			*s = step{}
+		}
+		if v.Started != nil && !s.started && !v.Cached && v.Kind != InternalStep {
 			s.started = true
 			put(v.ID, v.Name, true)
 		}
@@ -106,7 +111,7 @@ func (p *plain) status(r *Run, e event, output bool) {
 		if v.Completed == nil || s.done || v.Kind == InternalStep && v.Error == "" {
 			continue
 		}
-		s.done = true
+		s.done, s.failed = true, v.Error != ""
 		for _, text := range p.output.End(e.image, v.ID) {
 			put(v.ID, "  "+text, output)
 		}
@@ -141,7 +146,7 @@ func (p *plain) close(r *Run) {
 		return
 	}
 	for _, i := range r.images {
-		if i.state == report.Failed {
+		if i.state == report.Failed && len(p.log(i.name).all()) > 0 {
 			p.line("", "the whole log of "+i.name+":")
 			for _, text := range p.log(i.name).all() {
 				p.line(i.name, text)

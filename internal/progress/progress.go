@@ -114,7 +114,7 @@ func New(mode Mode, out Output, images []string) (*Display, error) {
 		}
 		d, every = t, frame
 	case Plain:
-		p := newPlain(out.W, images)
+		p := newPlain(out.W, out.Secrets, images)
 		p.text = out.text()
 		d = p
 	case GitHub:
@@ -122,10 +122,10 @@ func New(mode Mode, out Output, images []string) (*Display, error) {
 	case Quiet:
 		d = quiet{out.W, out.text()}
 	case JSON:
-		d = newJSON(out.W)
+		d = newJSON(out.W, out.Secrets)
 	}
 	p := &Display{events: make(chan event, 64), done: make(chan struct{}), masked: out.Secrets,
-		run: newRun(images, time.Now())}
+		run: newRun(images, out.Secrets, time.Now())}
 	go p.draw(d, every)
 	return p, nil
 }

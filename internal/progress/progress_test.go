@@ -2,6 +2,8 @@ package progress
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -76,5 +78,58 @@ func TestJSONLines(t *testing.T) {
 	}
 	if e := d.End(); e.Type != "end" || e.Seconds <= 0 || (*Display)(nil).End().Type != "end" {
 		t.Errorf("the end is %+v", e)
+	}
+}
+
+// TestAnotherTry: a step that begins again after it has failed, as on another builder, is told of
+// from its beginning to its end.
+func TestAnotherTry(t *testing.T) {
+	now := time.Now()
+	later := now.Add(2 * time.Second)
+	id := digest.FromString("step")
+	status := func(completed *time.Time, failure, text string) *BuildStatus {
+		s := &BuildStatus{Steps: []BuildStep{{ID: id, Name: "[1/1] RUN make", Kind: Instruction, Started: &now,
+			Completed: completed, Error: failure, Canceled: failure != ""}}}
+		if text != "" {
+			s.Output = []StepOutput{{Step: id, Stream: 1, Data: []byte(text), Time: now}}
+		}
+		return s
+	}
+	for mode, want := range map[Mode]string{
+		Plain: `app      | [1/1] RUN make
+app      |   one
+app      | [1/1] RUN make: stopped
+app      | [1/1] RUN make
+app      |   two
+app      |   unfinished
+app      | [1/1] RUN make: 2.0 s
+`,
+		JSON: `started one stopped started two unfinished done`,
+	} {
+		var out bytes.Buffer
+		d, err := New(mode, Output{W: &out}, []string{"app"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Status("app", status(nil, "", "one\n"))
+		d.Status("app", status(&later, "the builder is lost", ""))
+		d.Status("app", status(nil, "", "two\nunfinished"))
+		d.Status("app", status(&later, "", ""))
+		d.Close()
+		got := out.String()
+		if mode == JSON {
+			var words []string
+			for line := range strings.Lines(got) {
+				var l Line
+				if err := json.Unmarshal([]byte(line), &l); err != nil {
+					t.Fatal(err)
+				}
+				words = append(words, cmp.Or(l.Status, l.Text))
+			}
+			got = strings.Join(words, " ")
+		}
+		if got != want {
+			t.Errorf("%s:\n%s", mode, got)
+		}
 	}
 }

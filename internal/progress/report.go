@@ -14,17 +14,18 @@ import (
 // the name of the image; failure is "" for a run that went well.
 func (p *Display) Report(results map[string]report.Result, failure string) report.Report {
 	r := p.run
+	fit := func(s string) string { return p.masked.String(format.Clean(strings.ReplaceAll(s, "\n", " "))) }
 	out := report.Report{Version: 1, Generator: "ecsbuild", Began: r.began.UTC(), Seconds: r.since(r.ended),
 		Status: "done", Sent: r.sent(), Phases: []report.Phase{}, Images: []report.Image{}, Spans: []report.Span{}}
 	if failure != "" {
-		out.Status, out.Error = "failed", format.Clean(strings.ReplaceAll(failure, "\n", " "))
+		out.Status, out.Error = "failed", fit(failure)
 	}
 	for _, ph := range r.phases() {
 		out.Phases = append(out.Phases, report.Phase{Name: ph.name, Seconds: ph.time.Seconds()})
 	}
 	for _, i := range r.images {
 		res := results[i.name]
-		img := report.Image{Name: i.name, Status: i.state, Text: format.Clean(i.text), Image: res.Image, Digest: res.Digest,
+		img := report.Image{Name: i.name, Status: i.state, Text: fit(i.text), Image: res.Image, Digest: res.Digest,
 			Size: res.Size, Sent: i.sent, Steps: 0}
 		if failure != "" && (i.state == report.Waiting || i.state == report.Building) {
 			img.Status, img.Text = report.Stopped, map[report.State]string{report.Waiting: "not started"}[i.state]
@@ -54,7 +55,8 @@ func (p *Display) Report(results map[string]report.Result, failure string) repor
 		}
 		out.Spans = append(out.Spans, report.Span{Image: s.Image, Kind: s.Kind, Name: format.Clean(s.Name),
 			Start: max(0, r.since(s.start)), Seconds: max(0, end.Sub(s.start).Seconds()),
-			Bytes: s.sent.Load(), Cached: s.cached, Critical: critical[s], Internal: s.step == InternalStep, Error: format.Clean(strings.ReplaceAll(s.failed, "\n", " "))})
+			Bytes: s.sent.Load(), Cached: s.cached, Critical: critical[s], Internal: s.step == InternalStep,
+			Error: fit(s.failed)})
 	}
 	slices.SortStableFunc(out.Spans, func(a, b report.Span) int { return cmp.Compare(a.Start, b.Start) })
 	return out

@@ -11,7 +11,7 @@ import (
 // sample is the report of a run of two images and of one that was reused.
 func sample(failed bool) report.Report {
 	began := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
-	r := newRun([]string{"app", "nginx", "worker"}, began)
+	r := newRun([]string{"app", "nginx", "worker"}, nil, began)
 	at := func(s float64) time.Time { return began.Add(report.Seconds(s)) }
 	span := func(image string, kind report.Kind, name string, from, to float64, bytes int64) {
 		s := &Span{Image: image, Kind: kind, Name: name, step: stepKind(name), start: at(from), end: at(to)}
@@ -75,7 +75,7 @@ func TestReport(t *testing.T) {
 
 func TestSummary(t *testing.T) {
 	sample(false) // must not depend on a display that draws
-	r := newRun([]string{"app"}, time.Unix(0, 0))
+	r := newRun([]string{"app"}, nil, time.Unix(0, 0))
 	r.ended = time.Unix(75, 0)
 	r.spans = []*Span{{Kind: report.Prepare, start: r.began, end: time.Unix(1, 0)},
 		{Kind: report.Step, start: time.Unix(1, 0), end: time.Unix(61, 0)}, {Kind: report.Tags, start: time.Unix(74, 0),

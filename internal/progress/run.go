@@ -10,7 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/ecsbuild/ecsbuild/internal/format"
+	"github.com/ecsbuild/ecsbuild/internal/redact"
 	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
@@ -75,9 +75,9 @@ type image struct {
 	sent   int64 // by uploads that have ended
 }
 
-func newRun(names []string, now time.Time) *Run {
+func newRun(names []string, masked *redact.Set, now time.Time) *Run {
 	r := &Run{began: now, byName: map[string]*image{}, steps: map[digest.Digest]*Span{},
-		pulls: map[digest.Digest]map[string]Transfer{}, output: OutputLines{}}
+		pulls: map[digest.Digest]map[string]Transfer{}, output: NewOutputLines(masked)}
 	for _, n := range names {
 		r.image(n)
 	}
@@ -142,7 +142,7 @@ func (r *Run) status(img *image, e event) {
 	for _, l := range e.status.Output {
 		lines := r.output.Add(e.image, l)
 		for _, text := range append(lines, r.output.Unfinished(e.image, l)) {
-			if text = format.Clean(text); strings.TrimSpace(text) != "" {
+			if strings.TrimSpace(text) != "" {
 				img.output = text
 			}
 		}

@@ -51,21 +51,27 @@ func Main(addr string, in io.Reader, out io.Writer) error {
 	once <- c
 	var h2c http.Protocols
 	h2c.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: &h2c, DisableCompression: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			select {
+			case c := <-once:
+				return c, nil
+			case <-c.closed: // there is no other
+				return nil, net.ErrClosed
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}}
 	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", "ecsbuild" },
 		FlushInterval: -1,
-		Transport: &http.Transport{Protocols: &h2c, DisableCompression: true,
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				select {
-				case c := <-once:
-					return c, nil
-				case <-c.closed: // there is no other
-					return nil, net.ErrClosed
-				case <-ctx.Done():
-					return nil, ctx.Err()
-				}
-			}},
+		Transport:     transport,
 	}}
+	go func() { // a first request, so that the end of the connection is seen before the engine's first one
+		if res, err := (&http.Client{Transport: transport}).Get("http://ecsbuild/"); err == nil {
+			_ = res.Body.Close()
+		}
+	}()
 	go func() {
 		<-c.closed
 		_ = server.Close()

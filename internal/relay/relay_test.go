@@ -125,6 +125,20 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// TestEndsUnused: a relay that nobody has asked for anything ends with its connection, too.
+func TestEndsUnused(t *testing.T) {
+	s, ended := start(t, http.NotFoundHandler())
+	s.Close()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the relay does not end")
+	}
+}
+
 // TestWindow: requests that wait do not keep others from going on.
 func TestWindow(t *testing.T) {
 	slots, waiting := make(chan struct{}, 2), make(chan struct{}, 64)
