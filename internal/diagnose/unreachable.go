@@ -11,7 +11,7 @@ import (
 // noTLS are the words of a connection that the certificates do not allow. A server that asks for TLS,
 // or for another certificate, may also end it without a word.
 var (
-	noTLS  = regexp.MustCompile(`\btls: |\bx509: `)
+	noTLS  = regexp.MustCompile(`\btls: |\bx509: |^configure TLS: `)
 	cutOff = regexp.MustCompile(`broken pipe|connection reset by peer|error reading server preface: EOF`)
 )
 
