@@ -44,7 +44,7 @@ func retry(ctx context.Context, f func() error) error {
 			e.givenUp = stalls > 1
 			temporary = e.Temporary()
 		}
-		if !temporary || try == maxTries || ctx.Err() != nil {
+		if !temporary || try == maxTries {
 			return err
 		}
 		select {
