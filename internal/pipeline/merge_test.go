@@ -44,13 +44,20 @@ func TestMergeMovesNone(t *testing.T) {
 	refused := func(what, want string) {
 		t.Helper()
 		_, err := Merge(t.Context(), f.plan, artifacts, host, f.deps, Options{})
+		f.mu.Lock() // a request that was cut off may still be served
+		defer f.mu.Unlock()
 		if err == nil || !strings.Contains(err.Error(), want) || slices.ContainsFunc(f.puts, isTag) {
 			t.Errorf("%s: %v, %q", what, err, f.puts)
 		}
 	}
-	f.refuse = artifacts[2].Root().Digest.String()
+	gone := func(manifest string) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.refuse = manifest
+	}
+	gone(artifacts[2].Root().Digest.String())
 	refused("an image that is gone", "c: ")
-	f.refuse = ""
+	gone("")
 
 	defer func(was time.Duration) { tagStatePatience = was }(tagStatePatience)
 	tagStatePatience = time.Millisecond // which is for runs that have built
