@@ -196,7 +196,12 @@ func (h *hunt) sample(t *testing.T) (stop func()) {
 					seen[key] = true
 					h.processes++
 					h.look("the command line of "+string(line), line, forms)
-					if exe, _ := os.Readlink(dir + "/exe"); filepath.Base(exe) != "ecsbuild" {
+					exe, err := os.Readlink(dir + "/exe")
+					if err != nil { // it has ended meanwhile: as it calls itself
+						name, _, _ := bytes.Cut(line, []byte{0})
+						exe = string(name)
+					}
+					if filepath.Base(exe) != "ecsbuild" {
 						h.look("the environment of "+string(line), environ, forms)
 					}
 				}
