@@ -130,23 +130,23 @@ func (e *Engine) solve(ctx context.Context, j *Job, exports []bkclient.ExportEnt
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	place := &place{places: e.steps}
-	defer place.leave()
+	own := &slot{slots: e.steps}
+	defer own.release()
 	lost := 0
 	for start := 1; ; start++ {
 		bases, err := j.waitForBases(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if err := place.take(ctx); err != nil {
+		if err := own.acquire(ctx); err != nil {
 			return nil, err
 		}
-		res, err := e.solveOnce(ctx, j, bases, exports, copies, place)
+		res, err := e.solveOnce(ctx, j, bases, exports, copies, own)
 		switch {
 		case err == nil || start == maxStarts || ctx.Err() != nil:
 			return res, err
 		case bases.haveFailed(ctx, err):
-			place.leave() // which a base may be waiting for, to be built again
+			own.release() // which a base may be waiting for, to be built again
 		case j.brokenCache(err) && j.result != nil: // others may have taken something from it
 			return nil, &CacheError{err}
 		case j.brokenCache(err):
@@ -197,7 +197,7 @@ func notBegun(err error) bool {
 }
 
 func (e *Engine) solveOnce(ctx context.Context, j *Job, bases baseSolves, exports []bkclient.ExportEntry,
-	copies *baseCopy, place *place) (*bkclient.SolveResponse, error) {
+	copies *baseCopy, own *slot) (*bkclient.SolveResponse, error) {
 	opt, err := e.solveOpt(ctx, j)
 	if err == nil {
 		err = bases.addTo(&opt)
@@ -212,8 +212,8 @@ func (e *Engine) solveOnce(ctx context.Context, j *Job, bases baseSolves, export
 	defer pulls.end()
 	defer e.untilLost(cancel)()
 	copying, stop := context.WithCancel(ctx)
-	reader := &statusReader{ctx: ctx, engine: e, job: j, log: newStepLog(j.Masked), copying: copying, copies: copies, pulls: pulls,
-		place: place}
+	reader := &statusReader{ctx: ctx, engine: e, job: j, log: newStepLog(j.Masked), copying: copying,
+		copies: copies, pulls: pulls, slot: own}
 	res, err := e.request(ctx, solving, j, opt, bases.steps(), reader)
 	if before := copies.stop; before != nil { // of a build that was started again
 		copies.stop = func() { before(); stop() }
@@ -284,7 +284,7 @@ type statusReader struct {
 	copying context.Context // of the base image's layers
 	copies  *baseCopy
 	pulls   *pullWatch
-	place   *place
+	slot    *slot
 }
 
 // follow reads the status of a solve until that is closed, whatever becomes of the context,
@@ -302,7 +302,7 @@ func (r *statusReader) follow(others map[digest.Digest]bool) (status chan *bkcli
 				step := parseStep(v.Name)
 				j.lostCache(v, step)
 				if step.exports && v.Started != nil {
-					r.place.leave()
+					r.slot.release()
 				}
 				j.observeBase(r.copying, step, r.copies)
 				j.Inputs.Observe(r.ctx, cmp.Or(step.base, step.frontend), step.fetches)

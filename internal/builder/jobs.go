@@ -12,39 +12,39 @@ func (e *Engine) LimitJobs(n int) {
 	e.solves = make(chan struct{}, min(2*n, maxSolves))
 }
 
-// A place is that of one image among those whose steps run at once.
-type place struct {
-	places chan struct{} // nil for any number
+// A slot is that of one image among those whose steps run at once.
+type slot struct {
+	slots chan struct{} // nil for any number
 
 	mu   sync.Mutex
 	held bool
 }
 
-// take waits for the place, where the image does not have it.
-func (p *place) take(ctx context.Context) error {
-	if p.places == nil {
+// acquire waits for the slot, where the image does not have it.
+func (s *slot) acquire(ctx context.Context) error {
+	if s.slots == nil {
 		return nil
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.held {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held {
 		return nil
 	}
 	select {
-	case p.places <- struct{}{}:
-		p.held = true
+	case s.slots <- struct{}{}:
+		s.held = true
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-// leave leaves the place to the next image.
-func (p *place) leave() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.held {
-		<-p.places
-		p.held = false
+// release leaves the slot to the next image.
+func (s *slot) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held {
+		<-s.slots
+		s.held = false
 	}
 }

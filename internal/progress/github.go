@@ -22,7 +22,7 @@ type github struct {
 }
 
 func newGitHub(out Output, images []string) *github {
-	g := &github{plain: newPlain(out.W, out.Secrets, images), shown: map[string]bool{}, dockerfiles: out.Dockerfiles}
+	g := &github{plain: newPlain(out.W, images), shown: map[string]bool{}, dockerfiles: out.Dockerfiles}
 	g.text = format.InertInline
 	return g
 }

@@ -56,16 +56,15 @@ func (p *Display) End() Line {
 }
 
 type jsonLines struct {
-	w      io.Writer
-	output OutputLines
-	names  map[digest.Digest]string
-	state  map[digest.Digest]string
+	w     io.Writer
+	names map[digest.Digest]string
+	state map[digest.Digest]string
 
 	started map[digest.Digest]bool
 }
 
-func newJSON(w io.Writer, masked *redact.Set) *jsonLines {
-	return &jsonLines{w: w, output: NewOutputLines(masked), names: map[digest.Digest]string{}, state: map[digest.Digest]string{},
+func newJSON(w io.Writer) *jsonLines {
+	return &jsonLines{w: w, names: map[digest.Digest]string{}, state: map[digest.Digest]string{},
 		started: map[digest.Digest]bool{}}
 }
 
@@ -113,19 +112,16 @@ func (j *jsonLines) status(r *Run, e event, emit func(Line)) {
 			j.step(v, emit)
 		}
 	}
-	for _, l := range e.status.Output {
-		if !r.mine(e.image, l.Step) {
-			continue
-		}
-		for _, text := range j.output.Add(e.image, l) {
-			emit(Line{Type: "output", Step: j.names[l.Step], Text: text, Time: l.Time})
+	for _, l := range r.written {
+		if r.mine(e.image, l.step) {
+			emit(Line{Type: "output", Step: j.names[l.step], Text: l.text, Time: l.time})
 		}
 	}
 	for _, v := range e.status.Steps {
 		if !r.mine(e.image, v.ID) || !ended(v) {
 			continue
 		}
-		for _, text := range j.output.End(e.image, v.ID) {
+		for _, text := range r.left[v.ID] {
 			emit(Line{Type: "output", Step: v.Name, Text: text, Time: *v.Completed})
 		}
 		j.step(v, emit)

@@ -8,20 +8,18 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ecsbuild/ecsbuild/internal/format"
-	"github.com/ecsbuild/ecsbuild/internal/redact"
 	"github.com/ecsbuild/ecsbuild/internal/report"
 )
 
 // plain writes a log: one line an event, the image's name before each, no
 // control characters.
 type plain struct {
-	w      io.Writer
-	width  int
-	text   func(string) string // makes it fit for the log
-	steps  map[imageStep]*step
-	output OutputLines
-	logs   map[string]*imageLog
-	wrote  time.Time // when anything was written last
+	w     io.Writer
+	width int
+	text  func(string) string // makes it fit for the log
+	steps map[imageStep]*step
+	logs  map[string]*imageLog
+	wrote time.Time // when anything was written last
 }
 
 type imageStep struct {
@@ -34,8 +32,8 @@ type step struct{ started, done, failed bool }
 // silence is how long a log may say nothing while a run goes on.
 const silence = 30 * time.Second
 
-func newPlain(w io.Writer, masked *redact.Set, images []string) *plain {
-	p := &plain{w: w, width: len("ecsbuild"), text: format.Clean, steps: map[imageStep]*step{}, output: NewOutputLines(masked),
+func newPlain(w io.Writer, images []string) *plain {
+	p := &plain{w: w, width: len("ecsbuild"), text: format.Clean, steps: map[imageStep]*step{},
 		logs: map[string]*imageLog{}, wrote: time.Now()}
 	for _, n := range images {
 		p.width = max(p.width, len(n))
@@ -101,10 +99,8 @@ func (p *plain) status(r *Run, e event, output bool) {
 			put(v.ID, v.Name, true)
 		}
 	}
-	for _, l := range e.status.Output {
-		for _, text := range p.output.Add(e.image, l) {
-			put(l.Step, "  "+text, output)
-		}
+	for _, l := range r.written {
+		put(l.step, "  "+l.text, output)
 	}
 	for _, v := range e.status.Steps {
 		s := p.step(e.image, v.ID)
@@ -112,7 +108,7 @@ func (p *plain) status(r *Run, e event, output bool) {
 			continue
 		}
 		s.done, s.failed = true, v.Error != ""
-		for _, text := range p.output.End(e.image, v.ID) {
+		for _, text := range r.left[v.ID] {
 			put(v.ID, "  "+text, output)
 		}
 		if text := outcome(v); text != "" {

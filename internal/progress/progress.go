@@ -114,7 +114,7 @@ func New(mode Mode, out Output, images []string) (*Display, error) {
 		}
 		d, every = t, frame
 	case Plain:
-		p := newPlain(out.W, out.Secrets, images)
+		p := newPlain(out.W, images)
 		p.text = out.text()
 		d = p
 	case GitHub:
@@ -122,7 +122,7 @@ func New(mode Mode, out Output, images []string) (*Display, error) {
 	case Quiet:
 		d = quiet{out.W, out.text()}
 	case JSON:
-		d = newJSON(out.W, out.Secrets)
+		d = newJSON(out.W)
 	}
 	p := &Display{events: make(chan event, 64), done: make(chan struct{}), masked: out.Secrets,
 		run: newRun(images, out.Secrets, time.Now())}

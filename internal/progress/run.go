@@ -62,6 +62,10 @@ type Run struct {
 	steps  map[digest.Digest]*Span
 	pulls  map[digest.Digest]map[string]Transfer
 	output OutputLines
+
+	// Of the status that was taken last.
+	written []writtenLine
+	left    map[digest.Digest][]string // what steps that have ended wrote without a newline
 }
 
 type image struct {
@@ -139,14 +143,30 @@ func (r *Run) status(img *image, e event) {
 		}
 		r.pulls[s.Step][s.ID] = s
 	}
-	for _, l := range e.status.Output {
-		lines := r.output.Add(e.image, l)
-		for _, text := range append(lines, r.output.Unfinished(e.image, l)) {
+	r.written, r.left = nil, map[digest.Digest][]string{}
+	for _, o := range e.status.Output {
+		lines := r.output.Add(e.image, o)
+		for _, text := range lines {
+			r.written = append(r.written, writtenLine{o.Step, text, o.Time})
+		}
+		for _, text := range append(lines, r.output.Unfinished(e.image, o)) {
 			if strings.TrimSpace(text) != "" {
 				img.output = text
 			}
 		}
 	}
+	for _, v := range e.status.Steps {
+		if v.Completed != nil {
+			r.left[v.ID] = r.output.End(e.image, v.ID)
+		}
+	}
+}
+
+// A writtenLine is one of a step's output.
+type writtenLine struct {
+	step digest.Digest
+	text string
+	time time.Time
 }
 
 func (r *Run) vertex(img *image, v BuildStep) {

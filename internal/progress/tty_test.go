@@ -167,7 +167,7 @@ func golden(t *testing.T, file, got string) {
 func TestHeartbeat(t *testing.T) {
 	var out bytes.Buffer
 	now := time.Now()
-	p, r := newPlain(&out, nil, []string{"app"}), newRun([]string{"app"}, nil, now)
+	p, r := newPlain(&out, []string{"app"}), newRun([]string{"app"}, nil, now)
 	start := now
 	r.take(event{image: "app", status: &BuildStatus{Steps: []BuildStep{{ID: "sha256:1", Name: "[2/4] RUN make",
 		Kind: Instruction, Started: &start}}}})
@@ -186,7 +186,7 @@ func TestHeartbeat(t *testing.T) {
 func TestHeartbeatOfTheRun(t *testing.T) {
 	var out bytes.Buffer
 	now := time.Now()
-	p, r := newPlain(&out, nil, []string{"app"}), newRun([]string{"app"}, nil, now)
+	p, r := newPlain(&out, []string{"app"}), newRun([]string{"app"}, nil, now)
 	tags := &Span{Kind: report.Tags, Name: "tags", start: now}
 	r.take(event{began: tags})
 	p.tick(r, now.Add(31*time.Second))
