@@ -27,6 +27,7 @@ func (r *run) putManifests(ctx context.Context, kind report.Kind, images []Pushe
 	span := r.deps.Progress.Begin("", kind, "manifests", 0)
 	err := putManifests(ctx, r.backends.Registry, images, true)
 	span.End(err)
+	r.put = err == nil
 	return err
 }
 
@@ -66,11 +67,7 @@ func Merge(ctx context.Context, p *plan.Plan, artifacts []*image.Artifact, host 
 	if err := r.runGates(ctx, images); err != nil {
 		return nil, err
 	}
-	known := states()
-	if err := refusedTags(images, known); err != nil {
-		return nil, err
-	}
-	return r.publish(ctx, images, known)
+	return r.publish(ctx, images, states())
 }
 
 func (r *run) connectForMerge(ctx context.Context, host string) error {

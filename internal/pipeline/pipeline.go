@@ -112,14 +112,7 @@ func Run(ctx context.Context, p *plan.Plan, d Deps, o Options) (*Result, error) 
 	if err := r.runGates(ctx, images); err != nil {
 		return nil, err
 	}
-	known := states()
-	if err := refusedTags(images, known); err != nil {
-		return nil, err
-	}
-	if err := putUntagged(ctx, r.backends.Registry, images); err != nil {
-		return nil, err
-	}
-	result, err := r.publish(ctx, images, known)
+	result, err := r.publish(ctx, images, states())
 	if err == nil {
 		r.backends.State.Save() // whatever becomes of the caches
 		r.exportCaches(ctx)
@@ -137,7 +130,7 @@ func (r *run) publish(ctx context.Context, images []Pushed, known map[string]reg
 	stopTelling := context.AfterFunc(ctx, func() {
 		said.Note("", progress.Info, "tags are moving: the run ends when all have; a second signal ends it at once, with some of them moved")
 	})
-	err := moveTags(ctx, r.backends, images, known)
+	err := moveTags(ctx, r.backends, images, known, r.put)
 	stopTelling()
 	span.End(err)
 	if err != nil {
@@ -164,6 +157,7 @@ type run struct {
 	mounts   map[string]*keptMounts         // by image
 	folders  folderLocks
 	excluded []string // files and folders of the run that no context has, absolute
+	put      bool     // all manifests are in the registry, by their digests
 }
 
 // build runs all builds at once. Their layers are in the registry when it

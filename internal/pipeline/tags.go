@@ -81,10 +81,19 @@ func refusedTags(pushed []Pushed, states map[string]registry.TagState) error {
 }
 
 // moveTags moves the tags, now that every image is whole. It ends what it has begun:
-// a signal or a failure half way would leave some tags moved without a word.
-func moveTags(ctx context.Context, b *Backends, pushed []Pushed, states map[string]registry.TagState) error {
+// a signal or a failure half way would leave some tags moved without a word. put says that
+// all manifests were put by their digests before.
+func moveTags(ctx context.Context, b *Backends, pushed []Pushed, states map[string]registry.TagState, put bool) error {
+	if err := refusedTags(pushed, states); err != nil {
+		return err
+	}
 	c := b.Registry
 	ctx = context.WithoutCancel(ctx)
+	if !put {
+		if err := putUntagged(ctx, c, pushed); err != nil {
+			return err
+		}
+	}
 	key := func(repository string) string { return c.Host.Name + "/" + repository }
 	known := func(repository string) (yes bool) {
 		return b.State.Get(hintImmutable, key(repository), &yes) && yes
