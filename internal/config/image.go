@@ -226,31 +226,6 @@ func checkTagPattern(p string) *fault.Error {
 		Fix: "write a tag, in which * stands for any characters, twice at most, as in latest or buildcache-*"}
 }
 
-func (d *document) secrets(img *imageConfig) field {
-	return field{func(n ast.Node) error {
-		img.Build.Secrets = map[string]plan.Source{}
-		return d.each("secrets", n, func(key string, _, v ast.Node) error {
-			var s plan.Source
-			err := d.source("secrets."+key, &s, false).read(v)
-			var e *fault.Error
-			if d.unset == unsetDeferred && errors.As(err, &e) && !d.isSet(v) {
-				img.unset = append(img.unset, e)
-				err = nil
-			}
-			img.Build.Secrets[key] = s
-			return err
-		})
-	}, isMap(isSecret)}
-}
-
-// isSet says that a secret does not name a variable without a value.
-func (d *document) isSet(n ast.Node) bool {
-	text, _ := d.scalar("", n)
-	name, ok := strings.CutPrefix(text, "env:")
-	_, set := d.lookup(name)
-	return !ok || name == "" || set
-}
-
 // extraHosts reads "host=ip" or "host:ip", in a list, or a mapping; a host may
 // have several addresses.
 func (d *document) extraHosts(into *[]string) field {

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/goccy/go-yaml/ast"
 
 	"github.com/ecsbuild/ecsbuild/internal/fault"
 	"github.com/ecsbuild/ecsbuild/internal/plan"
@@ -38,4 +41,29 @@ func parseSource(text string, literal bool, lookup func(string) (string, bool)) 
 	// The text itself may be a password: it is not repeated.
 	return plan.Source{}, &fault.Error{What: "a secret must not be in the file itself",
 		Fix: "write ssm:NAME, secretsmanager:ID[#KEY] or env:NAME"}
+}
+
+func (d *document) secrets(img *imageConfig) field {
+	return field{func(n ast.Node) error {
+		img.Build.Secrets = map[string]plan.Source{}
+		return d.each("secrets", n, func(key string, _, v ast.Node) error {
+			var s plan.Source
+			err := d.source("secrets."+key, &s, false).read(v)
+			var e *fault.Error
+			if d.unset == unsetDeferred && errors.As(err, &e) && !d.isSet(v) {
+				img.unset = append(img.unset, e)
+				err = nil
+			}
+			img.Build.Secrets[key] = s
+			return err
+		})
+	}, isMap(isSecret)}
+}
+
+// isSet says that a secret does not name a variable without a value.
+func (d *document) isSet(n ast.Node) bool {
+	text, _ := d.scalar("", n)
+	name, ok := strings.CutPrefix(text, "env:")
+	_, set := d.lookup(name)
+	return !ok || name == "" || set
 }
