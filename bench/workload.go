@@ -141,7 +141,8 @@ func many(dir, name string, n int, keys, dockerfile string) (*workload, error) {
 	for i := range n {
 		name := fmt.Sprintf("img%03d", i+1)
 		w.images = append(w.images, image{name, name, name + "/Dockerfile"})
-		fmt.Fprintf(&yaml, "  - {container: %s, repository: %s, context: %s, tags: [\"${IMAGE_TAG}\"]%s}\n", name, name, name, keys)
+		fmt.Fprintf(&yaml, "  - {container: %[1]s, repository: %[1]s, context: %[1]s, tags: [\"${IMAGE_TAG}\"]%[2]s}\n",
+			name, keys)
 		if err := write(filepath.Join(dir, name, "data"), []byte(name+"\n")); err != nil {
 			return nil, err
 		}

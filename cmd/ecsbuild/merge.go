@@ -36,7 +36,8 @@ func (*mergeCmd) Help() string {
 }
 
 func (c *mergeCmd) Run(a *app) error {
-	run := &runCmd{source: source{File: c.File, Directory: c.Directory, unsetSecrets: true, noSources: true}, Jobs: 1, Output: c.Output, Pin: c.Pin,
+	from := source{File: c.File, Directory: c.Directory, unsetSecrets: true, noSources: true}
+	run := &runCmd{source: from, Jobs: 1, Output: c.Output, Pin: c.Pin,
 		Progress: c.Progress, Report: c.Report, Exports: c.Exports, NoAdvice: true}
 	return (&execution{app: a, cmd: run, parts: c.Parts}).execute()
 }

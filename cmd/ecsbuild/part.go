@@ -32,7 +32,8 @@ func (c *runCmd) checkPart() error {
 	case c.Part == "-":
 		return refuse("--part writes a file, and - is none", "standard output has one line per image", "name a file")
 	case c.Output != "" || c.Pin == "digest":
-		return refuse("--output and --pin cannot go with --part", "a part writes no definitions", "give them to ecsbuild merge")
+		return refuse("--output and --pin cannot go with --part", "a part writes no definitions",
+			"give them to ecsbuild merge")
 	case c.Exports != "":
 		return refuse("--exports cannot go with --part", "no tag moves that the variables could name",
 			"give --exports to ecsbuild merge")

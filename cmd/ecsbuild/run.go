@@ -123,14 +123,15 @@ func (r *execution) run() error {
 			fmt.Fprintln(a.stderr, "ecsbuild: "+line)
 		}
 	}
+	movedTags := !c.DryRun && c.Part == "" // where it went well
 	if _, werr := a.stdout.Write(r.out.Bytes()); err == nil && werr != nil {
-		err = &artifact.Error{File: "standard output", Late: !c.DryRun && c.Part == "", Err: werr}
+		err = &artifact.Error{File: "standard output", Late: movedTags, Err: werr}
 	}
 	facts := withAccounts(a.facts(p), r.credentials.Accounts)
 	account := r.display.Report(r.registered(err), a.secrets.String(diagnose.Sentence(err, facts)))
 	account.Advice = advised
 	if werr := writeReport(r.file(c.Report), account, format); werr != nil {
-		err = errors.Join(err, &artifact.Error{File: r.file(c.Report), Late: err == nil && !c.DryRun && c.Part == "", Err: werr})
+		err = errors.Join(err, &artifact.Error{File: r.file(c.Report), Late: err == nil && movedTags, Err: werr})
 	}
 	if file := a.githubFile("GITHUB_OUTPUT"); err == nil && r.outputs != "" { // last, for they cannot be taken back
 		if werr := appendTo(file, r.outputs); werr != nil {

@@ -35,7 +35,8 @@ func TestConnect(t *testing.T) {
 			t.Errorf("%s: its disk is known: %v", name, ok)
 		}
 	}
-	for _, ep := range []endpoint.Endpoint{{Docker: "unix:///nowhere/docker.sock"}, {BuildKit: "unix:///nowhere/buildkitd.sock"},
+	for _, ep := range []endpoint.Endpoint{{Docker: "unix:///nowhere/docker.sock"},
+		{BuildKit: "unix:///nowhere/buildkitd.sock"},
 		{Docker: "ssh://host"}} {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		_, err := Connect(ctx, ep)

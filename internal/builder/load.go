@@ -38,7 +38,8 @@ func (e *Engine) CanLoad(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	fail := func(err error) error {
-		return &endpoint.UnreachableError{Endpoint: e.user, Err: err, Fix: "gates run images by docker: start a Docker engine, name it by DOCKER_HOST, or leave gates out"}
+		return &endpoint.UnreachableError{Endpoint: e.user, Err: err,
+			Fix: "gates run images by docker: start a Docker engine, name it by DOCKER_HOST, or leave gates out"}
 	}
 	opts, err := e.user.DockerOptions()
 	if err != nil {

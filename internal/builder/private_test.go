@@ -31,8 +31,9 @@ func TestOpen(t *testing.T) {
 		"private":                       {plan.BuilderPrivate, nil, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e, err := Open(t.Context(), Choice{Endpoint: endpoint.Endpoint{Docker: docker}, Builder: tt.builder, Images: tt.images,
-				Why: func(text string) { t.Errorf("started: %s", text) }})
+			e, err := Open(t.Context(), Choice{Endpoint: endpoint.Endpoint{Docker: docker}, Builder: tt.builder,
+				Images: tt.images,
+				Why:    func(text string) { t.Errorf("started: %s", text) }})
 			if err == nil {
 				defer e.Close()
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -254,5 +255,25 @@ func TestPublic(t *testing.T) {
 		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestSubstring: as bash has it.
+func TestSubstring(t *testing.T) {
+	env := lookup(map[string]string{"V": "0123456789", "E": ""})
+	for in, want := range map[string]string{"${V:0:7}": "0123456", "${V::7}": "0123456", "${V:3}": "3456789", "${V: -3}": "789",
+		"${V: -3:2}": "78", "${V:2:-2}": "234567", "${V:5:99}": "56789", "${V:99}": "", "${V: -99}": "", "${V:8:-5}": "", "${E:0:7}": "",
+		"${V:-x}": "0123456789", "${E:-3}": "3"} {
+		if got, _, err := interpolate(in, env); err != nil || got != want {
+			t.Errorf("%s is %q, %v; want %q", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"${V:}", "${V:0:}", "${V:a}", "${V:0:1:2}"} {
+		if got, _, err := interpolate(in, env); err == nil {
+			t.Errorf("%s is %q", in, got)
+		}
+	}
+	if _, unset, _ := interpolate("${X:0:7}", env); !slices.Equal(unset, []string{"X"}) {
+		t.Errorf("%v", unset)
 	}
 }

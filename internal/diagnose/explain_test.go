@@ -145,40 +145,11 @@ func TestTexts(t *testing.T) {
 		"a secret's key": {&aws.MissingError{Service: "Secrets Manager", Region: "ap-northeast-1",
 			Names: []string{"a#b"}, Why: "its keys are c"}, ExitPermission, []string{"its keys are c"}},
 
-		"no engine in CodeBuild":   {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("no such file")}, ExitUnreachable, []string{"tick Privileged", "--name shop-build"}},
-		"docker not for this user": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "unix:///var/run/docker.sock"}, Err: errors.New("permission denied")}, ExitUnreachable, []string{"usermod"}},
 		"tags that had moved": {&pipeline.TagsError{Moved: []string{"a:v1"},
 			Err: refused("ecr:PutImage", 400, "TAG_INVALID",
 				"immutable")}, ExitOther, []string{"these tags had moved before: a:v1"}},
-		"a buildkitd that ends the connection": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{BuildKit: "tcp://b:1234"},
-			Err: errors.New("failed to call info: Unavailable: write tcp 127.0.0.1:1->127.0.0.1:2: write: broken pipe")}, ExitUnreachable,
-			[]string{"no TLS connection to the buildkitd at tcp://b:1234", "BUILDKIT_CERT_PATH"}},
-		"an engine that asks for TLS": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "tcp://d:2376"},
-			Err: errors.New("Client sent an HTTP request to an HTTPS server.")}, ExitUnreachable,
-			[]string{"no TLS connection to the Docker engine at tcp://d:2376", "DOCKER_TLS_VERIFY=1, DOCKER_CERT_PATH"}},
-		"a context of another engine's certificates": {&endpoint.UnreachableError{
-			Endpoint: endpoint.Endpoint{Docker: "tcp://d:2376", Context: "far"}, Err: errors.New("x509: unknown authority")},
-			ExitUnreachable, []string{"no TLS connection", "docker context update far"}},
-		"no engine on another host, in CodeBuild": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "tcp://d:2376"},
-			Err: errors.New("connection refused")}, ExitUnreachable, []string{"start it there"}},
-		"a buildkitd that is silent": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{BuildKit: "tcp://b:1234"},
-			Err: errors.New("error reading server preface: use of closed network connection")}, ExitUnreachable,
-			[]string{"there is no buildkitd at tcp://b:1234"}},
-		"another server": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{BuildKit: "tcp://b:80"},
-			Err: errors.New("http2: frame too large, note that the frame header looked like an HTTP/1.1 header")}, ExitUnreachable,
-			[]string{"there is no buildkitd at tcp://b:80", "what listens there is another server"}},
-		"no certificates": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "tcp://d:2376"},
-			Err: errors.New(`configure TLS: could not read CA certificate "/root/.docker/ca.pem"`)}, ExitUnreachable,
-			[]string{"no TLS connection to the Docker engine", "DOCKER_CERT_PATH"}},
-		"a folder of certificates": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "unix:///certificates/d.sock"},
-			Err: errors.New("dial unix /certificates/d.sock: no such file")}, ExitUnreachable,
-			[]string{"there is no Docker engine at unix:///certificates/d.sock"}},
 		"relays that end": {fmt.Errorf("web: %w", dockerpush.ErrRelayEnded), ExitUnreachable,
 			[]string{"the relay of ecsbuild on the engine's host", "docker events"}},
-		"no buildkitd": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{BuildKit: "tcp://b:1234"},
-			Err: errors.New("refused")}, ExitUnreachable, []string{"no buildkitd at tcp://b:1234", "BUILDKIT_HOST"}},
-		"no docker on a laptop": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "unix:///d.sock"},
-			Err: errors.New("no such file")}, ExitUnreachable, []string{"there is no Docker engine at unix:///d.sock", "start Docker"}},
 		"an engine that went away": {&endpoint.UnreachableError{Endpoint: endpoint.Endpoint{Docker: "unix:///d.sock"},
 			Lost: true, Err: errors.New("EOF")}, ExitUnreachable, []string{"went away during the build"}},
 		"a key of another engine": {&builder.UnsupportedError{Image: "web", Key: "reproducible",
@@ -233,27 +204,31 @@ func TestTexts(t *testing.T) {
 		"nobody knows": {fmt.Errorf("something: %w", errors.New("unheard of")), ExitOther,
 			[]string{"something: unheard of"}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			facts := Facts{Scope: iampolicy.Scope{Region: "ap-northeast-1", Account: "123456789012"}, Anonymous: "no parameters",
-				Used: func(host string) (plan.Account, bool) { return plan.Account{Username: "u"}, host == "ghcr.io" }}
-			if strings.Contains(name, "CodeBuild") {
-				facts.Project = "shop-build"
-			}
-			found := Explain(tt.err, facts)
-			if len(found) != 1 || found[0].Exit != tt.exit {
-				t.Fatalf("%+v, want one with exit %d", found, tt.exit)
-			}
-			f := found[0]
-			text := f.What + "\nwhy: " + f.Why + "\n" + strings.Join(append(f.Detail, f.Do...), "\n")
-			for _, w := range tt.want {
-				if !strings.Contains(text, w) {
-					t.Errorf("no %q in:\n%s", w, text)
-				}
-			}
-			if strings.ContainsAny(f.What, "*&{") {
-				t.Errorf("it looks like Go: %s", f.What)
-			}
-		})
+		t.Run(name, func(t *testing.T) { checkFinding(t, tt.err, strings.Contains(name, "CodeBuild"), tt.exit, tt.want...) })
+	}
+}
+
+// checkFinding sees that an error is explained once, with an exit code and with words.
+func checkFinding(t *testing.T, err error, codebuild bool, exit ExitCode, want ...string) {
+	t.Helper()
+	facts := Facts{Scope: iampolicy.Scope{Region: "ap-northeast-1", Account: "123456789012"}, Anonymous: "no parameters",
+		Used: func(host string) (plan.Account, bool) { return plan.Account{Username: "u"}, host == "ghcr.io" }}
+	if codebuild {
+		facts.Project = "shop-build"
+	}
+	found := Explain(err, facts)
+	if len(found) != 1 || found[0].Exit != exit {
+		t.Fatalf("%+v, want one with exit %d", found, exit)
+	}
+	f := found[0]
+	text := f.What + "\nwhy: " + f.Why + "\n" + strings.Join(append(f.Detail, f.Do...), "\n")
+	for _, w := range want {
+		if !strings.Contains(text, w) {
+			t.Errorf("no %q in:\n%s", w, text)
+		}
+	}
+	if strings.ContainsAny(f.What, "*&{") {
+		t.Errorf("it looks like Go: %s", f.What)
 	}
 }
 

@@ -30,8 +30,8 @@ func (f Facts) unreachable(e *endpoint.UnreachableError) Finding {
 		found.Do = []string{"try it by hand: ssh to that host, and docker version there"}
 	case noTLS.MatchString(found.Why) || strings.Contains(found.Why, "HTTP request to an HTTPS server"):
 		found.What = "no TLS connection to the Docker engine at " + e.Endpoint.String()
-		found.Do = []string{"check the certificates on both sides; with DOCKER_TLS_VERIFY=1, DOCKER_CERT_PATH names the folder of " +
-			"those here: ca.pem, cert.pem and key.pem"}
+		found.Do = []string{"check the certificates on both sides; with DOCKER_TLS_VERIFY=1, DOCKER_CERT_PATH names the " +
+			"folder of those here: ca.pem, cert.pem and key.pem"}
 		if e.Endpoint.Context != "" {
 			found.Do = []string{"check the certificates on both sides; docker context update " + e.Endpoint.Context +
 				" --docker host=…,ca=…,cert=…,key=… changes those here"}

@@ -131,5 +131,6 @@ func (e Endpoint) certificatesFix() string {
 	if e.buildx != "" {
 		return "docker buildx inspect " + e.buildx + " says which files it was made with"
 	}
-	return "BUILDKIT_CERT_PATH names a folder with ca.pem, and cert.pem and key.pem where the buildkitd asks for a certificate"
+	return "BUILDKIT_CERT_PATH names a folder with ca.pem, and cert.pem and key.pem where the buildkitd asks for a " +
+		"certificate"
 }

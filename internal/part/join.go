@@ -76,8 +76,8 @@ func Join(w Whole, parts []Named) (*Joined, error) {
 		errs = append(errs, e...)
 		j.Artifacts = append(j.Artifacts, a)
 		if names := differentArgs(img, parts); len(names) > 0 {
-			j.Warnings = append(j.Warnings, fmt.Sprintf("%s: its platforms were built with different build arguments: %s", img.Name(),
-				strings.Join(names, ", ")))
+			j.Warnings = append(j.Warnings, fmt.Sprintf("%s: its platforms were built with different build arguments: %s",
+				img.Name(), strings.Join(names, ", ")))
 		}
 	}
 	if len(errs) > 0 {

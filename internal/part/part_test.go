@@ -127,7 +127,8 @@ func TestJoin(t *testing.T) {
 
 	// Platforms that had other arguments are told of: they may be meant to.
 	other := changed(arm, "other.json", func(f *File) {
-		f.Images = []Image{{"both", []string{"linux/arm64"}, Checksums(map[string]string{"V": "2", "W": ""}), manifest("arm")}}
+		args := Checksums(map[string]string{"V": "2", "W": ""})
+		f.Images = []Image{{"both", []string{"linux/arm64"}, args, manifest("arm")}}
 	})
 	j, err = Join(whole, []Named{web, amd, other})
 	if err != nil || len(j.Warnings) != 1 || !strings.HasSuffix(j.Warnings[0], "different build arguments: V, W") {

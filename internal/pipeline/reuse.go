@@ -34,7 +34,8 @@ func (r *reusing) Build(ctx context.Context, j builder.Job) (*image.Artifact, er
 		return r.Builder.Build(ctx, j)
 	}
 	if len(j.Image.Part) > 0 { // an index is reused as a whole
-		r.progress.Note(j.Image.Name(), progress.Info, "reuse: building it anyway, since other jobs build its other platforms")
+		r.progress.Note(j.Image.Name(), progress.Info,
+			"reuse: building it anyway, since other jobs build its other platforms")
 		j.Image.Build.NoCache = j.Image.Build.NoCache || j.Image.MaxAge > 0
 		return r.Builder.Build(ctx, j)
 	}

@@ -68,8 +68,8 @@ func (l OutputLines) Unfinished(image string, o StepOutput) string {
 
 // End returns what a step that has ended left without a newline.
 func (l OutputLines) End(image string, step digest.Digest) (lines []string) {
-	streams := slices.SortedFunc(maps.Keys(l.unfinished), func(a, b outputStream) int { return cmp.Compare(a.number, b.number) })
-	for _, s := range streams {
+	byNumber := func(a, b outputStream) int { return cmp.Compare(a.number, b.number) }
+	for _, s := range slices.SortedFunc(maps.Keys(l.unfinished), byNumber) {
 		if s.image != image || s.step != step {
 			continue
 		}

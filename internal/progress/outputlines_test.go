@@ -48,7 +48,8 @@ func TestFitLines(t *testing.T) {
 			got = append(got, lines.Add("web", StepOutput{Stream: 1, Data: []byte(p)})...)
 		}
 	}
-	add("esc hunt\x1b[0mer2-token\n", "nul hunter2\x00-to", "\x01ken\n", "10 %\r20 %", "\r", "30 %\r\n", "web | forged\rx\n")
+	add("esc hunt\x1b[0mer2-token\n", "nul hunter2\x00-to", "\x01ken\n")
+	add("10 %\r20 %", "\r", "30 %\r\n", "web | forged\rx\n")
 	want := []string{"esc [redacted]", "nul [redacted]", "30 %", "x"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
